@@ -1,0 +1,1 @@
+"""What seedscope costs: suites that print a table and write JSON."""

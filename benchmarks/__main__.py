@@ -1,0 +1,32 @@
+"""`python -m benchmarks` lists the suites; `python -m benchmarks SUITE ...` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+# Kept as text, so that listing them imports neither torch nor any suite.
+SUITES = {
+    "scope_overhead": "what entering and leaving a scope costs, beside its floor and its peers",
+}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        usage="%(prog)s SUITE [options of the suite, or --help]",
+        description="Suites:\n" + "\n".join(f"  {name}: {what}" for name, what in SUITES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suite", choices=SUITES, nargs="?", help=argparse.SUPPRESS)
+    # What follows the suite's name is the suite's own.
+    suite = parser.parse_args(arguments[:1]).suite
+    if suite is None:
+        parser.print_help()
+        return 0
+    return int(importlib.import_module(f"benchmarks.{suite}").main(arguments[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""What every suite needs: interleaved timing, the machine's description, a table, a JSON file."""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+#: Microseconds of each block of calls, in the order of the rounds.
+Samples = list[float]
+
+
+def measure(
+    arms: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    block_s: float,
+    depths: Sequence[int] = (0,),
+) -> dict[int, dict[str, Samples]]:
+    """Return microseconds per call: for each depth and arm, one sample for each round.
+
+    A round takes one sample of every arm at every depth, in a new random order, so that
+    a slow spell of the machine meets all of them and `paired` can cancel it. A sample is
+    a block of calls that takes about `block_s` seconds.
+    """
+    cases = [(depth, name) for depth in depths for name in arms]
+    calls = {case: _calls_for(block_s, case[0], arms[case[1]]) for case in cases}
+    samples: dict[int, dict[str, Samples]] = {d: {name: [] for name in arms} for d in depths}
+    # A generator of its own: the arms reseed the global one.
+    order = random.Random(1029)
+    told = time.monotonic()
+    gc.collect()
+    gc.disable()  # as timeit does: whose block a collection falls into is chance
+    try:
+        for number in range(rounds):
+            for depth, name in order.sample(cases, len(cases)):
+                block = partial(_microseconds, arms[name], calls[depth, name])
+                samples[depth][name].append(at_depth(depth, block))
+            if time.monotonic() - told > 2:
+                told = time.monotonic()
+                progress(f"round {number + 1} of {rounds}")
+    finally:
+        gc.enable()
+    return samples
+
+
+def at_depth(depth: int, function: Callable[[], Any]) -> Any:
+    """Return `function()`, called with `depth` frames below it, or the present ones if more."""
+    return function() if frames() >= depth else at_depth(depth, function)
+
+
+def frames() -> int:
+    """Return the number of frames on the caller's stack, the caller's included."""
+    frame, count = sys._getframe(1), 0
+    while frame is not None:
+        frame, count = frame.f_back, count + 1  # type: ignore[assignment]
+    return count
+
+
+def _calls_for(block_s: float, depth: int, call: Callable[[], object]) -> int:
+    at_depth(depth, partial(_microseconds, call, 3))  # warms caches
+    quickest = min(at_depth(depth, partial(_microseconds, call, 3)) for _ in range(3))
+    return max(1, round(block_s * 1e6 / max(quickest, 0.01)))
+
+
+def _microseconds(call: Callable[[], object], calls: int) -> float:
+    begin = time.perf_counter_ns()
+    for _ in repeat(None, calls):
+        call()
+    return (time.perf_counter_ns() - begin) / calls / 1e3
+
+
+def summary(values: Iterable[float]) -> dict[str, float]:
+    """Return median, quartiles, minimum and number of `values`."""
+    ordered = sorted(values)
+    q1, median, q3 = statistics.quantiles(ordered, n=4, method="inclusive")
+    return {"median": median, "q1": q1, "q3": q3, "min": ordered[0], "n": len(ordered)}
+
+
+def paired(over: Samples, under: Samples) -> dict[str, float]:
+    """Return the summary of the ratios of two arms, taken round by round."""
+    return summary(a / b for a, b in zip(over, under, strict=True))
+
+
+def progress(text: str) -> None:
+    print(f"  ... {text}", file=sys.stderr, flush=True)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return date (UTC), device and versions: what a figure belongs to."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "versions": {
+            "Python": platform.python_version(),
+            "NumPy": np.__version__,
+            "torch": torch.__version__,
+            "OS": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
+            "CPU": _cpu(),
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names) or 'unknown number of'} cores"
+
+
+def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table that survives being pasted: plain text, the columns aligned."""
+    table = [headers, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    print(f"\n{title}")
+    for row in table:
+        print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def save(name: str, report: Mapping[str, Any], folder: Path) -> Path:
+    """Write `report` as JSON into `folder`; return the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(report, indent=1) + "\n")
+    return file

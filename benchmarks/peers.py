@@ -1,0 +1,131 @@
+"""What a scope is measured against: the recipe that people copy, and other libraries."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import packages_distributions, version
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.backends import cudnn
+
+from .harness import progress
+
+SEED = 1029
+
+Body = Callable[[], object]
+Factory = Callable[[], AbstractContextManager[object]]
+
+
+class Arm(NamedTuple):
+    """A way to run a block: empty, as it is timed, or around a body."""
+
+    call: Body
+    run: Callable[[Body], object]
+    is_peer: bool = False
+    has_writes: bool = True  # whether it sets what makes torch deterministic
+
+
+def nothing() -> None:
+    pass
+
+
+def block(factory: Factory, **facts: bool) -> Arm:
+    """Return the arm of a context manager, made anew by `factory` each time."""
+
+    def call() -> None:
+        with factory():
+            pass
+
+    def run(body: Body) -> None:
+        with factory():
+            body()
+
+    return Arm(call, run, **facts)
+
+
+@contextmanager
+def recipe() -> Iterator[None]:
+    """The recipe that people copy."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    flags = cudnn.benchmark, cudnn.deterministic
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        cudnn.benchmark, cudnn.deterministic = flags
+
+
+@contextmanager
+def forked() -> Iterator[None]:
+    with torch.random.fork_rng():  # torch's generators alone
+        torch.manual_seed(SEED)
+        yield
+
+
+def _lightning(isolate_rng: Any) -> Factory:
+    home = isolate_rng.__module__.removesuffix(".utilities.seed")
+    seed_everything = importlib.import_module(home).seed_everything
+
+    @contextmanager
+    def isolated() -> Iterator[None]:
+        with isolate_rng():  # which does not seed
+            seed_everything(SEED, verbose=False)
+            yield
+
+    return isolated
+
+
+def _as_it_is(enter: Any) -> Factory:
+    return lambda: enter(SEED)
+
+
+#: Where each peer may live, and how a seeded block is made of it.
+PEERS: dict[str, tuple[list[str], Callable[[Any], Factory]]] = {
+    "Lightning isolate_rng + seed_everything": (
+        [
+            f"{home}.utilities.seed:isolate_rng"
+            for home in ("lightning.pytorch", "pytorch_lightning")
+        ],
+        _lightning,
+    ),
+    "fastai no_random": (["fastai.torch_core:no_random"], _as_it_is),
+    "Composer seed_context": (["composer.utils.reproducibility:seed_context"], _as_it_is),
+    "LeRobot seeded_context": (
+        [f"lerobot.{top}.random_utils:seeded_context" for top in ("common.utils", "utils")],
+        _as_it_is,
+    ),
+}
+
+
+def find_peers() -> tuple[dict[str, Arm], dict[str, str], dict[str, str]]:
+    """Return the peers that import, their versions, and why the others do not."""
+    arms, versions, missing = {}, {}, {}
+    for name, (places, prepare) in PEERS.items():
+        progress(f"looking for {name}")
+        for place in places:
+            module, _, attribute = place.partition(":")
+            try:
+                enter = getattr(importlib.import_module(module), attribute)
+                arm = block(prepare(enter), is_peer=True)
+                arm.call()
+                package = packages_distributions()[module.partition(".")[0]][0]
+                versions[name] = f"{package} {version(package)}"
+            except Exception as error:  # whatever goes wrong in a peer is reported, no more
+                reason = str(error).partition("\n")[0]
+                missing[name] = f"not installed ({type(error).__name__}: {reason})"
+            else:
+                arms[name] = arm
+                missing.pop(name, None)
+                break
+    return arms, versions, missing

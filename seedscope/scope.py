@@ -1,0 +1,397 @@
+"""`seeded`: a block in which every source of random numbers and every setting is known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, TypeVar, cast, overload
+
+from . import stepping
+from .compiler import opaque
+from .seeds import check_seed, derive_seed, fresh_seed
+from .settings import MODES, SETTINGS, values_for
+from .snapshot import RestoreError, capture_all, restore_all
+from .sources import select_sources
+from .sources.base import Source, fingerprints, same_state
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound="Scope")
+
+
+class ScopeConflictError(RuntimeError):
+    """Two scopes would overlap that cannot both be right: the sources are process-wide."""
+
+
+class Options:
+    """What `seeded` and `Stream` take besides a seed, checked once."""
+
+    def __init__(
+        self,
+        deterministic: bool | str = True,
+        fill_uninitialized_memory: bool | None = None,
+        threads: str = "raise",
+        sources: Iterable[str] | None = None,
+    ) -> None:
+        # By identity: 1 equals True, and so does a whole array of ones.
+        if not any(deterministic is mode for mode in (True, False)) and not (
+            isinstance(deterministic, str) and deterministic in MODES
+        ):
+            raise ValueError(
+                f'deterministic must be True, "warn", "cudnn" or False, got {deterministic!r}'
+            )
+        if not any(fill_uninitialized_memory is value for value in (None, True, False)):
+            raise ValueError(
+                "fill_uninitialized_memory must be True, False or None (as it is set), "
+                f"got {fill_uninitialized_memory!r}"
+            )
+        if not (isinstance(threads, str) and threads in ("raise", "wait")):
+            raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
+        self.deterministic = deterministic
+        self.fill = fill_uninitialized_memory
+        self.waits = threads == "wait"
+        self.sources = None if sources is None else tuple(s.name for s in select_sources(sources))
+
+
+# Open scopes, outermost first. All of them belong to the holder of the turn, except
+# those that a forked child inherited, whose owner is None.
+_open: list[Scope] = []
+
+# Who may open scopes, under the one key "holder", and a lock for each thread that waits.
+# Each step below is one operation on a dict, a list or a lock, so that neither another
+# thread nor Ctrl-C comes in between: a `with lock:` can be left without its release.
+_turn: dict[str, tuple[int, Any]] = {}
+_waiting: list[Any] = []
+
+
+class Scope:
+    """One seeded block, as `with seeded(...) as scope` gives it.
+
+    Attributes:
+        seed: the seed of the block, also where a fresh one was drawn.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        options: Options,
+        opener: Any = None,
+        resumes: bool = False,
+        inner: dict[Any, Any] | None = None,
+    ) -> None:
+        self.seed = seed
+        self._options = options
+        self._opener = opener
+        self._resumes = resumes
+        self._owner: tuple[int, Any] | None = None
+        self._outer: dict[Any, Any] | None = None  # what comes back on exit
+        self._inner = inner or {}  # where a block that resumes stopped
+        self._prints: dict[Source, Any] = {}  # of the sources at the last exit, for used()
+
+    @property
+    def is_open(self) -> bool:
+        return self._outer is not None
+
+    @opaque
+    def states(self) -> dict[Source, Any]:
+        """Return where each source of the block stands, or stood when it was left."""
+        if self.is_open:
+            return capture_all(self._governed())
+        return {thing: state for thing, state in self._inner.items() if thing is not SETTINGS}
+
+    @opaque
+    def used(self) -> tuple[str, ...]:
+        """Return the names of the sources that the block has drawn from so far.
+
+        A source counts once its state differs from the freshly seeded one: also after
+        the block itself has seeded it. The answer stays after the end of the block. Call
+        it in the block's own thread: it seeds each source for a moment to compare.
+        """
+        sources = self._governed() if self.is_open else list(self._prints)
+        now = capture_all(sources)
+        try:
+            prints = fingerprints(sources) if self.is_open else self._prints
+            for source in sources:
+                source.seed(self.seed)
+            fresh = fingerprints(sources)
+        finally:
+            restore_all(now)
+        return tuple(
+            source.name
+            for source in sources
+            # None: the source is not there, or its device was not started.
+            if prints[source] is not None and not same_state(prints[source], fresh[source])
+        )
+
+    def derive(self, *keys: int | str) -> int:
+        """Return a seed that follows from this scope's seed and `keys`: see `derive_seed`."""
+        return derive_seed(self.seed, *keys)
+
+    def __repr__(self) -> str:
+        return f"<Scope of seed {self.seed}, {'open' if self._outer is not None else 'closed'}>"
+
+    @opaque
+    def __enter__(self: S) -> S:
+        if self in _open:
+            raise ScopeConflictError(f"{self!r} is open already; it cannot be entered twice")
+        try:
+            self._take_turn()
+            # Captured as a whole before anything changes, so that whatever fails from
+            # here on is undone below.
+            self._outer = capture_all((SETTINGS, *select_sources(self._options.sources)))
+            self._begin()
+            return self
+        except BaseException:
+            self._leave()
+            raise
+
+    @opaque
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._outer is None:
+            raise RuntimeError(f"{self!r} was left without having been entered")
+        try:
+            if isinstance(error, RuntimeError):
+                _explain(error)
+            if self._resumes:
+                self._inner = capture_all(self._outer)
+            if not self._entered_later():  # a fingerprint may move what they still draw from
+                self._prints = fingerprints(self._governed())
+            self._leave()
+        except BaseException:
+            self._leave()  # does what is left to do, also after a Ctrl-C half-way
+            raise
+
+    def _begin(self) -> None:
+        options, inner = self._options, self._inner
+        SETTINGS.apply(values_for(options.deterministic, options.fill, self.seed))
+        for thing in self._governed():
+            if thing in inner:
+                thing.restore(inner[thing])
+            else:
+                thing.seed(self.seed)
+        if SETTINGS in inner:
+            SETTINGS.restore(inner[SETTINGS])
+
+    def _entered_later(self) -> list[Scope]:
+        """The scopes that were entered inside this one and are open still."""
+        return _open[_open.index(self) + 1 :] if self in _open else []
+
+    def _governed(self) -> list[Source]:
+        assert self._outer is not None
+        return [thing for thing in self._outer if thing is not SETTINGS]
+
+    def _leave(self) -> None:
+        """Put the outer state back and end the turn; safe to repeat."""
+        later = self._entered_later()
+        failure: RestoreError | None = None
+        if self._outer is not None:
+            _hand_over(self._outer, later)
+            try:
+                restore_all(self._outer)
+            except RestoreError as error:
+                failure = error
+            self._outer = None
+        if self in _open:
+            _open.remove(self)
+        self._end_turn()
+        if failure is not None:
+            raise failure
+        if later:
+            raise ScopeConflictError(
+                f"{self!r} was left while {later[0]!r}, entered after it, is still open: its block "
+                "has drawn from the other's sources. The outer state is safe and comes back when "
+                "both are left. Decorate a generator with @seeded(...) instead of holding a "
+                "`with` open over its yields."
+            )
+
+    def _take_turn(self) -> None:
+        me = self._owner = _current_owner()
+        while (holder := _turn.setdefault("holder", me)) != me:
+            same_thread = holder[0] == me[0]
+            if same_thread or not self._options.waits:
+                raise ScopeConflictError(_describe_conflict(self, holder, same_thread))
+            woken = threading.Lock()
+            woken.acquire()
+            _waiting.append(woken)
+            if "holder" in _turn:  # asked after the entry above, so no release is missed
+                woken.acquire()
+        _open.append(self)
+
+    def _end_turn(self) -> None:
+        if any(scope._owner == self._owner for scope in _open):
+            return  # an outer scope goes on
+        if _turn.get("holder") == self._owner:
+            _turn.pop("holder", None)
+            while _waiting:
+                with contextlib.suppress(IndexError):  # another thread was quicker
+                    _waiting.pop().release()
+
+
+def _hand_over(outer: dict[Any, Any], later: list[Scope]) -> None:
+    """Move to scopes that are still open what they govern too: they restore it."""
+    for scope in later:
+        for thing in list(outer):
+            if scope._outer is not None and thing in scope._outer:
+                scope._outer[thing] = outer.pop(thing)
+
+
+def _current_owner() -> tuple[int, Any]:
+    """Who would hold a scope entered now: this thread, and this asyncio task if in one."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        task = None
+    return threading.get_ident(), task
+
+
+def _describe_conflict(scope: Scope, holder: tuple[int, Any], same_thread: bool) -> str:
+    ident, task = holder
+    held = next((repr(other) for other in reversed(_open) if other._owner == holder), "another")
+    names = [thread.name for thread in threading.enumerate() if thread.ident == ident]
+    where = f"thread {names[0] if names else ident}" + (f", {task.get_name()}" if task else "")
+    advice = (
+        "Decorate the coroutine function with @seeded(...): its scope is then open only "
+        "while its body runs."
+        if same_thread
+        else 'threads="wait" lets it wait its turn. In the backward of an autograd function, '
+        "which may run in another thread, draw in forward() instead and keep the result with "
+        "ctx.save_for_backward()."
+    )
+    return (
+        f"{scope!r} cannot be entered: {held} is open in {where}. Random sources are "
+        f"process-wide, so the results of both would be wrong. {advice}"
+    )
+
+
+def _explain(error: RuntimeError) -> None:
+    """Say the ways on where an operation has no deterministic implementation."""
+    text = str(error)
+    if "CUBLAS_WORKSPACE_CONFIG" in text:
+        note = (
+            "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG at the first cuBLAS "
+            "call of the process, which was before this block. Set it before Python starts: "
+            "CUBLAS_WORKSPACE_CONFIG=:4096:8 python ..."
+        )
+    elif "deterministic implementation" in text:
+        note = (
+            "seedscope: raised because the block has deterministic=True. Two ways on: replace the "
+            'operation by one that repeats, or seeded(..., deterministic="warn"), with which it '
+            "runs, warns, and may give another result each time."
+        )
+    else:
+        return
+    if note in "".join([*getattr(error, "__notes__", []), *map(str, error.args)]):
+        return  # an inner scope has said it
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:  # Python 3.10
+        error.args = (f"{text}\n{note}", *error.args[1:])
+
+
+def _after_fork_in_child() -> None:
+    # The forking thread may go on inside its blocks and leave them; all other threads
+    # are gone. What was inherited is nobody's, so that the child can open its own.
+    _turn.clear()
+    _waiting.clear()
+    ident = threading.get_ident()
+    _open[:] = [scope for scope in _open if scope._owner is None or scope._owner[0] == ident]
+    for scope in _open:
+        scope._owner = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class Seeded:
+    """What `seeded(...)` returns: a context manager and a decorator.
+
+    It may be entered again, also inside itself: each entry starts the same stream
+    anew, or a fresh one if no seed was given.
+    """
+
+    def __init__(self, seed: Any, options: Options) -> None:
+        self._seed = None if seed is None else check_seed(seed)
+        self._options = options
+
+    @opaque
+    def __enter__(self) -> Scope:
+        return self._scope(opener=self).__enter__()
+
+    @opaque
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for scope in reversed(_open):
+            if scope._opener is self:
+                return scope.__exit__(kind, error, trace)
+        raise RuntimeError(f"{self!r} was left without having been entered")
+
+    def __call__(self, function: F) -> F:
+        return cast(F, stepping.wrap(function, self._scope))
+
+    def __repr__(self) -> str:
+        return f"seeded({'' if self._seed is None else self._seed})"
+
+    def _scope(self, *, opener: Any = None, resumes: bool = False) -> Scope:
+        seed = fresh_seed() if self._seed is None else self._seed
+        return Scope(seed, self._options, opener, resumes)
+
+
+@overload
+def seeded(
+    seed: int | None = None,
+    *,
+    deterministic: bool | str = True,
+    fill_uninitialized_memory: bool | None = None,
+    threads: str = "raise",
+    sources: Iterable[str] | None = None,
+) -> Seeded: ...
+@overload
+def seeded(function: F, /) -> F: ...
+@opaque
+def seeded(seed: Any = None, **options: Any) -> Any:
+    """Return a scope for a block or a function: inside, it repeats; outside, nothing happened.
+
+    As a context manager (`with seeded(1029) as scope:`) or a decorator of a function,
+    a method, a generator function or a coroutine function. On exit every source of
+    random numbers and every setting is bit for bit what it was before.
+
+    Args:
+        seed: an integer in [0, 2**64). `None` draws a fresh one for each entry or call,
+            found as `scope.seed`. Up to 2**32 - 1 the sources give what `random.seed`,
+            `np.random.seed` and `torch.manual_seed` give.
+        deterministic: `True` switches to deterministic algorithms, and an operation
+            that has none raises; with `"warn"` it warns and runs; `"cudnn"` sets
+            cuDNN's benchmark off and deterministic on, nothing more; `False` leaves all
+            settings as they are.
+        fill_uninitialized_memory: whether `torch.empty` fills its memory while
+            deterministic algorithms are on; `None` leaves it as it is set. `False`
+            saves time and is safe where no uninitialised memory is read.
+        threads: `"raise"` refuses to enter while another thread or asyncio task holds
+            a scope; `"wait"` waits for other threads.
+        sources: names of the sources to govern; all by default.
+
+    Raises:
+        TypeError, ValueError: an argument is not one of these. Nothing was touched.
+        ScopeConflictError: on entry, if another thread or asyncio task holds a scope.
+        RestoreError: on exit, if a source or setting could not be put back.
+
+    See: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if stepping.is_decorable(seed):
+        if options:
+            raise TypeError("seeded(function) takes no options; write @seeded(option=...)")
+        return Seeded(None, Options()).__call__(seed)
+    return Seeded(seed, Options(**options))

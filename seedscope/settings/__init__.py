@@ -1,0 +1,49 @@
+"""The determinism settings that a scope governs, and what each mode makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import attention, cudnn, deterministic_algorithms, environment, onednn, precision
+from .base import Setting, Settings
+
+__all__ = ["MODES", "SETTINGS", "Setting", "Settings", "values_for"]
+
+SETTINGS = Settings(
+    [
+        *environment.SETTINGS,
+        *cudnn.SETTINGS,
+        *onednn.SETTINGS,
+        *deterministic_algorithms.SETTINGS,
+        *precision.SETTINGS,
+        *attention.SETTINGS,
+    ]
+)
+
+_CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}
+_STRICT = {
+    **_CUDNN,
+    "mkldnn.deterministic": True,
+    "deterministic_algorithms": deterministic_algorithms.ERROR,
+    "inductor.deterministic": True,
+    # For an inductor that is imported inside the block, and for children.
+    environment.INDUCTOR_VARIABLE: "1",
+}
+
+#: What each value of `deterministic` sets.
+MODES: dict[bool | str, dict[str, Any]] = {
+    True: _STRICT,
+    "warn": {**_STRICT, "deterministic_algorithms": deterministic_algorithms.WARN},
+    "cudnn": _CUDNN,
+    False: {},
+}
+
+
+def values_for(mode: bool | str, fill: bool | None, seed: int) -> dict[str, Any]:
+    """Return the settings that a scope applies, by name."""
+    values = dict(MODES[mode])
+    if "deterministic_algorithms" in values:
+        values |= environment.values_for_children(seed)
+    if fill is not None:
+        values["fill_uninitialized_memory"] = fill
+    return values

@@ -1,0 +1,108 @@
+"""Precision of matrix products and convolutions in float32, through both of torch's APIs.
+
+Since torch 2.9 each backend and operation has an `fp32_precision` of its own, which
+may inherit from its backend's and that from the general one. The older
+`set_float32_matmul_precision` and `allow_tf32` live on beside it, and reading *them*
+raises once the two disagree. So the new values are read for each operation, and what
+the old API holds is read where that is safe and concluded where it raises.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from .base import Setting
+
+# Parents before children, so that a child is compared after its parent is back.
+_OPERATIONS = [
+    ("generic", "all"),
+    ("cuda", "all"),
+    ("cuda", "matmul"),
+    ("cuda", "conv"),
+    ("cuda", "rnn"),
+    ("mkldnn", "all"),
+    ("mkldnn", "matmul"),
+    ("mkldnn", "conv"),
+    ("mkldnn", "rnn"),
+]
+
+# The public `torch.backends.mkldnn.fp32_precision = ...` writes the general precision
+# instead (torch 2.13), so there is no public way to put that one back.
+_read_new: Any = getattr(torch._C, "_get_fp32_precision_getter", None)
+_write_new: Any = getattr(torch._C, "_set_fp32_precision_setter", None)
+
+_cudnn_allow_tf32 = vars(type(torch.backends.cudnn))["allow_tf32"]
+
+
+def _write_operation(backend: str, operation: str, value: str) -> None:
+    # "none" first: a value that was inherited is inherited again.
+    _write_new(backend, operation, "none")
+    if _read_new(backend, operation) != value:
+        _write_new(backend, operation, value)
+
+
+def _read_matmul() -> str:
+    """What `torch.set_float32_matmul_precision` last set: "highest", "high" or "medium"."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # The old and the new API disagree; the rules by which torch notices it say how.
+        # https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/Context.cpp
+        pass
+    try:
+        above_highest = torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:
+        above_highest = _read_new("cuda", "matmul") != "tf32"
+    if not above_highest:
+        return "highest"
+    return "high" if _read_new("mkldnn", "matmul") == "bf16" else "medium"
+
+
+def _read_cudnn_tf32() -> bool | None:
+    """What `torch.backends.cudnn.allow_tf32` last set; None where nothing can tell."""
+    try:
+        return bool(_cudnn_allow_tf32.getter())
+    except RuntimeError:
+        # It disagrees with the new API, so it is the opposite of what that says. Where
+        # convolutions and recurrent networks differ every value disagrees.
+        conv, rnn = _read_new("cuda", "conv"), _read_new("cuda", "rnn")
+        return None if (conv == "tf32") != (rnn == "tf32") else bool(rnn != "tf32")
+
+
+def _write_cudnn_tf32(value: bool | None) -> None:
+    if value is not None:
+        _cudnn_allow_tf32.setter(value)
+
+
+def _cublas_flags() -> list[Setting]:
+    # A read through torch.backends.cuda.matmul takes 0.6 us instead of 0.03, and needs two
+    # to see the pair (allowed, allowed with split-K) that newer torch has for one name.
+    settings = []
+    for name in (
+        "allow_fp16_reduced_precision_reduction",
+        "allow_bf16_reduced_precision_reduction",
+        "allow_fp16_accumulation",
+    ):
+        if read := getattr(torch._C, f"_get_cublas_{name}", None):
+            write = partial(setattr, torch.backends.cuda.matmul, name)
+            settings.append(Setting(f"matmul.{name}", read, write))
+    return settings
+
+
+SETTINGS = [
+    # The old API first: writing it changes the new values as well, never the reverse.
+    Setting("matmul.precision", _read_matmul, torch.set_float32_matmul_precision),
+    Setting("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),
+    *(
+        Setting(
+            f"fp32_precision.{backend}.{operation}",
+            partial(_read_new, backend, operation),
+            partial(_write_operation, backend, operation),
+        )
+        for backend, operation in (_OPERATIONS if _read_new else ())
+    ),
+    *_cublas_flags(),
+]

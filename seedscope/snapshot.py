@@ -1,0 +1,187 @@
+"""Everything that a scope puts back, captured at one moment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .compiler import opaque
+from .settings import SETTINGS
+from .sources import select_sources
+
+_FORMAT = 1
+
+if sys.version_info >= (3, 11):
+    _Group = ExceptionGroup  # noqa: F821
+else:
+
+    class _Group(Exception):
+        """As much of `ExceptionGroup` as is needed before Python 3.11."""
+
+        def __init__(self, message: str, exceptions: list[Exception]) -> None:
+            super().__init__(message, exceptions)
+            self.message = message
+            self.exceptions = tuple(exceptions)
+
+        def __str__(self) -> str:
+            causes = "; ".join(f"{type(e).__name__}: {e}" for e in self.exceptions)
+            return f"{self.message}: {causes}"
+
+
+class RestoreError(_Group):
+    """Some sources or settings could not be put back; all others were.
+
+    An `ExceptionGroup` (since Python 3.11) with one exception for each failure.
+    """
+
+    def derive(self, excs: Any) -> Any:  # as ExceptionGroup asks of its subclasses
+        return RestoreError(self.message, excs)
+
+
+class Snapshot:
+    """The states of all sources and the values of all settings at one moment.
+
+    Made by `snapshot()`. Two snapshots are equal when each source and each setting is.
+    """
+
+    def __init__(self, states: dict[Any, Any]) -> None:
+        self._states = states
+
+    @opaque
+    def restore(self) -> None:
+        """Put every source and setting back.
+
+        Raises:
+            RestoreError: some could not be put back. All others were.
+        """
+        restore_all(self._states)
+
+    @opaque
+    def changed(self, other: Snapshot) -> tuple[str, ...]:
+        """Return the names of the sources and settings that differ from `other`'s."""
+        if not isinstance(other, Snapshot):
+            raise TypeError(f"expected a Snapshot, got {other!r}")
+        a, b = self._states, other._states
+        names: list[str] = []
+        for thing in {**a, **b}:
+            if thing in a and thing in b:
+                names += thing.changed(a[thing], b[thing])
+            elif encode_states({thing: a.get(thing, b.get(thing))}):
+                # What cannot be saved is missing after a round trip, and is no difference.
+                names.append(thing.name)
+        return tuple(names)
+
+    def __eq__(self, other: object) -> bool:
+        return not self.changed(other) if isinstance(other, Snapshot) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {', '.join(thing.name for thing in self._states)}>"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return every captured state, ready for `torch.save`.
+
+        It holds nothing but numbers, strings, lists, dicts and tensors, so that
+        `torch.load(weights_only=True)` reads it. A source that cannot be saved (CuPy)
+        or is not there (a GPU that was not initialised) has no entry.
+        """
+        settings = dict(zip(SETTINGS.names, self._states[SETTINGS], strict=True))
+        sources = {thing: state for thing, state in self._states.items() if thing is not SETTINGS}
+        return {"format": _FORMAT, "sources": encode_states(sources), "settings": settings}
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Snapshot:
+        """Return the snapshot that `state_dict` was made of.
+
+        A setting that it does not have, since it comes from another version of torch,
+        gets its present value.
+
+        Raises:
+            ValueError: it is damaged, or no snapshot's. Nothing was changed.
+        """
+        check_format(state_dict, "Snapshot", ("sources", "settings"))
+        saved = state_dict["settings"]
+        present = zip(SETTINGS.names, SETTINGS.capture(), strict=True)
+        settings = [saved.get(name, value) for name, value in present]
+        return cls({SETTINGS: settings, **decode_states(state_dict["sources"])})
+
+
+@opaque
+def snapshot(sources: Iterable[str] | None = None) -> Snapshot:
+    """Return the states of all sources, or of those named, and of all settings."""
+    return Snapshot(capture_all((SETTINGS, *select_sources(sources))))
+
+
+def capture_all(governed: Iterable[Any]) -> dict[Any, Any]:
+    """Return the state of each source or setting that is there."""
+    return {thing: state for thing in governed if (state := thing.capture()) is not None}
+
+
+def restore_all(states: Mapping[Any, Any]) -> None:
+    """Put back each state, the one captured last first; a failure does not stop the others.
+
+    Raises:
+        RestoreError: with one exception for each that could not be put back.
+    """
+    failures: dict[str, Exception] = {}
+    interrupt: BaseException | None = None
+    for thing in reversed(list(states)):
+        try:
+            try:
+                thing.restore(states[thing])
+            except Exception:
+                raise
+            except BaseException as error:
+                # Ctrl-C in the middle of a restore: once more, then it takes its way.
+                interrupt = error
+                thing.restore(states[thing])
+        except Exception as error:
+            failures[thing.name] = error
+    if failures:
+        message = f"could not restore {', '.join(failures)}; all else was restored"
+        raise RestoreError(message, list(failures.values())) from interrupt
+    if interrupt is not None:
+        raise interrupt
+
+
+def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
+    payloads = {}
+    for source, state in states.items():
+        payload = source.encode(state)
+        if payload is not None:
+            payloads[source.name] = payload
+    return payloads
+
+
+def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the state of each source named in `payloads`, checked.
+
+    Raises:
+        ValueError: a payload is damaged, or its source is not registered here.
+    """
+    sources = {source.name: source for source in select_sources()}
+    states = {}
+    for name, payload in payloads.items():
+        if name not in sources:
+            raise ValueError(
+                f"the state has a source {name!r} that is not registered here; "
+                f"registered are {list(sources)}: call register_source() first"
+            )
+        try:
+            states[sources[name]] = sources[name].decode(payload)
+        except Exception as error:
+            raise ValueError(f"the saved state of {name!r} is damaged: {error}") from error
+    return states
+
+
+def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:
+    """Refuse what is no state_dict of this kind, before anything is touched."""
+    if not isinstance(state_dict, Mapping) or not all(
+        isinstance(state_dict.get(key), Mapping) for key in keys
+    ):
+        raise ValueError(f"this is no {kind}.state_dict(): it needs {list(keys)}, each a dict")
+    if state_dict.get("format") != _FORMAT:
+        found = state_dict.get("format")
+        raise ValueError(f"the {kind} state has format {found!r}; this version reads {_FORMAT}")

@@ -1,0 +1,225 @@
+"""The generators of every torch accelerator: CUDA, XPU, MPS, MTIA and a registered one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+
+from .base import Source
+
+# The stack text that torch prints if a queued call fails while a device starts.
+_QUEUED_BY = ["queued by seedscope\n"]
+
+
+class Waiting(NamedTuple):
+    """An accelerator that is not initialised: what will happen to its generators when it is.
+
+    torch queues `manual_seed` and `set_rng_state` until then. Seeds are kept in a
+    tracker, as (callback, stack) pairs, and run after all other queued calls.
+    """
+
+    seed_all: Any
+    seed_one: Any
+    order: list[Any]  # torch makes a new list for each change
+    queue: list[Any]
+
+
+@dataclass(eq=False)
+class Wake:
+    """The call that a scope queues to seed an accelerator which starts inside the block.
+
+    It runs the seeds that were waiting, keeps the states that they lead to (these are
+    what the caller would have had without the block), then seeds.
+    """
+
+    accelerator: Accelerator
+    before: Waiting
+    seed: int
+    states: list[torch.Tensor] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        for callback, _ in filter(None, self.before.order):
+            callback()
+        self.states = self.accelerator.states()
+        self.accelerator.seed_generators(self.seed)
+
+
+class Accelerator(Source):
+    """All generators of one kind of device, with one state for each device.
+
+    A device module is never initialised by a scope, and nothing is launched or
+    synchronised: `Generator.get_state`, `set_state` and `manual_seed` work on the host.
+
+    `_lazy_seed_tracker` and `_queued_calls` are private to torch.cuda, xpu and mtia;
+    there is no public way to see a seed that waits. A device module without them is
+    left alone until it is initialised.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.module: Any = getattr(torch, name)
+
+    @cached_property
+    def is_built(self) -> bool:
+        """Whether this build of torch could ever initialise the device."""
+        backend: Any = getattr(torch.backends, self.name, None)
+        if hasattr(backend, "is_built"):
+            return bool(backend.is_built())
+        return bool(self.module._is_compiled())  # XPU and MTIA
+
+    def is_running(self, module: Any) -> bool:
+        """Whether the generators exist; False in a forked child that must not touch them."""
+        if not self.is_built:
+            return False
+        if hasattr(module, "is_initialized"):
+            return bool(module.is_initialized())
+        # MPS and simple backends start with their first use.
+        return hasattr(module, "get_rng_state") and bool(module.is_available())
+
+    def capture(self) -> list[torch.Tensor] | Waiting | None:
+        module = self.module
+        if module is None:
+            return None
+        if self.is_running(module):
+            if getattr(module, "is_current_stream_capturing", bool)():
+                raise RuntimeError(
+                    f"a scope cannot be entered while a {self.name} graph is being captured: "
+                    "generators cannot be seeded or restored there. Enter it around the whole "
+                    "capture, or around each replay."
+                )
+            return self.states()
+        return _waiting(module)
+
+    def seed(self, seed: int) -> None:
+        module = self.module
+        if self.is_running(module):
+            self.seed_generators(seed)
+        elif self.is_built and (before := _waiting(module)) is not None:
+            # Queued as an ordinary call and with the tracker emptied, so that a seed
+            # which the block itself sets runs later and wins, as it does in torch.
+            wake = Wake(self, before, seed)
+            _queue(module, Waiting(None, None, [], [*before.queue, (wake, _QUEUED_BY)]))
+
+    def restore(self, state: list[torch.Tensor] | Waiting) -> None:
+        module = self.module
+        running = self.is_running(module)
+        if isinstance(state, Waiting):
+            if not running:
+                _queue(module, state)
+            else:
+                self._restore_started(module, state)
+        elif running or not hasattr(module, "_queued_calls"):
+            self.set_states(state)
+        else:
+            # Saved from a running device, for instance in a checkpoint: set when it starts.
+            later = (lambda: self.set_states(state), _QUEUED_BY)
+            _queue(module, Waiting(None, None, [], [*module._queued_calls, later]))
+
+    def fingerprint(self) -> list[torch.Tensor] | None:
+        return self.states() if self.is_running(self.module) else None
+
+    def encode(self, state: list[torch.Tensor] | Waiting | None) -> list[torch.Tensor] | None:
+        return state if isinstance(state, list) else None
+
+    def decode(self, payload: Any) -> list[torch.Tensor]:
+        if not isinstance(payload, list) or not all(
+            isinstance(state, torch.Tensor) and state.dtype == torch.uint8 for state in payload
+        ):
+            raise ValueError("expected a list with one uint8 tensor for each device")
+        return payload
+
+    def states(self) -> list[torch.Tensor]:
+        module = self.module
+        if generators := getattr(module, "default_generators", ()):
+            return [generator.get_state() for generator in generators]
+        return [module.get_rng_state(index) for index in range(module.device_count())]
+
+    def set_states(self, states: list[torch.Tensor]) -> None:
+        module = self.module
+        generators = getattr(module, "default_generators", ())
+        present = len(generators) or module.device_count()
+        if present < len(states):
+            warnings.warn(
+                f"the saved state has {len(states)} {self.name} generators, this process has "
+                f"{present}: the others were dropped",
+                stacklevel=2,
+            )
+        for index, state in enumerate(states[:present]):
+            if generators:
+                generators[index].set_state(state)
+            else:
+                module.set_rng_state(state, index)
+
+    def seed_generators(self, seed: int) -> None:
+        module = self.module
+        if generators := getattr(module, "default_generators", ()):
+            for generator in generators:
+                generator.manual_seed(seed)
+        elif hasattr(module, "manual_seed_all"):
+            module.manual_seed_all(seed)
+        else:
+            module.manual_seed(seed)
+
+    def _restore_started(self, module: Any, before: Waiting) -> None:
+        """The accelerator started since: give it the state that it would have from `before`."""
+        for call, _ in module._queued_calls:
+            if isinstance(call, Wake) and call.before == before and call.states:
+                self.set_states(call.states)
+                return
+        # Nothing of ours ran when it started. What waited is due now: the seed of a scope
+        # that goes on, or else fresh entropy, and then the seeds that the user had queued.
+        seeds = [call.seed for call, _ in before.queue if isinstance(call, Wake)]
+        if seeds:
+            self.seed_generators(seeds[-1])
+        else:
+            for generator in getattr(module, "default_generators", ()):
+                generator.seed()
+        for callback, _ in filter(None, before.order):
+            callback()
+
+
+class RegisteredAccelerator(Accelerator):
+    """The backend that was registered with `torch.utils.rename_privateuse1_backend`, if any."""
+
+    is_built = True
+
+    def __init__(self) -> None:
+        self._device = torch.device("privateuseone")
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self._device.type  # the name that it was registered under
+
+    @property
+    def module(self) -> Any:
+        return vars(torch).get(self.name)
+
+
+def accelerators() -> Iterable[Accelerator]:
+    """A source for each kind of device that torch knows, present or not."""
+    return (*map(Accelerator, ("cuda", "xpu", "mps", "mtia")), RegisteredAccelerator())
+
+
+def _waiting(module: Any) -> Waiting | None:
+    tracker = getattr(module, "_lazy_seed_tracker", None)
+    if tracker is None:
+        return None
+    return Waiting(
+        tracker.manual_seed_all_cb,
+        tracker.manual_seed_cb,
+        tracker.call_order,
+        module._queued_calls.copy(),
+    )
+
+
+def _queue(module: Any, waiting: Waiting) -> None:
+    tracker = module._lazy_seed_tracker
+    tracker.manual_seed_all_cb = waiting.seed_all
+    tracker.manual_seed_cb = waiting.seed_one
+    tracker.call_order = waiting.order
+    module._queued_calls[:] = waiting.queue

@@ -1,0 +1,121 @@
+"""Generators that are made without a seed inside a block."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import secrets
+import sys
+import threading
+from typing import Any, NamedTuple
+
+import numpy.random.bit_generator
+from torch.utils.data import get_worker_info
+
+from ..seeds import derive_seed
+from .base import Source
+
+numpy_entropy: Any = numpy.random.bit_generator
+_random_seed = random.Random.seed
+
+
+class UnseededState(NamedTuple):
+    """Where the entropy stands: the scope's seed, and how often each stream was drawn from."""
+
+    seed: int
+    process: int
+    numpy: int = 0
+    python: int = 0
+
+
+class Unseeded(Source):
+    """Entropy for `np.random.default_rng()`, `SeedSequence()` and `random.Random()`.
+
+    Inside a scope it comes from the scope's seed instead of the operating system.
+    NumPy asks `secrets.randbits` for it, under a name in its own module; Python asks
+    the operating system in C, so `random.Random.seed` is where it can be given. Both
+    are as they were once no scope is open. `secrets`, `uuid`, `os.urandom` and
+    `SystemRandom` are never touched.
+    """
+
+    name = "unseeded"
+
+    def __init__(self) -> None:
+        self._state: UnseededState | None = None
+        self._lock = threading.Lock()
+        self._originals: tuple[Any, Any] | None = None
+        self._python_seed = self._make_python_seed()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def capture(self) -> UnseededState | bool:
+        return self._state or False  # None would say that the source is not there
+
+    def seed(self, seed: int) -> None:
+        self.restore(UnseededState(seed, os.getpid()))
+
+    def restore(self, state: UnseededState | bool) -> None:
+        self._state = state or None  # type: ignore[assignment]
+        if state and self._originals is None:
+            self._originals = numpy_entropy.randbits, random.Random.seed
+            numpy_entropy.randbits = self._numpy_randbits
+            random.Random.seed = self._python_seed  # type: ignore[method-assign]
+        elif not state and self._originals is not None:
+            numpy_entropy.randbits, random.Random.seed = self._originals  # type: ignore[method-assign]
+            self._originals = None
+
+    def encode(self, state: Any) -> list[int] | None:
+        return [state.seed, state.numpy, state.python] if state else None
+
+    def decode(self, payload: Any) -> UnseededState:
+        seed, numpy, python = payload
+        if not all(type(number) is int and number >= 0 for number in payload):
+            raise ValueError(f"expected three counts, got {payload!r}")
+        return UnseededState(seed, os.getpid(), numpy, python)
+
+    def _numpy_randbits(self, bits: int) -> int:
+        return self._draw("numpy", bits)
+
+    def _make_python_seed(self) -> Any:
+        """The stand-in for `random.Random.seed`: a function, so that it binds as a method."""
+
+        def seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
+            if a is None and not _made_by_standard_library():
+                a = self._draw("python", 256)
+            original = self._originals[1] if self._originals else _random_seed
+            original(generator, a, version)
+
+        return seed
+
+    def _draw(self, stream: str, bits: int) -> int:
+        # A stream each: how often Python's is drawn from must not shift NumPy's.
+        with self._lock:
+            state = self._state
+            if state is None:  # the scope ended in another thread meanwhile
+                return secrets.randbits(bits)
+            count = getattr(state, stream)
+            self._state = state._replace(**{stream: count + 1})
+        seed = state.seed
+        if state.process != os.getpid() and (worker := get_worker_info()) is not None:
+            # A forked DataLoader worker: its own seed, so that workers do not repeat
+            # each other, and the same one whenever the loader is seeded the same.
+            seed = derive_seed(seed, worker.seed)
+        material = f"seedscope unseeded {seed} {stream} {count}".encode()
+        number = int.from_bytes(hashlib.shake_128(material).digest((bits + 7) // 8), "big")
+        return number >> -bits % 8
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+def _made_by_standard_library() -> bool:
+    """Whether the frame that makes a `random.Random` belongs to the standard library.
+
+    `tempfile` and `multiprocessing` take names from one: with the scope's entropy they
+    would be predictable, and collide between processes under one seed.
+    """
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") == "random":
+        frame = frame.f_back  # type: ignore[assignment]
+    module = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return module != "__main__" and module.partition(".")[0] in sys.stdlib_module_names

@@ -1,0 +1,183 @@
+"""How a scope wraps a call, a generator, a coroutine and an async generator.
+
+Nothing here knows what a scope does: it gets a factory of context managers. One made
+with `resumes=True` can be entered again and goes on where it stopped, so that it is
+open only while a body runs and closed wherever the body is suspended.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any
+
+import wrapt
+
+from .compiler import skipped
+
+
+def is_decorable(thing: Any) -> bool:
+    return callable(thing) or isinstance(
+        thing, (property, classmethod, staticmethod, functools.cached_property)
+    )
+
+
+def wrap(target: Any, factory: Callable[..., Any]) -> Any:
+    """Return `target` with a context from `factory` around each of its runs.
+
+    A function gives a function of the same kind; other callables give a transparent
+    proxy; descriptors give the same descriptor around what they hold.
+
+    Raises:
+        TypeError: a class, or nothing that can be called.
+    """
+    if isinstance(target, type):
+        raise TypeError(
+            f"a class cannot be decorated, got {target.__qualname__}: decorate the methods that "
+            "draw random numbers, such as __init__ or forward"
+        )
+    if isinstance(target, types.FunctionType):
+        # A function stays one, of its own kind: inspect, pickle and torch see no proxy.
+        return skipped(functools.wraps(target)(_runner(target, factory)))
+    if isinstance(target, (classmethod, staticmethod)):
+        return type(target)(wrap(target.__func__, factory))
+    if isinstance(target, functools.cached_property):
+        return type(target)(wrap(target.func, factory))
+    if isinstance(target, property):
+        get, put, delete = (f and wrap(f, factory) for f in (target.fget, target.fset, target.fdel))
+        return type(target)(get, put, delete, target.__doc__)
+    if callable(target):
+        return ScopedCallable(target, factory)
+    raise TypeError(f"expected something to call, got {target!r} ({type(target).__name__})")
+
+
+class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
+    """A partial, a builtin, a bound method or a callable object, run in a scope.
+
+    Everything but the call goes to the wrapped object, `isinstance` included.
+    """
+
+    def __init__(self, wrapped: Any, factory: Callable[..., Any]) -> None:
+        super().__init__(wrapped)
+        self._self_factory = factory
+        self._self_run = skipped(_runner(wrapped, factory))
+
+    @skipped
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._self_run(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        # What binds as a method (a cached function, say) must still do so.
+        bind = getattr(type(self.__wrapped__), "__get__", None)
+        if bind is None:
+            return self
+        return type(self)(bind(self.__wrapped__, instance, owner), self._self_factory)
+
+    # wrapt's proxies neither copy nor pickle by themselves.
+    def __copy__(self) -> ScopedCallable:
+        return type(self)(copy.copy(self.__wrapped__), self._self_factory)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScopedCallable:
+        return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_factory)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return type(self), (self.__wrapped__, self._self_factory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.__reduce_ex__(2)
+
+
+def _runner(function: Any, factory: Callable[..., Any]) -> Any:
+    """Return a function of the same kind as `function` that runs it in a scope."""
+    if _is_kind(inspect.isasyncgenfunction, function):
+        return _async_generator_runner(function, factory)
+    if _is_kind(inspect.iscoroutinefunction, function):
+        return _coroutine_runner(function, factory)
+    if _is_kind(inspect.isgeneratorfunction, function):
+        return _generator_runner(function, factory)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with factory():
+            result = function(*args, **kwargs)
+        # A lambda or another decorator may hide that the body only runs later.
+        later = _LATER.get(type(result))
+        return result if later is None else later(lambda: result, factory)()
+
+    return run
+
+
+def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
+    def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        return (yield from _drive(function(*args, **kwargs), factory(resumes=True)))
+
+    return run_generator
+
+
+def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
+    async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+        return await _await(function(*args, **kwargs), factory(resumes=True))
+
+    return run_coroutine
+
+
+def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
+    async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        steps, scope = function(*args, **kwargs), factory(resumes=True)
+        advance, value = steps.asend, None
+        while True:
+            try:
+                yielded = await _await(advance(value), scope)
+            except StopAsyncIteration:
+                return
+            try:
+                value = yield yielded
+                advance = steps.asend
+            except GeneratorExit:
+                await _await(steps.aclose(), scope)
+                raise
+            except BaseException as error:
+                advance, value = steps.athrow, error
+
+    return run_async_generator
+
+
+_LATER = {
+    types.GeneratorType: _generator_runner,
+    types.CoroutineType: _coroutine_runner,
+    types.AsyncGeneratorType: _async_generator_runner,
+}
+
+
+def _is_kind(test: Callable[[Any], bool], function: Any) -> bool:
+    return test(function) or test(vars(type(function)).get("__call__"))
+
+
+@skipped
+def _drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
+    """Run a generator or coroutine with the scope open during each step; PEP 380 by hand."""
+    advance, value = steps.send, None
+    while True:
+        try:
+            with scope:
+                yielded = advance(value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            value = yield yielded
+            advance = steps.send
+        except GeneratorExit:
+            with scope:
+                returned = steps.close()
+            if returned is None:
+                raise
+            return returned  # Python 3.13: close() returns what the generator returned
+        except BaseException as error:
+            advance, value = steps.throw, error
+
+
+@types.coroutine
+def _await(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
+    return (yield from _drive(steps, scope))

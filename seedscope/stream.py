@@ -1,0 +1,100 @@
+"""`Stream`: a scope that goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from . import stepping
+from .compiler import opaque
+from .scope import Options, Scope
+from .seeds import check_seed, derive_seed
+from .snapshot import check_format, decode_states, encode_states
+from .sources.base import Source
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Stream:
+    """A seeded scope that is left and entered again without starting anew.
+
+    The first entry seeds; each later one continues the same random numbers. It can be
+    saved in a checkpoint, also by `torch.distributed.checkpoint`, Lightning and
+    Accelerate, which call `state_dict` and `load_state_dict`.
+
+    Args:
+        seed: an integer in [0, 2**64).
+        keys: what the stream is for, integers or strings: streams with the same seed
+            and different keys are independent.
+        deterministic, fill_uninitialized_memory, threads, sources: as for `seeded`.
+
+    Attributes:
+        seed: `seed` itself without keys, else `derive_seed(seed, *keys)`.
+    """
+
+    @opaque
+    def __init__(
+        self,
+        seed: int,
+        *keys: int | str,
+        deterministic: bool | str = True,
+        fill_uninitialized_memory: bool | None = None,
+        threads: str = "raise",
+        sources: Iterable[str] | None = None,
+    ) -> None:
+        self.seed = derive_seed(seed, *keys) if keys else check_seed(seed)
+        self._options = Options(deterministic, fill_uninitialized_memory, threads, sources)
+        self._scope = self._begin({})
+
+    @opaque
+    def __enter__(self) -> Scope:
+        return self._scope.__enter__()
+
+    @opaque
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._scope.__exit__(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        return cast(F, stepping.wrap(function, self._continue))
+
+    def __repr__(self) -> str:
+        return f"<Stream of seed {self.seed}>"
+
+    @opaque
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the stream stands, ready for `torch.save`.
+
+        Inside the stream's own block it is where the block stands now.
+        """
+        return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope.states())}
+
+    @opaque
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on, at the next entry, where the stream that made `state_dict` stood.
+
+        Raises:
+            ValueError: it is damaged, or no stream's. Nothing was changed.
+            RuntimeError: the stream is open.
+        """
+        check_format(state_dict, "Stream", ("sources",))
+        try:
+            seed = check_seed(state_dict["seed"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the Stream state has no usable seed: {error}") from error
+        states = decode_states(state_dict["sources"])
+        if self._scope.is_open:
+            raise RuntimeError(f"{self!r} is open; load a state before or after the block")
+        self.seed = seed
+        self._scope = self._begin(states)
+
+    def _begin(self, states: dict[Source, Any]) -> Scope:
+        return Scope(self.seed, self._options, resumes=True, inner=states)
+
+    def _continue(self, *, resumes: bool = True) -> Scope:
+        return self._scope

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_accelerator
+import numpy as np
+import pytest
+import torch
+
+import seedscope
+from seedscope import scope
+
+fake_accelerator.register()
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def nothing_happens_outside():
+    """Every source and setting is after each test what it was before it."""
+    fake_accelerator.FAKE.reset()
+    before = seedscope.snapshot()
+    yield
+    still_open = [*scope._open]
+    scope._open.clear()
+    fake_accelerator.FAKE.reset()
+    changed = before.changed(seedscope.snapshot())
+    before.restore()
+    assert not still_open, f"the test left {still_open} open"
+    assert not changed, f"the test left {changed} changed"
+
+
+@pytest.fixture
+def fake() -> fake_accelerator.FakeAccelerator:
+    return fake_accelerator.FAKE
+
+
+def draw() -> tuple:
+    """One value from each source that this machine has."""
+    return (
+        random.random(),
+        random.gauss(0, 1),
+        np.random.rand(),
+        np.random.standard_normal(),
+        torch.rand(1).item(),
+        fake_accelerator.FAKE.rand(),
+        np.random.default_rng().random(),
+        random.Random().random(),
+    )
+
+
+def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str:
+    """What a fresh interpreter prints for `code`."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        **options,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()

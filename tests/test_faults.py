@@ -1,0 +1,141 @@
+"""A fault at every line: nothing is lost, and the toolkit works afterwards."""
+
+from __future__ import annotations
+
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_accelerator import FAKE
+
+import seedscope
+from seedscope import Stream, seeded, snapshot
+from seedscope.scope import _open
+
+PACKAGE = str(Path(seedscope.__file__).parent)
+
+
+class Fault(BaseException):
+    """As Ctrl-C: no `except Exception` on the way stops it."""
+
+
+class FaultAt:
+    """Raises `Fault` when the package executes its n-th line from here."""
+
+    def __init__(self, line: int, error: type[BaseException] = Fault) -> None:
+        self.left = line
+        self.error = error
+        self.where = ""
+
+    def __call__(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                raise self.error(self.where)
+        return self
+
+    def run(self, action) -> bool:
+        """Whether the fault happened before the action was over."""
+        previous = sys.gettrace()
+        sys.settrace(self)
+        try:
+            action()
+        except self.error:
+            pass
+        finally:
+            sys.settrace(previous)
+        return self.left <= 0
+
+
+def expected_draws():
+    with seeded(5):
+        return random.random(), np.random.standard_normal(), torch.rand(1).item()
+
+
+def enter_in_another_thread():
+    """Hangs or raises where a fault has left the turn taken."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(expected_draws).result(20)
+
+
+@pytest.fixture(
+    params=["plain", "cached Gaussian", "device running", "other bit generator", "nested"]
+)
+def outer_state(request):
+    outer = snapshot()
+    if request.param == "cached Gaussian":
+        random.gauss(0, 1)
+        np.random.standard_normal()
+    elif request.param == "device running":
+        FAKE.init()
+    elif request.param == "other bit generator":
+        np.random.set_bit_generator(np.random.PCG64(5))
+    if request.param == "nested":
+        with seeded(7):
+            yield
+    else:
+        yield
+    FAKE.reset()
+    outer.restore()
+
+
+@pytest.mark.parametrize("error", [Fault, ValueError])
+@pytest.mark.parametrize(
+    "make", [lambda: seeded(1029), lambda: Stream(1029), lambda: seeded(3, threads="wait")]
+)
+def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, error):
+    before, open_before = snapshot(), [*_open]
+    expected = expected_draws()
+    for lines in range(1, 10_000):
+        scope = make()
+        fault = FaultAt(lines, error)
+        if not fault.run(scope.__enter__):
+            scope.__exit__(None, None, None)
+            break
+        assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
+        assert _open == open_before, f"a fault at {fault.where}"
+        assert expected_draws() == expected, f"after a fault at {fault.where}"
+        if not _open:
+            assert enter_in_another_thread() == expected, f"after a fault at {fault.where}"
+    assert lines > 80, "the whole entry was traced"
+    assert snapshot() == before
+
+
+def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state):
+    before, open_before = snapshot(), [*_open]
+    for lines in range(1, 10_000):
+        scope = seeded(1029)
+        scope.__enter__()
+        random.random(), np.random.standard_normal(), torch.rand(1)
+        torch.backends.cudnn.benchmark = True
+        fault = FaultAt(lines)
+        happened = fault.run(partial(scope.__exit__, None, None, None))
+        if not happened:
+            break
+        if _open != open_before:  # before the first line of Scope.__exit__ itself
+            assert "scope.py" in fault.where
+            scope.__exit__(None, None, None)
+        assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
+        assert _open == open_before, f"a fault at {fault.where}"
+        if not _open:
+            enter_in_another_thread()
+    assert lines > 60
+    assert snapshot() == before
+
+
+def test_an_interrupt_at_any_line_of_a_snapshot_changes_nothing(outer_state):
+    before = snapshot()
+    for lines in range(1, 10_000):
+        fault = FaultAt(lines)
+        if not fault.run(snapshot):
+            break
+        assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
+    assert lines > 30

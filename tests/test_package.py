@@ -1,0 +1,78 @@
+"""The house: imports run one way, nothing heavy loads, types hold."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_python
+
+PACKAGE = ROOT / "seedscope"
+
+# What a module may import from the package: itself, and what stands before it.
+ORDER = ["compiler", "seeds", "sources", "settings", "snapshot", "stepping", "scope", "stream"]
+
+
+def imports_of(path: Path) -> set[str]:
+    """The top-level modules of the package that a file imports."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {name.partition(".")[0] for name in names}
+    return found
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_run_one_way(name):
+    path = PACKAGE / name
+    files = [*path.glob("*.py")] if path.is_dir() else [path.with_suffix(".py")]
+    allowed = set(ORDER[: ORDER.index(name)])
+    for file in files:
+        assert imports_of(file) <= allowed, file
+
+
+def test_stepping_knows_no_source():
+    assert imports_of(PACKAGE / "stepping.py") == {"compiler"}
+
+
+def test_importing_is_light():
+    run_python(
+        """
+import sys, torch, numpy
+before = set(sys.modules)
+import seedscope
+heavy = {"torch._dynamo", "torch._inductor", "torch._inductor.config", "matplotlib", "rich",
+         "sklearn", "pandas", "torch.distributed.checkpoint"} & (set(sys.modules) - before)
+assert not heavy, heavy
+assert not torch.cuda.is_initialized()
+"""
+    )
+
+
+def test_every_public_name_is_there_and_documented():
+    import seedscope
+
+    for name in seedscope.__all__:
+        assert getattr(seedscope, name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["mypy", "--strict", "seedscope", "tests/typing_example.py"],
+        ["pyright", "--warnings", "tests/typing_example.py"],
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_type_checkers_and_linter_find_nothing(command):
+    result = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

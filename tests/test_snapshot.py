@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import copy
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw
+
+from seedscope import Snapshot, seeded, snapshot
+
+
+def test_restoring_repeats_what_came_after():
+    outer = snapshot()
+    FAKE_started = draw()
+    moment = snapshot()
+    after = draw()[:6]
+    assert FAKE_started[:6] != after
+    torch.backends.cudnn.benchmark = True
+    moment.restore()
+    assert not torch.backends.cudnn.benchmark
+    assert draw()[:6] == after
+    outer.restore()
+
+
+def test_equality_and_the_names_of_what_differs():
+    before = snapshot()
+    assert before == snapshot()
+    random.random()
+    np.random.standard_normal()
+    torch.backends.cudnn.benchmark = True
+    assert before.changed(snapshot()) == ("cudnn.benchmark", "python", "numpy")
+    assert before != snapshot()
+    before.restore()
+    assert before == snapshot()
+    assert before != "a snapshot"
+    with pytest.raises(TypeError, match="expected a Snapshot"):
+        before.changed({})
+
+
+def test_a_snapshot_of_some_sources_restores_only_those():
+    outer = snapshot()
+    moment = snapshot(sources=["python"])
+    value, kept = random.random(), torch.rand(1)
+    moment.restore()
+    assert random.random() == value
+    assert torch.rand(1) != kept
+    outer.restore()
+
+
+def test_it_survives_torch_save_with_weights_only_in_full():
+    outer = snapshot()
+    random.gauss(0, 1)  # leaves a second Gaussian in each cache
+    np.random.standard_normal()
+    file = io.BytesIO()
+    moment = snapshot()
+    torch.save(moment.state_dict(), file)
+    expected = random.gauss(0, 1), np.random.standard_normal(), torch.randn(3).tolist()
+    file.seek(0)
+    loaded = Snapshot.from_state_dict(torch.load(file, weights_only=True))
+    assert loaded == moment
+    loaded.restore()
+    assert (random.gauss(0, 1), np.random.standard_normal(), torch.randn(3).tolist()) == expected
+    outer.restore()
+
+
+def test_a_snapshot_inside_a_scope_continues_its_unseeded_generators():
+    with seeded(1029):
+        np.random.default_rng()
+        saved = snapshot().state_dict()
+        expected = np.random.default_rng().random(), random.Random().random()
+    with seeded(1):
+        Snapshot.from_state_dict(saved).restore()
+        assert (np.random.default_rng().random(), random.Random().random()) == expected
+
+
+DAMAGES = [
+    lambda state: state.clear(),
+    lambda state: state.update(format=99),
+    lambda state: state.pop("sources"),
+    lambda state: state.update(settings=None),
+    lambda state: state["sources"].update(martian=1),
+    lambda state: state["sources"]["python"].update(words=[1, 2]),
+    lambda state: state["sources"]["python"].update(gauss_next="0.5"),
+    lambda state: state["sources"]["python"].pop("version"),
+    lambda state: state["sources"]["numpy"].update(bit_generator="rand"),
+    lambda state: state["sources"]["numpy"]["state"].pop("key"),
+    lambda state: state["sources"]["numpy"].update(gauss=None),
+    lambda state: state["sources"].update(torch=state["sources"]["torch"][:100]),
+    lambda state: state["sources"].update(torch=torch.zeros(5056, dtype=torch.uint8)),
+    lambda state: state["sources"].update(torch="state"),
+    lambda state: state["sources"].update(fake=[1, 2]),
+    lambda state: state["sources"].update(unseeded=[1, -2, 3]),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_refused_before_anything_is_touched(damage):
+    state = copy.deepcopy(snapshot().state_dict())
+    damage(state)
+    before = snapshot()
+    with pytest.raises(ValueError):
+        Snapshot.from_state_dict(state)
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("foreign", [None, 5, [], {"model": {}}, torch.zeros(3)])
+def test_a_foreign_state_is_refused(foreign):
+    with pytest.raises(ValueError, match=r"this is no Snapshot.state_dict\(\)"):
+        Snapshot.from_state_dict(foreign)

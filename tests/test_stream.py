@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from conftest import draw
+from fake_accelerator import FAKE
+
+from seedscope import ScopeConflictError, Stream, derive_seed, seeded, snapshot
+
+
+def test_each_entry_goes_on_where_the_last_one_stopped():
+    with seeded(1029):
+        expected = [draw() for _ in range(4)]
+    stream = Stream(1029)
+    FAKE.reset()
+    before = snapshot()
+    with stream:
+        got = [draw()]
+    assert before.changed(snapshot()) == ("fake",)
+    draw()
+    before.restore()
+    with stream as scope:
+        got += [draw(), draw()]
+        assert scope.seed == 1029
+    with seeded(7):
+        draw()
+        with stream:
+            got += [draw()]
+    assert got == expected
+
+
+def test_settings_are_applied_in_each_entry_and_restored_after_it():
+    stream = Stream(1029, deterministic="warn")
+    for _ in range(2):
+        with stream:
+            assert torch.get_deterministic_debug_mode() == 1
+        assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_streams_with_other_keys_are_independent():
+    def first(*keys):
+        with Stream(1029, *keys):
+            return torch.rand(1).item()
+
+    values = {first(), first(0), first(1), first("0"), first("data", 0)}
+    assert len(values) == 5
+    assert Stream(1029, "data", 0).seed == derive_seed(1029, "data", 0)
+    assert Stream(1029).seed == 1029
+
+
+def test_it_goes_on_after_saving_and_loading():
+    stream = Stream(1029, "augmentation")
+    with stream:
+        draw()
+    file = io.BytesIO()
+    torch.save(stream.state_dict(), file)
+    with stream:
+        expected = draw()
+    file.seek(0)
+    loaded = Stream(0)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    assert loaded.seed == stream.seed
+    with loaded:
+        assert draw() == expected
+
+
+def test_saved_inside_its_block_it_goes_on_from_there():
+    stream = Stream(1029)
+    with stream:
+        draw()
+        state = copy.deepcopy(stream.state_dict())
+        expected = draw()
+        with pytest.raises(RuntimeError, match="is open"):
+            stream.load_state_dict(state)
+    stream.load_state_dict(state)
+    with stream:
+        assert draw() == expected
+
+
+def test_saved_before_its_first_entry_it_starts_from_its_seed():
+    loaded = Stream(1)
+    loaded.load_state_dict(Stream(1029).state_dict())
+    with loaded:
+        got = draw()
+    with seeded(1029):
+        assert draw() == got
+
+
+def test_a_stream_cannot_be_entered_inside_itself():
+    stream = Stream(1029)
+    with stream:
+        first = draw()
+        with pytest.raises(ScopeConflictError, match="open already"), stream:
+            pass
+        second = draw()
+    with seeded(1029):
+        assert (draw(), draw()) == (first, second)
+
+
+def test_as_a_decorator_each_call_goes_on():
+    @Stream(1029)
+    def function():
+        return draw()
+
+    @Stream(1029)
+    def generator():
+        yield draw()
+        yield draw()
+
+    with seeded(1029):
+        expected = [draw(), draw()]
+    assert [function(), function()] == expected
+    assert [*generator()] == expected
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {},
+        {"format": 1, "sources": {}},
+        {"format": 1, "seed": 1.5, "sources": {}},
+        {"format": 1, "seed": -1, "sources": {}},
+        {"format": 2, "seed": 1, "sources": {}},
+        {"format": 1, "seed": 1, "sources": {"martian": 1}},
+        {"format": 1, "seed": 1, "sources": {"python": {"version": 3}}},
+        {"format": 1, "seed": 1, "sources": {"torch": torch.zeros(3)}},
+        {"state": {}, "param_groups": []},
+    ],
+)
+def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing(state):
+    stream = Stream(1029)
+    with stream:
+        draw()
+    saved, before = stream.state_dict(), snapshot()
+    with pytest.raises(ValueError):
+        stream.load_state_dict(state)
+    assert snapshot() == before
+    again = Stream(0)
+    again.load_state_dict(saved)
+    with stream:
+        expected = draw()
+    with again:
+        assert draw() == expected
+
+
+def test_repr_names_the_seed():
+    assert "1029" in repr(Stream(1029))
