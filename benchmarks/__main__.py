@@ -8,6 +8,8 @@ import sys
 
 # Kept as text, so that listing them imports neither torch nor any suite.
 SUITES = {
+    "data_throughput": "what SeededDataset costs a DataLoader",
+    "evaluation_overhead": "what entering and leaving evaluating(model) costs",
     "scope_overhead": "what entering and leaving a scope costs, beside its floor and its peers",
 }
 

@@ -7,8 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from . import stepping
 from .compiler import opaque
@@ -21,6 +20,9 @@ from .sources.base import Source, fingerprints, same_state
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="Scope")
 
+Deterministic = bool | Literal["warn", "cudnn"]
+Threads = Literal["raise", "wait"]
+
 
 class ScopeConflictError(RuntimeError):
     """Two scopes would overlap that cannot both be right: the sources are process-wide."""
@@ -31,9 +33,9 @@ class Options:
 
     def __init__(
         self,
-        deterministic: bool | str = True,
+        deterministic: Deterministic = True,
         fill_uninitialized_memory: bool | None = None,
-        threads: str = "raise",
+        threads: Threads = "raise",
         sources: Iterable[str] | None = None,
     ) -> None:
         # By identity: 1 equals True, and so does a whole array of ones.
@@ -56,14 +58,14 @@ class Options:
         self.sources = None if sources is None else tuple(s.name for s in select_sources(sources))
 
 
-# Open scopes, outermost first. All of them belong to the holder of the turn, except
-# those that a forked child inherited, whose owner is None.
+# Open scopes, outermost first. All of them belong to the thread that has the turn, except
+# those that a forked child inherited, whose thread is None.
 _open: list[Scope] = []
 
-# Who may open scopes, under the one key "holder", and a lock for each thread that waits.
-# Each step below is one operation on a dict, a list or a lock, so that neither another
-# thread nor Ctrl-C comes in between: a `with lock:` can be left without its release.
-_turn: dict[str, tuple[int, Any]] = {}
+# The thread that may open scopes, under the one key "thread", and a lock for each thread
+# that waits. Each step below is one operation on a dict, a list or a lock, so that neither
+# another thread nor Ctrl-C comes in between: a `with lock:` can be left without its release.
+_turn: dict[str, int] = {}
 _waiting: list[Any] = []
 
 
@@ -86,7 +88,8 @@ class Scope:
         self._options = options
         self._opener = opener
         self._resumes = resumes
-        self._owner: tuple[int, Any] | None = None
+        self._thread: int | None = None
+        self._task: Any = None
         self._outer: dict[Any, Any] | None = None  # what comes back on exit
         self._inner = inner or {}  # where a block that resumes stopped
         self._prints: dict[Source, Any] = {}  # of the sources at the last exit, for used()
@@ -96,23 +99,20 @@ class Scope:
         return self._outer is not None
 
     @opaque
-    def states(self) -> dict[Source, Any]:
-        """Return where each source of the block stands, or stood when it was left."""
-        if self.is_open:
-            return capture_all(self._governed())
-        return {thing: state for thing, state in self._inner.items() if thing is not SETTINGS}
-
-    @opaque
     def used(self) -> tuple[str, ...]:
         """Return the names of the sources that the block has drawn from so far.
 
         A source counts once its state differs from the freshly seeded one: also after
-        the block itself has seeded it. The answer stays after the end of the block. Call
-        it in the block's own thread: it seeds each source for a moment to compare.
+        the block itself has seeded it, and `unseeded` once a generator was made. The
+        answer stays after the end of the block. Draws in other processes, such as a
+        loader's workers, do not count. Call it in the block's own thread: it seeds each
+        source for a moment to compare.
         """
-        sources = self._governed() if self.is_open else list(self._prints)
+        states = self._states() if self.is_open else {}
+        sources = list(states or self._prints)
         now = capture_all(sources)
         try:
+            restore_all(states)
             prints = fingerprints(sources) if self.is_open else self._prints
             for source in sources:
                 source.seed(self.seed)
@@ -126,6 +126,26 @@ class Scope:
             if prints[source] is not None and not same_state(prints[source], fresh[source])
         )
 
+    @opaque
+    def _states(self) -> dict[Source, Any]:
+        """Where each source of the block stands, stood when it was left, or will start."""
+        if self.is_open:
+            states = capture_all(self._governed())
+            for scope in reversed(self._entered_later()):
+                # What an inner block uses now is, for this one, where that will put it back.
+                states |= {s: x for s, x in (scope._outer or {}).items() if s in states}
+            return states
+        if self._inner:
+            return {thing: state for thing, state in self._inner.items() if thing is not SETTINGS}
+        sources = select_sources(self._options.sources)
+        now = capture_all(sources)
+        try:
+            for source in now:
+                source.seed(self.seed)
+            return capture_all(now)
+        finally:
+            restore_all(now)
+
     def derive(self, *keys: int | str) -> int:
         """Return a seed that follows from this scope's seed and `keys`: see `derive_seed`."""
         return derive_seed(self.seed, *keys)
@@ -135,48 +155,51 @@ class Scope:
 
     @opaque
     def __enter__(self: S) -> S:
-        if self in _open:
-            raise ScopeConflictError(f"{self!r} is open already; it cannot be entered twice")
+        thread = threading.get_ident()
+        is_open = True  # until this call is known to be the one that opens it
         try:
-            self._take_turn()
+            self._take_turn(thread)
+            is_open = self in _open
+            if is_open:
+                raise ScopeConflictError(f"{self!r} is open already; it cannot be entered twice")
+            self._thread, self._task = thread, _current_task()
+            self._refuse_to_interleave()
+            _open.append(self)
             # Captured as a whole before anything changes, so that whatever fails from
             # here on is undone below.
             self._outer = capture_all((SETTINGS, *select_sources(self._options.sources)))
             self._begin()
             return self
         except BaseException:
-            self._leave()
+            if _turn.get("thread") == thread:
+                if not is_open:
+                    self._leave()
+                _end_turn(thread)
             raise
 
     @opaque
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
         if self._outer is None:
             raise RuntimeError(f"{self!r} was left without having been entered")
         try:
-            if isinstance(error, RuntimeError):
-                _explain(error)
+            if isinstance(raised[1], RuntimeError):
+                _explain(raised[1])
             if self._resumes:
                 self._inner = capture_all(self._outer)
             if not self._entered_later():  # a fingerprint may move what they still draw from
                 self._prints = fingerprints(self._governed())
             self._leave()
         except BaseException:
-            self._leave()  # does what is left to do, also after a Ctrl-C half-way
+            self._leave(again=True)  # does what is left to do, also after a Ctrl-C half-way
             raise
 
     def _begin(self) -> None:
         options, inner = self._options, self._inner
         SETTINGS.apply(values_for(options.deterministic, options.fill, self.seed))
         for thing in self._governed():
+            thing.seed(self.seed)
             if thing in inner:
                 thing.restore(inner[thing])
-            else:
-                thing.seed(self.seed)
         if SETTINGS in inner:
             SETTINGS.restore(inner[SETTINGS])
 
@@ -188,20 +211,24 @@ class Scope:
         assert self._outer is not None
         return [thing for thing in self._outer if thing is not SETTINGS]
 
-    def _leave(self) -> None:
-        """Put the outer state back and end the turn; safe to repeat."""
+    def _leave(self, again: bool = False) -> None:
+        """Put the outer state back and end the turn; safe to repeat, once with `again`."""
         later = self._entered_later()
-        failure: RestoreError | None = None
+        failure: BaseException | None = None
         if self._outer is not None:
             _hand_over(self._outer, later)
             try:
                 restore_all(self._outer)
             except RestoreError as error:
                 failure = error
+            except BaseException as error:
+                if not again:
+                    raise
+                failure = error
             self._outer = None
         if self in _open:
             _open.remove(self)
-        self._end_turn()
+        _end_turn(self._thread)
         if failure is not None:
             raise failure
         if later:
@@ -212,27 +239,37 @@ class Scope:
                 "`with` open over its yields."
             )
 
-    def _take_turn(self) -> None:
-        me = self._owner = _current_owner()
-        while (holder := _turn.setdefault("holder", me)) != me:
-            same_thread = holder[0] == me[0]
-            if same_thread or not self._options.waits:
-                raise ScopeConflictError(_describe_conflict(self, holder, same_thread))
+    def _take_turn(self, thread: int) -> None:
+        while (holder := _turn.setdefault("thread", thread)) != thread:
+            if not self._options.waits:
+                raise ScopeConflictError(_describe_conflict(self, holder, thread))
             woken = threading.Lock()
             woken.acquire()
             _waiting.append(woken)
-            if "holder" in _turn:  # asked after the entry above, so no release is missed
+            if "thread" in _turn:  # asked after the entry above, so no release is missed
                 woken.acquire()
-        _open.append(self)
 
-    def _end_turn(self) -> None:
-        if any(scope._owner == self._owner for scope in _open):
-            return  # an outer scope goes on
-        if _turn.get("holder") == self._owner:
-            _turn.pop("holder", None)
-            while _waiting:
-                with contextlib.suppress(IndexError):  # another thread was quicker
-                    _waiting.pop().release()
+    def _refuse_to_interleave(self) -> None:
+        """Refuse a block that could interleave with another task's, held over an `await`.
+
+        The scope of a decorated call cannot: it is closed wherever its body is suspended.
+        """
+        outer = _open[-1] if _open else None
+        if self._opener is None or outer is None or outer._thread is None:
+            return
+        if outer._task not in (None, self._task):
+            assert self._thread is not None
+            raise ScopeConflictError(_describe_conflict(self, outer._thread, self._thread))
+
+
+def _end_turn(thread: int | None) -> None:
+    """Let another thread have its turn, unless this one has scopes open."""
+    if any(scope._thread == thread for scope in _open) or _turn.get("thread") != thread:
+        return
+    _turn.pop("thread", None)
+    while _waiting:
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            _waiting.pop().release()
 
 
 def _hand_over(outer: dict[Any, Any], later: list[Scope]) -> None:
@@ -243,37 +280,35 @@ def _hand_over(outer: dict[Any, Any], later: list[Scope]) -> None:
                 scope._outer[thing] = outer.pop(thing)
 
 
-def _current_owner() -> tuple[int, Any]:
-    """Who would hold a scope entered now: this thread, and this asyncio task if in one."""
+def _current_task() -> Any:
     try:
-        task = asyncio.current_task()
+        return asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread
-        task = None
-    return threading.get_ident(), task
+        return None
 
 
-def _describe_conflict(scope: Scope, holder: tuple[int, Any], same_thread: bool) -> str:
-    ident, task = holder
-    held = next((repr(other) for other in reversed(_open) if other._owner == holder), "another")
-    names = [thread.name for thread in threading.enumerate() if thread.ident == ident]
-    where = f"thread {names[0] if names else ident}" + (f", {task.get_name()}" if task else "")
+def _describe_conflict(scope: Scope, holder: int, thread: int) -> str:
+    held = next((other for other in reversed(_open) if other._thread == holder), None)
+    task = getattr(held, "_task", None)
+    names = [thread.name for thread in threading.enumerate() if thread.ident == holder]
+    where = f"thread {names[0] if names else holder}" + (f", {task.get_name()}" if task else "")
     advice = (
-        "Decorate the coroutine function with @seeded(...): its scope is then open only "
-        "while its body runs."
-        if same_thread
+        "Decorate the coroutine functions with @seeded(...) instead of holding a `with` over "
+        "an await: a decorated one has its scope open only while its body runs."
+        if holder == thread
         else 'threads="wait" lets it wait its turn. In the backward of an autograd function, '
         "which may run in another thread, draw in forward() instead and keep the result with "
         "ctx.save_for_backward()."
     )
     return (
-        f"{scope!r} cannot be entered: {held} is open in {where}. Random sources are "
-        f"process-wide, so the results of both would be wrong. {advice}"
+        f"{scope!r} cannot be entered: {held or 'another'!r} is open in {where}. Random sources "
+        f"are process-wide, so the results of both would be wrong. {advice}"
     )
 
 
 def _explain(error: RuntimeError) -> None:
     """Say the ways on where an operation has no deterministic implementation."""
-    text = str(error)
+    text = " ".join(arg for arg in error.args if isinstance(arg, str))
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         note = (
             "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG at the first cuBLAS "
@@ -293,7 +328,7 @@ def _explain(error: RuntimeError) -> None:
     if hasattr(error, "add_note"):
         error.add_note(note)
     else:  # Python 3.10
-        error.args = (f"{text}\n{note}", *error.args[1:])
+        error.args = (f"{text}\n{note}",)
 
 
 def _after_fork_in_child() -> None:
@@ -302,9 +337,9 @@ def _after_fork_in_child() -> None:
     _turn.clear()
     _waiting.clear()
     ident = threading.get_ident()
-    _open[:] = [scope for scope in _open if scope._owner is None or scope._owner[0] == ident]
+    _open[:] = [scope for scope in _open if scope._thread in (None, ident)]
     for scope in _open:
-        scope._owner = None
+        scope._thread = None
 
 
 if hasattr(os, "register_at_fork"):
@@ -324,58 +359,74 @@ class Seeded:
 
     @opaque
     def __enter__(self) -> Scope:
-        return self._scope(opener=self).__enter__()
+        return Scope(self._next_seed(), self._options, opener=self).__enter__()
 
     @opaque
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
+        scope = None
+        try:
+            scope = self._opened()
+            scope.__exit__(*raised)
+        except BaseException:
+            # Also where Ctrl-C came before the scope's own exit had begun.
+            (scope or self._opened())._leave(again=True)
+            raise
+
+    def _opened(self) -> Scope:
+        """The innermost open scope that this object has entered."""
         for scope in reversed(_open):
             if scope._opener is self:
-                return scope.__exit__(kind, error, trace)
+                return scope
         raise RuntimeError(f"{self!r} was left without having been entered")
 
     def __call__(self, function: F) -> F:
-        return cast(F, stepping.wrap(function, self._scope))
+        return cast(F, stepping.wrap(function, self.for_call))
 
     def __repr__(self) -> str:
         return f"seeded({'' if self._seed is None else self._seed})"
 
-    def _scope(self, *, opener: Any = None, resumes: bool = False) -> Scope:
-        seed = fresh_seed() if self._seed is None else self._seed
-        return Scope(seed, self._options, opener, resumes)
+    def for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> Scope:
+        """Return the scope of one call, as `stepping.wrap` asks for it."""
+        return Scope(self._next_seed(), self._options, resumes=resumes)
+
+    def _next_seed(self) -> int:
+        return fresh_seed() if self._seed is None else self._seed
 
 
 @overload
 def seeded(
     seed: int | None = None,
     *,
-    deterministic: bool | str = True,
+    deterministic: Deterministic = True,
     fill_uninitialized_memory: bool | None = None,
-    threads: str = "raise",
+    threads: Threads = "raise",
     sources: Iterable[str] | None = None,
 ) -> Seeded: ...
 @overload
 def seeded(function: F, /) -> F: ...
 @opaque
-def seeded(seed: Any = None, **options: Any) -> Any:
+def seeded(
+    seed: Any = None,
+    *,
+    deterministic: Deterministic = True,
+    fill_uninitialized_memory: bool | None = None,
+    threads: Threads = "raise",
+    sources: Iterable[str] | None = None,
+) -> Any:
     """Return a scope for a block or a function: inside, it repeats; outside, nothing happened.
 
     As a context manager (`with seeded(1029) as scope:`) or a decorator of a function,
-    a method, a generator function or a coroutine function. On exit every source of
-    random numbers and every setting is bit for bit what it was before.
+    a method, a generator function or a coroutine function; also bare, as `@seeded`. On
+    exit every governed source and setting is bit for bit what it was before.
 
     Args:
-        seed: an integer in [0, 2**64). `None` draws a fresh one for each entry or call,
-            found as `scope.seed`. Up to 2**32 - 1 the sources give what `random.seed`,
-            `np.random.seed` and `torch.manual_seed` give.
+        seed: an integer in [0, 2**64). `None` draws a fresh one for each entry or call;
+            `with seeded() as scope:` finds it as `scope.seed`. Up to 2**32 - 1 the
+            sources give what `random.seed`, `np.random.seed` and `torch.manual_seed` give.
         deterministic: `True` switches to deterministic algorithms, and an operation
             that has none raises; with `"warn"` it warns and runs; `"cudnn"` sets
             cuDNN's benchmark off and deterministic on, nothing more; `False` leaves all
-            settings as they are.
+            settings as they are, inside another scope as that one has set them.
         fill_uninitialized_memory: whether `torch.empty` fills its memory while
             deterministic algorithms are on; `None` leaves it as it is set. `False`
             saves time and is safe where no uninitialised memory is read.
@@ -390,8 +441,7 @@ def seeded(seed: Any = None, **options: Any) -> Any:
 
     See: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    if stepping.is_decorable(seed):
-        if options:
-            raise TypeError("seeded(function) takes no options; write @seeded(option=...)")
-        return Seeded(None, Options()).__call__(seed)
-    return Seeded(seed, Options(**options))
+    options = Options(deterministic, fill_uninitialized_memory, threads, sources)
+    if stepping.is_decorable(seed):  # a bare @seeded
+        return Seeded(None, options).__call__(seed)
+    return Seeded(seed, options)

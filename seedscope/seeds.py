@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 SEED_LIMIT = 2**64
@@ -19,6 +20,8 @@ def check_seed(seed: Any) -> int:
         TypeError: `seed` is a bool, a float, a string or anything else that is no integer.
         ValueError: `seed` is out of range.
     """
+    if type(seed) is int and 0 <= seed < SEED_LIMIT:
+        return seed  # at once: a DataLoader worker comes by for each sample
     is_flag = isinstance(seed, bool) or "bool" in str(getattr(seed, "dtype", ""))
     if is_flag or getattr(seed, "ndim", 0) != 0:
         raise TypeError(_not_an_integer("seed", seed))
@@ -57,12 +60,26 @@ def derive_seed(seed: int, *keys: int | str) -> int:
         TypeError: a key is neither an integer nor a string.
         ValueError: `seed` is out of range.
     """
+    return deriver(seed, *keys)()
+
+
+def deriver(seed: int, *keys: int | str) -> Callable[..., int]:
+    """Return a function that gives `derive_seed(seed, *keys, *more)` for `more` keys."""
     encoded = b"".join([_encode_key(check_seed(seed)), *map(_encode_key, keys)])
-    digest = hashlib.blake2b(encoded, digest_size=8, person=b"seedscope")
-    return int.from_bytes(digest.digest(), "little")
+    begun = hashlib.blake2b(encoded, digest_size=8, person=b"seedscope")
+
+    def derive(*more: int | str) -> int:
+        hasher = begun.copy()
+        for key in more:
+            hasher.update(_encode_key(key))
+        return int.from_bytes(hasher.digest(), "little")
+
+    return derive
 
 
 def _encode_key(key: Any) -> bytes:
+    if type(key) is int:
+        return b"i%x;" % key
     if isinstance(key, str):
         text = key.encode("utf-8", "surrogatepass")
         return b"s%d:%b" % (len(text), text)

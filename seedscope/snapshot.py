@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
 from .compiler import opaque
 from .settings import SETTINGS
 from .sources import select_sources
@@ -80,6 +82,9 @@ class Snapshot:
     def __repr__(self) -> str:
         return f"<Snapshot of {', '.join(thing.name for thing in self._states)}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot.from_state_dict, (self.state_dict(),)
+
     def state_dict(self) -> dict[str, Any]:
         """Return every captured state, ready for `torch.save`.
 
@@ -90,6 +95,17 @@ class Snapshot:
         settings = dict(zip(SETTINGS.names, self._states[SETTINGS], strict=True))
         sources = {thing: state for thing, state in self._states.items() if thing is not SETTINGS}
         return {"format": _FORMAT, "sources": encode_states(sources), "settings": settings}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Become the snapshot that `state_dict` was made of; `restore()` puts it in force.
+
+        For checkpoint libraries that load into an object, such as
+        `torch.distributed.checkpoint`.
+
+        Raises:
+            ValueError: it is damaged, or no snapshot's. Nothing was changed.
+        """
+        self._states = Snapshot.from_state_dict(state_dict)._states
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Snapshot:
@@ -128,17 +144,16 @@ def restore_all(states: Mapping[Any, Any]) -> None:
     failures: dict[str, Exception] = {}
     interrupt: BaseException | None = None
     for thing in reversed(list(states)):
-        try:
+        # Ctrl-C in the middle of a restore: once more, then it takes its way.
+        for _ in range(2):
             try:
                 thing.restore(states[thing])
-            except Exception:
-                raise
+            except Exception as error:
+                failures[thing.name] = error
             except BaseException as error:
-                # Ctrl-C in the middle of a restore: once more, then it takes its way.
                 interrupt = error
-                thing.restore(states[thing])
-        except Exception as error:
-            failures[thing.name] = error
+                continue
+            break
     if failures:
         message = f"could not restore {', '.join(failures)}; all else was restored"
         raise RestoreError(message, list(failures.values())) from interrupt
@@ -151,8 +166,23 @@ def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
     for source, state in states.items():
         payload = source.encode(state)
         if payload is not None:
+            _check_savable(source.name, payload)
             payloads[source.name] = payload
     return payloads
+
+
+def _check_savable(name: str, payload: Any) -> None:
+    """Refuse now what `torch.load(weights_only=True)` would refuse when it is needed."""
+    if isinstance(payload, dict):
+        payload = [*payload.keys(), *payload.values()]
+    if isinstance(payload, (list, tuple)):
+        for item in payload:
+            _check_savable(name, item)
+    elif not isinstance(payload, (bool, int, float, str, torch.Tensor, type(None))):
+        raise TypeError(
+            f"the source {name!r} has a {type(payload).__name__} in its state, which "
+            "torch.load(weights_only=True) would refuse: give it encode() and decode()"
+        )
 
 
 def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:

@@ -1,15 +1,19 @@
 """How a scope wraps a call, a generator, a coroutine and an async generator.
 
-Nothing here knows what a scope does: it gets a factory of context managers. One made
-with `resumes=True` can be entered again and goes on where it stopped, so that it is
-open only while a body runs and closed wherever the body is suspended.
+Nothing here knows what a scope does: it gets a factory of context managers, which is
+called with the arguments of each call. A context made with `resumes=True` can be entered
+again and goes on where it stopped, so that it is open only while a body runs and closed
+wherever the body is suspended.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import gc
 import inspect
+import sys
+import threading
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
@@ -57,7 +61,7 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
 class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
     """A partial, a builtin, a bound method or a callable object, run in a scope.
 
-    Everything but the call goes to the wrapped object, `isinstance` included.
+    Everything but the call goes to the wrapped object, `isinstance` mostly included.
     """
 
     def __init__(self, wrapped: Any, factory: Callable[..., Any]) -> None:
@@ -75,6 +79,20 @@ class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
         if bind is None:
             return self
         return type(self)(bind(self.__wrapped__, instance, owner), self._self_factory)
+
+    # torch.compile takes what looks like a partial or a builtin for one, and calls what is
+    # wrapped without the scope: these two show what they are.
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        if isinstance(self.__wrapped__, (functools.partial, types.BuiltinFunctionType)):
+            return type(self)
+        return type(self.__wrapped__)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
     # wrapt's proxies neither copy nor pickle by themselves.
     def __copy__(self) -> ScopedCallable:
@@ -97,51 +115,68 @@ def _runner(function: Any, factory: Callable[..., Any]) -> Any:
     if _is_kind(inspect.iscoroutinefunction, function):
         return _coroutine_runner(function, factory)
     if _is_kind(inspect.isgeneratorfunction, function):
-        return _generator_runner(function, factory)
+        runner = _generator_runner(function, factory)
+        code = getattr(function, "__code__", None)
+        if code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            return types.coroutine(runner)
+        return runner
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with factory():
+        with factory(args, kwargs):
             result = function(*args, **kwargs)
         # A lambda or another decorator may hide that the body only runs later.
         later = _LATER.get(type(result))
-        return result if later is None else later(lambda: result, factory)()
+        return result if later is None else later(lambda *_, **__: result, factory)(*args, **kwargs)
 
     return run
 
 
 def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return (yield from _drive(function(*args, **kwargs), factory(resumes=True)))
+        return (yield from _drive(function(*args, **kwargs), factory(args, kwargs, resumes=True)))
 
     return run_generator
 
 
 def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
-        return await _await(function(*args, **kwargs), factory(resumes=True))
+        return await _await(function(*args, **kwargs), factory(args, kwargs, resumes=True))
 
     return run_coroutine
 
 
 def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        steps, scope = function(*args, **kwargs), factory(resumes=True)
-        advance, value = steps.asend, None
+        steps, scope = function(*args, **kwargs), factory(args, kwargs, resumes=True)
+        step = _unhooked(steps)
         while True:
             try:
-                yielded = await _await(advance(value), scope)
+                yielded = await _await(step, scope)
             except StopAsyncIteration:
                 return
             try:
-                value = yield yielded
-                advance = steps.asend
+                step = steps.asend((yield yielded))
             except GeneratorExit:
                 await _await(steps.aclose(), scope)
                 raise
             except BaseException as error:
-                advance, value = steps.athrow, error
+                step = steps.athrow(error)
 
     return run_async_generator
+
+
+def _unhooked(steps: Any) -> Any:
+    """The first step of an async generator that the event loop does not get to know.
+
+    At its shutdown the loop closes those that it knows, outside of the scope; the
+    wrapper, which it knows, closes this one inside.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return steps.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 _LATER = {
@@ -159,23 +194,41 @@ def _is_kind(test: Callable[[Any], bool], function: Any) -> bool:
 def _drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
     """Run a generator or coroutine with the scope open during each step; PEP 380 by hand."""
     advance, value = steps.send, None
-    while True:
-        try:
-            with scope:
-                yielded = advance(value)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            value = yield yielded
-            advance = steps.send
-        except GeneratorExit:
-            with scope:
-                returned = steps.close()
-            if returned is None:
-                raise
-            return returned  # Python 3.13: close() returns what the generator returned
-        except BaseException as error:
-            advance, value = steps.throw, error
+    try:
+        while True:
+            try:
+                with scope:
+                    yielded = advance(value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                value = yield yielded
+                advance = steps.send
+            except GeneratorExit:
+                if threading.get_ident() in _collecting:
+                    raise
+                with scope:
+                    returned = steps.close()
+                if returned is None:
+                    raise
+                return returned  # Python 3.13: close() returns what the generator returned
+            except BaseException as error:
+                advance, value = steps.throw, error
+    finally:
+        steps.close()  # where the scope was not opened; else it is closed already
+
+
+# A suspended generator that the garbage collector finds in a cycle is closed wherever the
+# collector happens to run, even inside `torch.Generator.get_state`, which holds a lock
+# that opening a scope there would wait for, forever. So none is opened.
+_collecting: set[int] = set()
+
+
+def _note_collection(phase: str, _: Any) -> None:
+    (_collecting.add if phase == "start" else _collecting.discard)(threading.get_ident())
+
+
+gc.callbacks.append(_note_collection)
 
 
 @types.coroutine

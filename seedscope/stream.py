@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from . import stepping
 from .compiler import opaque
-from .scope import Options, Scope
+from .scope import Deterministic, Options, Scope, Threads
 from .seeds import check_seed, derive_seed
 from .snapshot import check_format, decode_states, encode_states
 from .sources.base import Source
@@ -38,9 +37,9 @@ class Stream:
         self,
         seed: int,
         *keys: int | str,
-        deterministic: bool | str = True,
+        deterministic: Deterministic = True,
         fill_uninitialized_memory: bool | None = None,
-        threads: str = "raise",
+        threads: Threads = "raise",
         sources: Iterable[str] | None = None,
     ) -> None:
         self.seed = derive_seed(seed, *keys) if keys else check_seed(seed)
@@ -52,13 +51,8 @@ class Stream:
         return self._scope.__enter__()
 
     @opaque
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._scope.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._scope.__exit__(*raised)
 
     def __call__(self, function: F) -> F:
         return cast(F, stepping.wrap(function, self._continue))
@@ -66,13 +60,20 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream of seed {self.seed}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"options": self._options, "state": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.seed, self._options = state["state"]["seed"], state["options"]
+        self._scope = self._begin(decode_states(state["state"]["sources"]))
+
     @opaque
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream stands, ready for `torch.save`.
 
         Inside the stream's own block it is where the block stands now.
         """
-        return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope.states())}
+        return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope._states())}
 
     @opaque
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -90,11 +91,11 @@ class Stream:
         states = decode_states(state_dict["sources"])
         if self._scope.is_open:
             raise RuntimeError(f"{self!r} is open; load a state before or after the block")
-        self.seed = seed
-        self._scope = self._begin(states)
+        self.seed = self._scope.seed = seed
+        self._scope._inner = dict(states)  # in place: a suspended generator goes on from it too
 
     def _begin(self, states: dict[Source, Any]) -> Scope:
-        return Scope(self.seed, self._options, resumes=True, inner=states)
+        return Scope(self.seed, self._options, opener=self, resumes=True, inner=states)
 
-    def _continue(self, *, resumes: bool = True) -> Scope:
+    def _continue(self, args: Any, kwargs: Any, *, resumes: bool = True) -> Scope:
         return self._scope

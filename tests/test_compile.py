@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -131,6 +133,21 @@ def test_the_callers_draws_go_on_around_a_decorated_call(compiled):
     assert_same(expected[:2], EAGER)
     with seeded(5):
         assert_same((*run(X), torch.rand(4)), expected)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [functools.partial(draw), torch.rand_like, torch.nn.Dropout(0.5), Model().forward],
+    ids=["partial", "builtin", "object", "method"],
+)
+def test_other_callables_keep_their_scope(compiled, target):
+    decorated = seeded(1029)(target)
+    expected = decorated(X)
+    run = compiled(lambda x: decorated(x))
+    before = snapshot()
+    for got in (run(X), run(X), compiled(decorated)(X)):
+        assert_same(got, expected)
+    assert before.changed(snapshot()) == ()
 
 
 def test_generators_decorated_and_compiled_around(compiled):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import random
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -57,6 +60,10 @@ def test_the_outer_state_comes_back_when_the_block_raises():
         assert snapshot() == before
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy"),
+    reason="before torch 2.7 the compiler has to be imported to be kept out",
+)
 def test_entry_imports_no_compiler_and_starts_no_device():
     run_python(
         """
@@ -177,6 +184,14 @@ def test_a_thread_that_enters_while_another_holds_a_scope_is_refused_with_nothin
     assert run_in_thread(enter) == enter()
 
 
+def test_leaving_an_inner_block_does_not_let_other_threads_in():
+    with seeded(1029):
+        with seeded(5):
+            pass
+        with pytest.raises(ScopeConflictError):
+            run_in_thread(enter)
+
+
 def test_threads_that_wait_get_the_single_threaded_results():
     def work(seed):
         with seeded(seed, threads="wait"):
@@ -205,6 +220,61 @@ def test_one_waiting_object_can_be_shared_by_threads():
     expected = work(0)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(40))) == [expected] * 40
+
+
+def test_a_stream_shared_by_threads_waits_or_refuses_and_never_closes_anothers_block():
+    with seeded(1029):
+        expected = [random.random() for _ in range(120)]
+    stream = Stream(1029, threads="wait")
+    drawn = []
+
+    def work(_):
+        with stream:
+            drawn.append(random.random())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(120)))
+    assert drawn == expected
+
+    refusing = Stream(1029)
+    with refusing:
+        first = random.random()
+        for _ in range(20):
+            with pytest.raises(ScopeConflictError):
+                run_in_thread(refusing.__enter__)
+        second = random.random()
+    assert [first, second] == expected[:2]
+    assert run_in_thread(enter) == enter()
+
+
+def test_a_stream_hammered_by_refused_threads_keeps_its_block():
+    stream, switch = Stream(1029), sys.getswitchinterval()
+    before, refused = snapshot(), []
+    stop = threading.Event()
+
+    def hammer():
+        while not stop.is_set():
+            try:
+                with stream:
+                    assert scope_is_mine()
+            except ScopeConflictError:
+                refused.append(1)
+
+    def scope_is_mine():
+        mine = random.getstate()
+        return stream._scope.is_open and random.getstate() == mine
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            futures = [pool.submit(hammer) for _ in range(4)]
+            time.sleep(0.5)
+            stop.set()
+            [future.result(20) for future in futures]
+    finally:
+        sys.setswitchinterval(switch)
+    assert refused
+    assert before.changed(snapshot()) == ()
 
 
 def test_a_scope_that_waits_goes_on_when_the_holder_leaves():
@@ -276,6 +346,41 @@ def test_tasks_whose_blocks_overlap_are_refused_with_nothing_changed():
     before = snapshot()
     asyncio.run(main())
     assert snapshot() == before
+
+
+def test_a_loop_that_runs_inside_a_block_can_open_scopes():
+    async def block():
+        with seeded(5):
+            return random.random()
+
+    @seeded(5)
+    async def decorated():
+        await asyncio.sleep(0)
+        return random.random()
+
+    async def main():
+        with seeded(7):
+            together = await asyncio.gather(decorated(), decorated())
+            return [await block(), *together]
+
+    with seeded(1029):
+        first = random.random()
+        assert asyncio.run(block()) == random.Random(5).random()
+        assert asyncio.run(main()) == [random.Random(5).random()] * 3
+        second = random.random()
+    reference = random.Random(1029)
+    assert (first, second) == (reference.random(), reference.random())
+
+
+def test_a_refused_coroutine_leaves_no_warning_behind(recwarn):
+    @seeded(5)
+    async def decorated():
+        return random.random()
+
+    with seeded(1029), pytest.raises(ScopeConflictError):
+        run_in_thread(lambda: asyncio.run(decorated()))
+    gc.collect()
+    assert not [w for w in recwarn if "never awaited" in str(w.message)]
 
 
 # Forks

@@ -328,16 +328,20 @@ OLD_WRITES = [
     (_set(torch.backends.cuda.matmul, "allow_tf32"), [True, False]),
     (_set(torch.backends.cudnn, "allow_tf32"), [True, False]),
 ]
-NEW_WRITES = [
-    (_set(torch.backends, "fp32_precision"), ["none", "ieee", "tf32"]),
-    (_set(torch.backends.cudnn, "fp32_precision"), ["none", "ieee", "tf32"]),
-    (_set(torch.backends.cuda.matmul, "fp32_precision"), ["none", "ieee", "tf32"]),
-    (_set(torch.backends.cudnn.conv, "fp32_precision"), ["none", "ieee", "tf32"]),
-    (_set(torch.backends.cudnn.rnn, "fp32_precision"), ["none", "ieee", "tf32"]),
-    (_set(torch.backends.mkldnn, "fp32_precision"), ["none", "ieee", "bf16"]),
-    (_set(torch.backends.mkldnn.matmul, "fp32_precision"), ["none", "ieee", "tf32", "bf16"]),
-    (_set(torch.backends.mkldnn.conv, "fp32_precision"), ["none", "ieee", "bf16"]),
-]
+NEW_WRITES = (
+    []
+    if not hasattr(torch.backends, "fp32_precision")
+    else [
+        (_set(torch.backends, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cudnn, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cuda.matmul, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cudnn.conv, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cudnn.rnn, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.mkldnn, "fp32_precision"), ["none", "ieee", "bf16"]),
+        (_set(torch.backends.mkldnn.matmul, "fp32_precision"), ["none", "ieee", "tf32", "bf16"]),
+        (_set(torch.backends.mkldnn.conv, "fp32_precision"), ["none", "ieee", "bf16"]),
+    ]
+)
 WRITES = st.lists(
     st.one_of(*(st.tuples(st.just(w), st.sampled_from(v)) for w, v in [*OLD_WRITES, *NEW_WRITES])),
     max_size=5,
@@ -383,6 +387,18 @@ def test_precision_comes_back_as_both_interfaces_see_it(outside, inside):
             assert every_public_read() == before
         finally:
             outer.restore()
+
+
+@new_api
+def test_a_precision_that_was_inherited_is_inherited_again():
+    outer = snapshot()
+    torch.backends.cudnn.fp32_precision = "tf32"
+    with seeded(1029):
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    torch.backends.cudnn.fp32_precision = "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    outer.restore()
 
 
 def test_one_setting_that_cannot_be_written_does_not_stop_the_others():

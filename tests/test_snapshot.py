@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 import random
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from conftest import draw
 
-from seedscope import Snapshot, seeded, snapshot
+from seedscope import Snapshot, Source, Stream, register_source, seeded, snapshot
 
 
 def test_restoring_repeats_what_came_after():
@@ -74,6 +75,41 @@ def test_a_snapshot_inside_a_scope_continues_its_unseeded_generators():
     with seeded(1):
         Snapshot.from_state_dict(saved).restore()
         assert (np.random.default_rng().random(), random.Random().random()) == expected
+
+
+def test_it_copies_and_pickles():
+    outer = snapshot()
+    random.gauss(0, 1)
+    moment = snapshot()
+    for again in (copy.copy(moment), copy.deepcopy(moment), pickle.loads(pickle.dumps(moment))):
+        assert again == moment
+    value = random.gauss(0, 1), random.random()
+    again.restore()
+    assert (random.gauss(0, 1), random.random()) == value
+    outer.restore()
+
+
+def test_a_source_whose_state_could_not_be_loaded_is_refused_when_it_is_saved():
+    class Arrays(Source):
+        name = "arrays"
+
+        def capture(self):
+            return {"a": [np.zeros(2)]}
+
+        def seed(self, seed):
+            pass
+
+        def restore(self, state):
+            pass
+
+    unregister = register_source(Arrays())
+    try:
+        with pytest.raises(TypeError, match="'arrays' has a ndarray in its state"):
+            snapshot().state_dict()
+        with pytest.raises(TypeError, match="encode"):
+            Stream(1029).state_dict()
+    finally:
+        unregister()
 
 
 DAMAGES = [

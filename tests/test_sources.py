@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing.synchronize
 import os
 import random
@@ -306,6 +307,50 @@ def test_names_of_temporary_files_do_not_shift_what_numpy_gets():
     assert (numpy_got, random_got) == expected
 
 
+def test_pythons_and_numpys_unseeded_generators_are_separate_streams():
+    with seeded(1029):
+        expected = [np.random.default_rng().random() for _ in range(3)]
+    with seeded(1029):
+        got = []
+        for _ in range(3):
+            random.Random()
+            got.append(np.random.default_rng().random())
+    assert got == expected
+
+
+def test_a_finaliser_that_draws_does_not_stop_the_process():
+    class Draws:
+        def __init__(self):
+            self.cycle = self
+
+        def __del__(self):
+            np.random.default_rng()
+
+    with seeded(1029):
+        for _ in range(20_000):
+            Draws()
+            np.random.SeedSequence()
+    gc.collect()
+
+
+def test_processes_of_a_pool_forked_inside_draw_real_entropy():
+    with seeded(1029), multiprocessing.get_context("fork").Pool(2) as pool:
+        drawn = [*pool.map(_unseeded_alone, range(8), 1)]
+    assert len({value for values in drawn for value in values}) == 16
+
+
+def test_a_snapshot_taken_inside_leaves_no_patch_when_it_is_restored_outside():
+    import numpy.random.bit_generator as bits
+
+    outer, patched = snapshot(), (bits.randbits, random.Random.seed)
+    with seeded(1029):
+        np.random.default_rng()
+        inside = snapshot()
+    inside.restore()
+    assert (bits.randbits, random.Random.seed) == patched
+    outer.restore()
+
+
 def test_seeded_generators_are_as_ever():
     with seeded(1029):
         inside = np.random.default_rng(5).random(), random.Random(5).random()
@@ -322,6 +367,44 @@ def test_patches_are_gone_outside():
     assert np.random.default_rng().random() != np.random.default_rng().random()
 
 
+@pytest.mark.parametrize("made", ["random.Random()", "np.random.default_rng()"])
+def test_what_a_library_makes_for_itself_on_import_is_not_the_blocks(made, tmp_path, monkeypatch):
+    (tmp_path / "lazy_library.py").write_text(
+        f"import random, numpy as np\ndef make(): return {made}\nmine = make()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run():
+        with seeded(1029) as scope:
+            import lazy_library
+
+            assert scope.used() == ()
+            return lazy_library.mine.random(), lazy_library.make().random(), scope.used()
+
+    first, second = run(), run()
+    del sys.modules["lazy_library"]
+    third = run()
+    assert first[1:] == second[1:] == third[1:]
+    assert first[0] != third[0], "the library's own generator has real entropy"
+    del sys.modules["lazy_library"]
+
+
+def test_a_block_at_the_top_of_a_module_that_is_imported_is_covered(tmp_path, monkeypatch):
+    (tmp_path / "with_block.py").write_text(
+        "import random, numpy as np\nfrom seedscope import seeded\n"
+        "with seeded(1029):\n"
+        "    drawn = np.random.default_rng().random(), random.Random().random()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import with_block
+
+    first = with_block.drawn
+    del sys.modules["with_block"]
+    import with_block
+
+    assert with_block.drawn == first
+
+
 def test_subclasses_of_random_are_covered():
     class Mine(random.Random):
         pass
@@ -334,6 +417,10 @@ def test_subclasses_of_random_are_covered():
 
 def _unseeded_and_global(_):
     return np.random.default_rng().random(), random.Random().random(), torch.rand(1).item()
+
+
+def _unseeded_alone(_):
+    return np.random.default_rng().random(), random.Random().random()
 
 
 class Items(torch.utils.data.Dataset):
@@ -440,6 +527,9 @@ def test_a_device_first_used_inside_has_the_state_on_exit_that_it_would_have_wit
                 enter(depth - 1)
             else:
                 fake.rand()
+                return
+            first = torch.rand(1, generator=torch.Generator().manual_seed(1029 + depth)).item()
+            assert fake.rand() == (first,) * DEVICES, "an outer block goes on in its own stream"
 
     enter(depth - 1)
     with_block = fake.rand()

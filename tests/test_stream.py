@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -77,6 +78,52 @@ def test_saved_inside_its_block_it_goes_on_from_there():
             stream.load_state_dict(state)
     stream.load_state_dict(state)
     with stream:
+        assert draw() == expected
+
+
+def test_saved_while_an_inner_block_is_open_it_is_the_streams_own_state():
+    stream, loaded = Stream(1029), Stream(0)
+    with stream as scope:
+        draw()
+        with seeded(8) as inner:
+            draw()
+            state = stream.state_dict()
+            assert inner.used() == scope.used()
+            assert scope.used() == ("python", "numpy", "torch", "fake", "unseeded")
+        expected = draw()
+    loaded.load_state_dict(state)
+    with loaded:
+        assert draw() == expected
+
+
+def test_a_state_reaches_generators_that_are_suspended():
+    stream = Stream(1029)
+
+    @stream
+    def draws():
+        while True:
+            yield draw()
+
+    running = draws()
+    next(running)
+    state = copy.deepcopy(stream.state_dict())
+    expected = [next(running), next(running)]
+    stream.load_state_dict(state)
+    assert [next(running), next(running)] == expected
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
+)
+def test_a_used_stream_copies_and_pickles_where_it_stands(again):
+    stream = Stream(1029, deterministic="warn")
+    with stream:
+        draw()
+    other = again(stream)
+    with stream:
+        expected = draw()
+    with other:
+        assert torch.get_deterministic_debug_mode() == 1
         assert draw() == expected
 
 

@@ -75,6 +75,18 @@ def _read_cudnn_tf32() -> bool | None:
 def _write_cudnn_tf32(value: bool | None) -> None:
     if value is not None:
         _cudnn_allow_tf32.setter(value)
+        _inherit(("cuda", "conv"), ("cuda", "rnn"))
+
+
+def _write_matmul(value: str) -> None:
+    torch.set_float32_matmul_precision(value)
+    _inherit(("cuda", "matmul"), ("mkldnn", "matmul"))
+
+
+def _inherit(*operations: tuple[str, str]) -> None:
+    """Take back what the old API has written into the new one; that is restored next."""
+    for backend, operation in operations if _write_new else ():
+        _write_new(backend, operation, "none")
 
 
 def _cublas_flags() -> list[Setting]:
@@ -84,17 +96,29 @@ def _cublas_flags() -> list[Setting]:
     for name in (
         "allow_fp16_reduced_precision_reduction",
         "allow_bf16_reduced_precision_reduction",
-        "allow_fp16_accumulation",
     ):
-        if read := getattr(torch._C, f"_get_cublas_{name}", None):
-            write = partial(setattr, torch.backends.cuda.matmul, name)
-            settings.append(Setting(f"matmul.{name}", read, write))
+        read = getattr(torch._C, f"_get_cublas_{name}")
+        write = partial(_write_pair, name, isinstance(read(), tuple))
+        settings.append(Setting(f"matmul.{name}", partial(_read_pair, read), write))
+    if read := getattr(torch._C, "_get_cublas_allow_fp16_accumulation", None):
+        write = partial(setattr, torch.backends.cuda.matmul, "allow_fp16_accumulation")
+        settings.append(Setting("matmul.allow_fp16_accumulation", read, write))
     return settings
+
+
+def _read_pair(read: Any) -> tuple[bool, bool]:
+    """The same form in every version of torch, so that a saved state fits another one."""
+    value = read()
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _write_pair(name: str, takes_pair: bool, value: Any) -> None:
+    setattr(torch.backends.cuda.matmul, name, tuple(value) if takes_pair else value[0])
 
 
 SETTINGS = [
     # The old API first: writing it changes the new values as well, never the reverse.
-    Setting("matmul.precision", _read_matmul, torch.set_float32_matmul_precision),
+    Setting("matmul.precision", _read_matmul, _write_matmul),
     Setting("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),
     *(
         Setting(

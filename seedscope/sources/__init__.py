@@ -13,7 +13,7 @@ from .python import Python
 from .torch_cpu import TorchCPU
 from .unseeded import Unseeded
 
-__all__ = ["Source", "register_source", "select_sources"]
+__all__ = ["Source", "register_source", "running_sources", "select_sources"]
 
 _registered: tuple[Source, ...] = (
     Python(),
@@ -29,7 +29,8 @@ def register_source(source: Any) -> Callable[[], None]:
     """Let every scope entered from now on govern `source`; return the call that ends it.
 
     `source` has a `name` of its own and the methods `capture() -> state`,
-    `seed(seed: int)` and `restore(state)`. `encode(state)` and `decode(payload)` are
+    `seed(seed: int)` and `restore(state)`; a state of `None` says that the source is not
+    there, and leaves it alone. `encode(state)` and `decode(payload)` are
     for states that `torch.save` would not carry as they are.
 
     Raises:
@@ -59,6 +60,11 @@ def register_source(source: Any) -> Callable[[], None]:
         _registered = tuple(other for other in _registered if other is not entry)
 
     return unregister
+
+
+def running_sources() -> tuple[Source, ...]:
+    """The sources whose generators exist: all that a DataLoader's worker has to seed."""
+    return tuple(source for source in _registered if source.is_running())
 
 
 def source_names() -> tuple[str, ...]:

@@ -72,9 +72,10 @@ class Accelerator(Source):
             return bool(backend.is_built())
         return bool(self.module._is_compiled())  # XPU and MTIA
 
-    def is_running(self, module: Any) -> bool:
+    def is_running(self) -> bool:
         """Whether the generators exist; False in a forked child that must not touch them."""
-        if not self.is_built:
+        module = self.module
+        if module is None or not self.is_built:
             return False
         if hasattr(module, "is_initialized"):
             return bool(module.is_initialized())
@@ -85,7 +86,7 @@ class Accelerator(Source):
         module = self.module
         if module is None:
             return None
-        if self.is_running(module):
+        if self.is_running():
             if getattr(module, "is_current_stream_capturing", bool)():
                 raise RuntimeError(
                     f"a scope cannot be entered while a {self.name} graph is being captured: "
@@ -97,7 +98,7 @@ class Accelerator(Source):
 
     def seed(self, seed: int) -> None:
         module = self.module
-        if self.is_running(module):
+        if self.is_running():
             self.seed_generators(seed)
         elif self.is_built and (before := _waiting(module)) is not None:
             # Queued as an ordinary call and with the tracker emptied, so that a seed
@@ -107,7 +108,7 @@ class Accelerator(Source):
 
     def restore(self, state: list[torch.Tensor] | Waiting) -> None:
         module = self.module
-        running = self.is_running(module)
+        running = self.is_running()
         if isinstance(state, Waiting):
             if not running:
                 _queue(module, state)
@@ -121,7 +122,7 @@ class Accelerator(Source):
             _queue(module, Waiting(None, None, [], [*module._queued_calls, later]))
 
     def fingerprint(self) -> list[torch.Tensor] | None:
-        return self.states() if self.is_running(self.module) else None
+        return self.states() if self.is_running() else None
 
     def encode(self, state: list[torch.Tensor] | Waiting | None) -> list[torch.Tensor] | None:
         return state if isinstance(state, list) else None

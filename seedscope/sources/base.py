@@ -30,6 +30,10 @@ class Source:
         """Put back a state that `capture` returned, whatever the present one is."""
         raise NotImplementedError
 
+    def is_running(self) -> bool:
+        """Whether `seed` reaches generators now; False where it would have to wait."""
+        return True
+
     def fingerprint(self) -> Any:
         """Return what tells this state from others, as cheaply as it goes.
 
@@ -61,7 +65,16 @@ class ForeignSource(Source):
 
     def __init__(self, source: Any) -> None:
         self.name = source.name
-        for method in ("capture", "seed", "restore", "fingerprint", "encode", "decode", "same"):
+        for method in (
+            "capture",
+            "seed",
+            "restore",
+            "is_running",
+            "fingerprint",
+            "encode",
+            "decode",
+            "same",
+        ):
             if callable(getattr(source, method, None)):
                 setattr(self, method, getattr(source, method))
 

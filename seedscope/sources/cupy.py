@@ -30,6 +30,9 @@ class CuPy(Source):
 
     name = "cupy"
 
+    def is_running(self) -> bool:
+        return _states() is not None
+
     def capture(self) -> CupyState | None:
         states = _states()
         return None if states is None else CupyState(dict(states), os.environ.get("CUPY_SEED"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import secrets
 import sys
-import threading
 from typing import Any, NamedTuple
 
 import numpy.random.bit_generator
@@ -21,10 +21,14 @@ _random_seed = random.Random.seed
 
 
 class UnseededState(NamedTuple):
-    """Where the entropy stands: the scope's seed, and how often each stream was drawn from."""
+    """Where the entropy stands: the scope's seed, and how often each stream was drawn from.
+
+    `modules` is how many modules were imported when the block began.
+    """
 
     seed: int
     process: int
+    modules: int
     numpy: int = 0
     python: int = 0
 
@@ -43,19 +47,26 @@ class Unseeded(Source):
 
     def __init__(self) -> None:
         self._state: UnseededState | None = None
-        self._lock = threading.Lock()
+        self._counts = _counts_from(0, 0)
         self._originals: tuple[Any, Any] | None = None
         self._python_seed = self._make_python_seed()
-        os.register_at_fork(after_in_child=self._renew_lock)
 
     def capture(self) -> UnseededState | bool:
         return self._state or False  # None would say that the source is not there
 
     def seed(self, seed: int) -> None:
-        self.restore(UnseededState(seed, os.getpid()))
+        self._replace(UnseededState(seed, os.getpid(), len(sys.modules)))
 
     def restore(self, state: UnseededState | bool) -> None:
+        # A state that was captured in a block means nothing outside of one, where the
+        # entropy is the operating system's.
+        if not state or self._originals is not None:
+            self._replace(state)
+
+    def _replace(self, state: UnseededState | bool) -> None:
         self._state = state or None  # type: ignore[assignment]
+        if isinstance(state, UnseededState):
+            self._counts = _counts_from(state.numpy, state.python)
         if state and self._originals is None:
             self._originals = numpy_entropy.randbits, random.Random.seed
             numpy_entropy.randbits = self._numpy_randbits
@@ -64,6 +75,9 @@ class Unseeded(Source):
             numpy_entropy.randbits, random.Random.seed = self._originals  # type: ignore[method-assign]
             self._originals = None
 
+    def fingerprint(self) -> tuple[int, int] | None:
+        return None if self._state is None else (self._state.numpy, self._state.python)
+
     def encode(self, state: Any) -> list[int] | None:
         return [state.seed, state.numpy, state.python] if state else None
 
@@ -71,7 +85,7 @@ class Unseeded(Source):
         seed, numpy, python = payload
         if not all(type(number) is int and number >= 0 for number in payload):
             raise ValueError(f"expected three counts, got {payload!r}")
-        return UnseededState(seed, os.getpid(), numpy, python)
+        return UnseededState(seed, os.getpid(), len(sys.modules), numpy, python)
 
     def _numpy_randbits(self, bits: int) -> int:
         return self._draw("numpy", bits)
@@ -88,24 +102,28 @@ class Unseeded(Source):
         return seed
 
     def _draw(self, stream: str, bits: int) -> int:
-        # A stream each: how often Python's is drawn from must not shift NumPy's.
-        with self._lock:
-            state = self._state
-            if state is None:  # the scope ended in another thread meanwhile
-                return secrets.randbits(bits)
-            count = getattr(state, stream)
-            self._state = state._replace(**{stream: count + 1})
+        state = self._state
+        if state is None or _is_importing(state.modules):
+            return secrets.randbits(bits)
         seed = state.seed
-        if state.process != os.getpid() and (worker := get_worker_info()) is not None:
+        if state.process != os.getpid():
+            worker = get_worker_info()
+            if worker is None:
+                return secrets.randbits(bits)  # or all processes of a pool would draw the same
             # A forked DataLoader worker: its own seed, so that workers do not repeat
             # each other, and the same one whenever the loader is seeded the same.
             seed = derive_seed(seed, worker.seed)
+        # A stream each: how often Python's is drawn from must not shift NumPy's. One step
+        # and no lock, since a finaliser or a signal handler may draw in the middle of this.
+        count = next(self._counts[stream])
+        self._state = state._replace(**{stream: count + 1})
         material = f"seedscope unseeded {seed} {stream} {count}".encode()
         number = int.from_bytes(hashlib.shake_128(material).digest((bits + 7) // 8), "big")
         return number >> -bits % 8
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+
+def _counts_from(numpy: int, python: int) -> dict[str, Any]:
+    return {"numpy": itertools.count(numpy), "python": itertools.count(python)}
 
 
 def _made_by_standard_library() -> bool:
@@ -118,4 +136,24 @@ def _made_by_standard_library() -> bool:
     while frame is not None and frame.f_globals.get("__name__") == "random":
         frame = frame.f_back  # type: ignore[assignment]
     module = "" if frame is None else str(frame.f_globals.get("__name__"))
-    return module != "__main__" and module.partition(".")[0] in sys.stdlib_module_names
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+def _is_importing(modules: int) -> bool:
+    """Whether a module is being imported whose import began inside the block.
+
+    The generators that a library makes once, for itself, stay after the block, and a
+    second run of the block does not make them: they are not the block's.
+    """
+    frame: Any = sys._getframe(2)
+    inner = None
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap" and inner is not None:
+            name = inner.f_globals.get("__name__")
+            if name != "importlib._bootstrap_external":
+                names = list(sys.modules)
+                return name in names and names.index(name) >= modules
+        else:
+            inner = frame
+        frame = frame.f_back
+    return False

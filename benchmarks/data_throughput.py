@@ -1,0 +1,383 @@
+"""What `SeededDataset` costs a DataLoader: samples per second, and microseconds a sample.
+
+The loaders augment images with an albumentations pipeline; each is timed with and without
+`SeededDataset` in one interleaved run: samples per second, which a busy machine blurs, and
+the CPU time of whichever process augments, which it blurs less. The cost alone is timed on
+a dataset that does nothing, inside a real worker and in the main process: in a loop, and
+after an augmentation, which leaves the caches as a real loader has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from seedscope import SeededDataset
+
+from .harness import (
+    RESULTS,
+    Samples,
+    environment,
+    measure,
+    paired,
+    progress,
+    save,
+    show,
+    summary,
+)
+from .peers import SEED
+from .scope_overhead import make_reseeds
+
+SIZE, BATCH = 224, 32
+IMAGES, IMAGE_SIZE = 64, 256  # 64 different images, so that they do not all stay in the cache
+
+ONCE, ANEW, GIVEN = "made once", "made for each sample", "made once, generators for each sample"
+CASES = [(ONCE, 2), (ONCE, 0), (ANEW, 2), (GIVEN, 2)]
+
+PLAIN, SEEDED = "plain", "SeededDataset"
+SEEDING = "its seeding alone"
+HOT, COLD = "in a loop", "after an augmentation"
+
+
+def make_pipeline() -> Any:
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+
+    return A.Compose(
+        [
+            A.RandomResizedCrop((SIZE, SIZE)),
+            A.HorizontalFlip(),
+            A.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+            A.GaussianBlur(p=0.5),
+            A.Normalize(),
+            ToTensorV2(),
+        ]
+    )
+
+
+def one_thread(worker_id: int = 0) -> None:
+    """Keep OpenCV and torch to one thread, as albumentations advises for loaders."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Augmented(Dataset[torch.Tensor]):
+    """Random images in memory, augmented to float32 tensors of shape (3, 224, 224)."""
+
+    def __init__(self, length: int, spelling: str) -> None:
+        shape = (IMAGES, IMAGE_SIZE, IMAGE_SIZE, 3)
+        self.images = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+        self.length = length
+        self.spelling = spelling
+        self.pipeline = make_pipeline()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if self.spelling == ANEW:
+            self.pipeline = make_pipeline()
+        elif self.spelling == GIVEN:
+            # One pair for all its transforms, as Compose makes them. (`set_random_seed`
+            # would give each transform a pair of its own from the same seed.)
+            self.pipeline.set_random_state(np.random.default_rng(), random.Random())
+        image: torch.Tensor = self.pipeline(image=self.images[index % IMAGES])["image"]
+        return image
+
+
+class Nothing(Dataset[int]):
+    """A dataset that costs nothing, and is never at its end."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class TimedInWorker(Dataset[Any]):
+    """One sample: what `costs` measures in the process that draws it."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, dict[str, Samples]]:
+        return costs(self.rounds, in_worker=True)
+
+
+def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
+    """Return microseconds a sample: of the dataset, of `SeededDataset`, of seeding.
+
+    Under `HOT` as a loop finds them, under `COLD` one call after an augmentation each.
+    """
+    dataset = Nothing()
+    seeded = SeededDataset(dataset, SEED)
+    number = 0
+
+    def draw(from_: Any) -> None:
+        nonlocal number
+        number = (number + 1) % 100_000
+        from_[number]
+
+    arms: dict[str, Callable[[], object]] = {
+        PLAIN: partial(draw, dataset),
+        SEEDED: partial(draw, seeded),
+    }
+    if in_worker:  # elsewhere nobody would put the state back
+        arms[SEEDING] = partial(seeded._seed_worker, SEED)
+        arms |= make_reseeds()
+    hot = measure(arms, rounds=rounds, block_s=0.001)[0]
+    work = Augmented(IMAGES, ONCE)
+    cold: dict[str, Samples] = {name: [] for name in arms}
+    order = random.Random(SEED)
+    for number in range(rounds):
+        for name in order.sample(list(arms), len(arms)):
+            work[number % IMAGES]
+            begin = time.perf_counter_ns()
+            arms[name]()
+            cold[name].append((time.perf_counter_ns() - begin) / 1e3)
+    return {HOT: hot, COLD: cold}
+
+
+def collate(samples: list[torch.Tensor]) -> tuple[torch.Tensor, int, float]:
+    """Return the batch, and which process has used how many seconds of CPU so far."""
+    return torch.stack(samples), os.getpid(), time.process_time()
+
+
+class Both(Dataset[torch.Tensor]):
+    """Two datasets of the same length, the second after the first."""
+
+    def __init__(self, first: Augmented, second: SeededDataset) -> None:
+        self.datasets = first, second
+        self.length = len(first)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        which, number = divmod(index, self.length)
+        sample: torch.Tensor = self.datasets[which][number]
+        return sample
+
+
+class TimedLoader:
+    """A loader that stays warm, and tells what an epoch took, of one arm or the other.
+
+    The same workers draw both: two loaders on the same dataset differed by 5 % of CPU.
+    They are thus workers whose sources were seeded before, in the plain arm too.
+    """
+
+    def __init__(self, length: int, spelling: str, workers: int) -> None:
+        plain = Augmented(length, spelling)
+        self.seeded = SeededDataset(plain, SEED)
+        self.length = length
+        self.order: list[int] = []
+        self.loader: DataLoader[Any] = DataLoader(
+            Both(plain, self.seeded),
+            BATCH,
+            sampler=self.order,
+            num_workers=workers,
+            collate_fn=collate,
+            persistent_workers=workers > 0,
+            worker_init_fn=one_thread,
+        )
+        self.used: dict[int, float] = {}
+        for arm in (SEEDED, PLAIN):
+            self.epoch(arm)
+
+    def epoch(self, arm: str) -> tuple[float, float]:
+        """Return the seconds of one epoch: by the clock, and of CPU where it is augmented."""
+        first = self.length if arm == SEEDED else 0
+        self.order[:] = range(first, first + self.length)
+        before = dict(self.used) if self.loader.num_workers else {os.getpid(): time.process_time()}
+        begin = time.perf_counter()
+        for _, process, used in self.loader:
+            self.used[process] = used
+        wall = time.perf_counter() - begin
+        return wall, sum(self.used.values()) - sum(before.values())
+
+
+def throughput(rounds: int, length: int) -> dict[str, Any]:
+    """Return, for each case, samples per second, CPU time, and ratios of adjacent epochs.
+
+    A round takes the cases in random order and four epochs of each: plain, seeded,
+    seeded, plain, and the other way about in the next round, so that a drift of the
+    machine meets both.
+    """
+    progress("starting the workers")
+    loaders = {case: TimedLoader(length, *case) for case in CASES}
+    times: dict[tuple[str, int], dict[str, list[tuple[float, float]]]] = {
+        case: {PLAIN: [], SEEDED: []} for case in CASES
+    }
+    order = random.Random(SEED)
+    gc.collect()
+    gc.disable()  # as in `measure`; the workers, started above, go on collecting
+    try:
+        for number in range(rounds):
+            first, second = (PLAIN, SEEDED) if number % 2 == 0 else (SEEDED, PLAIN)
+            for case in order.sample(CASES, len(CASES)):
+                # Another epoch, so that it is not one draw of the augmentation that is timed.
+                loaders[case].seeded.set_epoch(number)
+                for name in (first, second, second, first):
+                    times[case][name].append(loaders[case].epoch(name))
+            progress(f"round {number + 1} of {rounds}")
+    finally:
+        gc.enable()
+
+    results: dict[str, Any] = {}
+    for case in CASES:
+        results[named(*case)] = result = {}
+        for number, unit in enumerate(("wall", "cpu")):
+            plain, own, usual = (
+                [epoch[number] for epoch in epochs]
+                for epochs in (times[case][PLAIN], times[case][SEEDED], times[ONCE, case[1]][PLAIN])
+            )
+            result[unit] = {
+                # Samples per second, or per second of CPU.
+                PLAIN: summary(length / seconds for seconds in plain),
+                SEEDED: summary(length / seconds for seconds in own),
+                "to_plain": paired(plain, own),
+                "to_usual": paired(usual, own),
+            }
+        result["identical"] = identical(loaders[case])
+    return results
+
+
+def named(spelling: str, workers: int) -> str:
+    return f"{spelling}, {workers} workers"
+
+
+def identical(timed: TimedLoader) -> bool:
+    """Whether the loader gives bit by bit what the dataset gives in this process."""
+    timed.seeded.set_epoch(0)
+    timed.order[:] = range(timed.length, 2 * timed.length)
+    starts = range(0, timed.length, BATCH)
+    own = (torch.stack([timed.seeded[i] for i in range(b, b + BATCH)]) for b in starts)
+    # A list: the loader's epoch has to be drawn to its end.
+    return all(
+        [torch.equal(batch, mine) for (batch, *_), mine in zip(timed.loader, own, strict=True)]
+    )
+
+
+def collect(quick: bool) -> dict[str, Any]:
+    """Return everything that this suite measures, ready for JSON."""
+    report = environment("cpu")
+    for name in ("albumentations", "opencv-python", "opencv-python-headless"):
+        with suppress(ModuleNotFoundError):
+            report["versions"][name] = version(name)
+    report |= {
+        "quick": quick,
+        "batch": BATCH,
+        "start_method": torch.multiprocessing.get_start_method(),
+    }
+    rounds = 25 if quick else 200
+    alone = DataLoader(TimedInWorker(rounds), None, num_workers=1, worker_init_fn=one_thread)
+    measured = {"worker": next(iter(alone)), "main process": costs(rounds, in_worker=False)}
+    report["us_a_sample"] = {
+        f"{where}, {how}": {
+            name: summary(values)
+            | {"above_plain": summary(a - b for a, b in zip(values, arms[PLAIN], strict=True))}
+            for name, values in arms.items()
+        }
+        for where, both in measured.items()
+        for how, arms in both.items()
+    }
+    report["length"] = 128 if quick else 256
+    report["samples_per_second"] = throughput(2 if quick else 8, report["length"])
+    return report
+
+
+def show_report(report: dict[str, Any]) -> None:
+    print(f"data_throughput on {report['device']}, {report['date']}{', quick' * report['quick']}")
+    for name, text in report["versions"].items():
+        print(f"  {name}: {text}")
+    titles = {"wall": "samples per second", "cpu": "samples per second of CPU, where augmented"}
+    for unit, title in titles.items():
+        rows = []
+        for name, case in report["samples_per_second"].items():
+            for arm in (PLAIN, SEEDED):
+                rates = [f"{case[unit][arm][key]:.0f}" for key in ("median", "q1", "q3")]
+                ratios = [spread(case[unit][key]) for key in ("to_plain", "to_usual")]
+                same = "yes" if case["identical"] else "no"
+                rows.append([name, arm, *rates, *([*ratios, same] if arm == SEEDED else [""] * 3)])
+        headers = ["pipeline", "dataset", "median", "q1", "q3"]
+        headers += ["to plain, paired", f"to plain, {ONCE}", "same bits in any process"]
+        pairs = case[unit][PLAIN]["n"]
+        title += f", {pairs} epochs of {report['length']}, batch {report['batch']}"
+        show(title, headers, rows)
+    rows = [
+        [where, name]
+        + [f"{arm[key]:.2f}" for key in ("median", "q1", "q3", "min")]
+        + [spread(arm["above_plain"], 2)]
+        for where, arms in report["us_a_sample"].items()
+        for name, arm in arms.items()
+    ]
+    headers = ["where", "arm", "median", "q1", "q3", "min", "above plain"]
+    show("microseconds a sample, of a dataset that does nothing", headers, rows)
+    show("aims", ["", "measured", "aim"], aims(report))
+
+
+def spread(of: dict[str, float], digits: int = 3) -> str:
+    """Return median and quartiles."""
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(of["median"], of["q1"], of["q3"], d=digits)
+
+
+def aims(report: dict[str, Any]) -> list[list[str]]:
+    """Return each aim beside what was measured."""
+    cases, alone = report["samples_per_second"], report["us_a_sample"]
+    hot, cold = alone[f"worker, {HOT}"], alone[f"worker, {COLD}"]
+    usual = cases[named(ONCE, 2)]
+
+    def lost(case: dict[str, Any], key: str = "to_plain") -> str:
+        percents = (f"{100 * (1 - case[unit][key]['median']):+.1f}" for unit in ("wall", "cpu"))
+        return ", ".join(percents)
+
+    share = cold[SEEDED]["above_plain"]["median"] * usual["cpu"][PLAIN]["median"] / 1e4
+    return [
+        *(
+            [
+                f"lost, {name}, % by the clock, of CPU",
+                lost(case),
+                "at most 3" * name.endswith("2 workers"),
+            ]
+            for name, case in cases.items()
+        ),
+        [f"... {named(ONCE, 2)}, from the cost alone, %", f"{share:+.1f}", "at most 3"],
+        *(
+            [f"lost for the same bits, {name}, %", lost(cases[name], "to_usual"), ""]
+            for name in (named(ANEW, 2), named(GIVEN, 2))
+        ),
+        *(
+            [
+                f"{name}, worker, us {HOT}, {COLD}",
+                f"{hot[name]['median']:.1f}, {cold[name]['median']:.1f}",
+                aim,
+            ]
+            for name, aim in ((SEEDING, "at most 12"), (SEEDED, ""))
+        ),
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("python -m benchmarks data_throughput", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network
+    one_thread()
+    report = collect(options.quick)
+    show_report(report)
+    print(f"\nwritten: {save('data_throughput_cpu', report, options.out)}")
+    return 0

@@ -1,0 +1,211 @@
+"""`evaluating`: the same weights on the same data give the same numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from . import stepping
+from .compiler import opaque
+from .scope import Deterministic, Options, Scope, Seeded
+
+F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound="_Run")
+
+
+class evaluating:
+    """Eval mode, no gradients and a seeded scope for a block or a function.
+
+    On exit each submodule has the mode back that it had before, one by one: a frozen
+    batch norm stays frozen. Weights, buffers and running statistics are not touched.
+
+    Modes are set as `training` flags, without calling `train()` or `eval()`: what a
+    module's own `train()` does besides (merging adapters into weights, say) would
+    change the model. Gradients are off by `torch.no_grad`: the results can take part
+    in autograd later, and what a module caches inside still can too; with
+    `torch.inference_mode` neither could.
+
+    Args:
+        model, more: modules; wrapped ones (compiled, DataParallel) as they are.
+        seed, deterministic: as for `seeded`; `seed=None` draws a fresh one each time.
+        grad: `True` leaves gradients as they are.
+        keep_training: what stays in training mode, for Monte-Carlo dropout: module
+            classes, or parts of class names such as `"dropout"`.
+
+    Raises:
+        TypeError: a model is no `torch.nn.Module`.
+        ValueError: `keep_training` matches no module, or one that would update its
+            running statistics.
+
+    See: https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disable-grad-doc
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *more: nn.Module,
+        seed: int | None = 1029,
+        deterministic: Deterministic = True,
+        grad: bool = False,
+        keep_training: Sequence[str | type[nn.Module]] = (),
+    ) -> None:
+        self._seeded = Seeded(seed, Options(deterministic))
+        self._models = (model, *more)
+        self._grad = grad
+        self._keep = _check_keep(keep_training)
+        self._runs: list[_Run] = []
+        for one in self._models:
+            if not isinstance(one, nn.Module):
+                raise TypeError(f"expected a torch.nn.Module, got {one!r} ({type(one).__name__})")
+        if self._keep:
+            _modules_to_keep(_modules_of(self._models), self._keep)
+
+    @staticmethod
+    def of(argument: str, **options: Any) -> Callable[[F], F]:
+        """Return a decorator that evaluates the model which a call gets as `argument`.
+
+        `@evaluating.of("model", seed=1029)`; attributes can follow, as in
+        `@evaluating.of("self.model")` for a method. Options are those of `evaluating`.
+
+        Raises:
+            TypeError: the function has no such argument.
+        """
+        name, *attributes = argument.split(".")
+
+        def decorate(function: F) -> F:
+            signature = inspect.signature(function)
+            if name not in signature.parameters:
+                raise TypeError(f"{function!r} has no argument {name!r}; it has {signature}")
+
+            def for_call(args: Any, kwargs: Any, *, resumes: bool = False) -> _Run:
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                model = bound.arguments[name]
+                for attribute in attributes:
+                    model = getattr(model, attribute)
+                return evaluating(model, **options)._for_call(args, kwargs, resumes=resumes)
+
+            return cast(F, stepping.wrap(function, for_call))
+
+        return decorate
+
+    def __enter__(self) -> Scope:
+        run = self._for_call((), {})
+        self._runs.append(run)
+        try:
+            return run.__enter__().scope
+        except BaseException:
+            self._runs.remove(run)
+            raise
+
+    def __exit__(self, *raised: Any) -> None:
+        if not self._runs:
+            raise RuntimeError("evaluating(...) was left without having been entered")
+        self._runs.pop().__exit__(*raised)
+
+    def __call__(self, function: F) -> F:
+        return cast(F, stepping.wrap(function, self._for_call))
+
+    def _for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> _Run:
+        scope = self._seeded.for_call(args, kwargs, resumes=resumes)
+        return _Run(scope, self._models, self._keep, self._grad)
+
+
+class _Run:
+    """One evaluation: a scope, and what else is put back with it."""
+
+    def __init__(
+        self, scope: Scope, models: tuple[nn.Module, ...], keep: tuple[Any, ...], grad: bool
+    ) -> None:
+        self.scope = scope
+        self._models = models
+        self._keep = keep
+        self._grad = grad
+        self._outer: tuple[bool, list[tuple[nn.Module, bool]]] | None = None
+
+    @opaque
+    def __enter__(self: R) -> R:
+        self.scope.__enter__()
+        try:
+            modules = _modules_of(self._models)
+            kept = _modules_to_keep(modules, self._keep)
+            self._outer = torch.is_grad_enabled(), [(m, m.training) for m in modules]
+            for module in modules:
+                _set_mode(module, False)
+            for module in kept:
+                _set_mode(module, True)
+            if not self._grad:
+                torch.set_grad_enabled(False)
+            return self
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    @opaque
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            self._restore()
+        except BaseException:
+            self._restore()  # a Ctrl-C half-way: once more, as a whole
+            raise
+        finally:
+            self.scope.__exit__(*raised)
+
+    def _restore(self) -> None:
+        if self._outer is None:
+            return
+        grad, modes = self._outer
+        for module, mode in modes:
+            _set_mode(module, mode)
+        torch.set_grad_enabled(grad)
+        self._outer = None
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    # nn.Module.__setattr__ looks through parameters, buffers and modules first: 1 us each.
+    object.__setattr__(module, "training", mode)
+
+
+def _modules_of(models: Iterable[nn.Module]) -> list[nn.Module]:
+    """Every module once, also where models share some."""
+    return list(dict.fromkeys(module for model in models for module in model.modules()))
+
+
+def _check_keep(keep: Any) -> tuple[Any, ...]:
+    if isinstance(keep, (str, type)):
+        keep = (keep,)
+    for entry in keep:
+        if not isinstance(entry, str) and not (
+            isinstance(entry, type) and issubclass(entry, nn.Module)
+        ):
+            raise TypeError(f"keep_training takes module classes and names, got {entry!r}")
+    return tuple(entry.lower() if isinstance(entry, str) else entry for entry in keep)
+
+
+def _modules_to_keep(modules: list[nn.Module], keep: tuple[Any, ...]) -> list[nn.Module]:
+    kept = []
+    for entry in keep:
+        matching = [
+            module
+            for module in modules
+            if (
+                entry in type(module).__name__.lower()
+                if isinstance(entry, str)
+                else isinstance(module, entry)
+            )
+        ]
+        if not matching:
+            classes = sorted({type(module).__name__ for module in modules})
+            raise ValueError(f"keep_training={entry!r} matches no module; there are {classes}")
+        kept += matching
+    for module in kept:
+        if getattr(module, "track_running_stats", False):
+            raise ValueError(
+                f"keep_training would let {module} update its running statistics; "
+                "an evaluation leaves those alone"
+            )
+    return kept

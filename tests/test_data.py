@@ -1,0 +1,292 @@
+"""Samples that do not depend on who loads them: with real DataLoader workers."""
+
+from __future__ import annotations
+
+import random
+import types
+
+import albumentations
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset
+
+from seedscope import SeededDataset, data, loader_options, seeded, snapshot
+
+SIZE = 10
+
+
+def noise():
+    return [
+        random.random(),
+        random.gauss(0, 1),
+        np.random.rand(),
+        np.random.standard_normal(),
+        torch.rand(1).item(),
+        np.random.default_rng().random(),
+        random.Random().random(),
+    ]
+
+
+class Noisy(Dataset):
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, index):
+        return torch.tensor([index, *noise()], dtype=torch.float64)
+
+
+class Augmented(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        pipeline = albumentations.Compose(
+            [albumentations.RandomCrop(16, 16), albumentations.GaussNoise(p=1)]
+        )
+        return pipeline(image=np.full((24, 24, 3), index, np.uint8))["image"]
+
+
+class AugmentedOnce(Dataset):
+    """With one pipeline, that gets new generators for each sample."""
+
+    def __init__(self):
+        self.pipeline = albumentations.Compose(
+            [albumentations.RandomCrop(16, 16), albumentations.GaussNoise(p=1)]
+        )
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        self.pipeline.set_random_state(np.random.default_rng(), random.Random())
+        return self.pipeline(image=np.full((24, 24, 3), index, np.uint8))["image"]
+
+
+class Streamed(IterableDataset):
+    def __iter__(self):
+        for index in range(4):
+            yield torch.tensor([index, *noise()], dtype=torch.float64)
+
+
+def collect(loader):
+    """The samples by index, and how many there were."""
+    rows = torch.cat([batch.reshape(-1, batch.shape[-1]) for batch in loader])
+    return {int(row[0]): tuple(row[1:].tolist()) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Epochs 0 and 1, drawn one by one."""
+    dataset = SeededDataset(Noisy(), 1029)
+    epochs = []
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        epochs.append({i: tuple(dataset[i][1:].tolist()) for i in range(SIZE)})
+    return epochs
+
+
+def test_samples_differ_between_indices_epochs_and_seeds(expected):
+    values = [value for epoch in expected for sample in epoch.values() for value in sample]
+    assert len(set(values)) == len(values)
+    assert tuple(SeededDataset(Noisy(), 1030)[0][1:].tolist()) != expected[0][0]
+
+
+@pytest.mark.parametrize(
+    ("workers", "context", "persistent", "batch", "prefetch", "shuffle"),
+    [
+        (0, None, False, 3, None, True),
+        (0, None, False, None, None, False),
+        (1, "fork", False, 4, 1, False),
+        (2, "fork", False, 3, 2, True),
+        (2, "fork", True, 1, 3, True),
+        (4, "fork", True, 2, 1, False),
+        (1, "spawn", False, 4, 2, True),
+        (2, "spawn", True, 3, 1, False),
+    ],
+)
+def test_the_same_samples_whoever_loads_them(
+    expected, workers, context, persistent, batch, prefetch, shuffle
+):
+    dataset = SeededDataset(Noisy(), 1029)
+    loader = DataLoader(
+        dataset,
+        batch_size=batch,
+        shuffle=shuffle,
+        num_workers=workers,
+        multiprocessing_context=context,
+        persistent_workers=persistent,
+        prefetch_factor=prefetch,
+        generator=torch.Generator().manual_seed(3),
+    )
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        assert collect(loader) == expected[epoch]
+
+
+def test_resumed_in_mid_epoch_the_rest_is_the_same(expected):
+    dataset = SeededDataset(Noisy(), 1029)
+    dataset.set_epoch(1)
+    rest = DataLoader(
+        Subset(dataset, range(6, SIZE)), 3, num_workers=2, generator=torch.Generator()
+    )
+    assert collect(rest) == {i: expected[1][i] for i in range(6, SIZE)}
+
+
+def test_whichever_rank_draws_a_sample_it_is_the_same(expected):
+    drawn = {}
+    for rank in range(3):
+        dataset = SeededDataset(Noisy(), 1029)
+        sampler = DistributedSampler(dataset, num_replicas=3, rank=rank, seed=7)
+        loader = DataLoader(dataset, 2, sampler=sampler, generator=torch.Generator())
+        drawn.update(collect(loader))
+    assert drawn == expected[0]
+
+
+@pytest.mark.parametrize("kind", [Augmented, AugmentedOnce])
+def test_albumentations_pipelines_are_covered(kind):
+    def images(workers):
+        dataset = SeededDataset(kind(), 1029)
+        loader = DataLoader(dataset, None, num_workers=workers, generator=torch.Generator())
+        return torch.stack([*loader])
+
+    assert torch.equal(images(0), images(2))
+    assert len(images(0).unique()) > 10
+
+
+def test_in_the_main_process_the_callers_state_and_settings_are_kept():
+    dataset = SeededDataset(Noisy(), 1029)
+    before = snapshot()
+    torch.backends.cudnn.benchmark = True
+    dataset[3]
+    assert before.changed(snapshot()) == ("cudnn.benchmark",)
+    before.restore()
+    with seeded(5):
+        dataset[3]
+        got = random.random()
+    assert got == random.Random(5).random()
+
+
+def test_indices_of_every_make():
+    dataset = SeededDataset(Noisy(), 1029)
+    last = dataset[SIZE - 1]
+    assert torch.equal(dataset[-1][1:], last[1:])
+    assert torch.equal(dataset[torch.tensor(SIZE - 1)], last)
+    assert torch.equal(dataset[np.int64(SIZE - 1)], last)
+    by_name = SeededDataset({"a": 1, ("b", 2): 3}, 1029)
+    assert by_name["a"] == 1 and by_name["b", 2] == 3
+
+
+def test_the_wrapped_dataset_is_at_hand():
+    inner = Noisy()
+    dataset = SeededDataset(inner, 1029)
+    assert dataset.dataset is inner and dataset.seed == 1029 and len(dataset) == SIZE
+
+
+@pytest.mark.parametrize("epoch", [-1, 2**63, 1.5, "1", None, True])
+def test_epochs_are_integers_from_zero(epoch):
+    dataset = SeededDataset(Noisy(), 1029)
+    dataset.set_epoch(4)
+    with pytest.raises((TypeError, ValueError), match="epoch must be"):
+        dataset.set_epoch(epoch)
+    assert dataset.epoch == 4
+
+
+@pytest.mark.parametrize(
+    ("dataset", "seed", "says"),
+    [(None, 1, "expected a dataset"), (Noisy, 1, "expected a dataset"), (Noisy(), "1", "got '1'")],
+)
+def test_bad_input_is_refused(dataset, seed, says):
+    with pytest.raises(TypeError, match=says):
+        SeededDataset(dataset, seed)
+
+
+def test_a_dataset_without_length_says_so_under_a_sampler():
+    class Endless(Dataset):
+        def __getitem__(self, index):
+            return index
+
+    with pytest.raises(TypeError, match="Endless has no length"):
+        DataLoader(SeededDataset(Endless(), 1029), shuffle=True)
+
+
+def test_thread_workers_are_refused(monkeypatch):
+    info = types.SimpleNamespace(worker_method="thread", id=0)
+    monkeypatch.setattr(data, "get_worker_info", lambda: info)
+    with pytest.raises(RuntimeError, match='worker_method="multiprocessing"'):
+        SeededDataset(Noisy(), 1029)[0]
+    with pytest.raises(RuntimeError, match="needs worker processes"):
+        iter(SeededDataset(Streamed(), 1029))
+
+
+# Iterable datasets
+
+
+@pytest.mark.parametrize(
+    ("workers", "context", "persistent"),
+    [(0, None, False), (1, "fork", False), (2, "fork", True), (2, "spawn", False)],
+)
+def test_iterable_datasets_repeat_for_each_seed_epoch_and_worker(workers, context, persistent):
+    def epochs():
+        dataset = SeededDataset(Streamed(), 1029)
+        assert isinstance(dataset, IterableDataset)
+        loader = DataLoader(
+            dataset,
+            None,
+            num_workers=workers,
+            multiprocessing_context=context,
+            persistent_workers=persistent,
+        )
+        result = []
+        for epoch in (0, 1):
+            dataset.set_epoch(epoch)
+            result.append(torch.stack([*loader]))
+        return result
+
+    before = snapshot()
+    with seeded(5):
+        first = epochs()
+    with seeded(6):
+        second = epochs()
+    assert before.changed(snapshot()) == ()
+    assert all(map(torch.equal, first, second))
+    values = torch.cat(first)[:, 1:]
+    assert len(values.unique()) == values.numel(), "no two workers or epochs draw the same"
+
+
+def test_iterated_in_the_main_process_the_caller_draws_its_own_in_between():
+    stream = iter(SeededDataset(Streamed(), 1029))
+    with seeded(5):
+        next(stream)
+        first = random.random()
+        next(stream)
+        second = random.random()
+    reference = random.Random(5)
+    assert (first, second) == (reference.random(), reference.random())
+
+
+# PyTorch's own recipe
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_loader_options_repeat_on_every_fresh_loader(context):
+    def batches(seed):
+        loader = DataLoader(
+            Noisy(),
+            3,
+            shuffle=True,
+            num_workers=2,
+            multiprocessing_context=context,
+            **loader_options(seed),
+        )
+        return torch.cat([*loader])
+
+    first = batches(1029)
+    assert torch.equal(first, batches(1029))
+    assert not torch.equal(first, batches(1030))
+    assert len(first[:, 1:].unique()) == first[:, 1:].numel()
+
+
+def test_loader_options_refuse_a_bad_seed():
+    with pytest.raises(ValueError, match="got -1"):
+        loader_options(-1)
