@@ -47,7 +47,7 @@ class Unseeded(Source):
 
     def __init__(self) -> None:
         self._state: UnseededState | None = None
-        self._counts = _counts_from(0, 0)
+        self._counts: dict[str, Any] = {}  # a counter for each stream, made when it is needed
         self._originals: tuple[Any, Any] | None = None
         self._python_seed = self._make_python_seed()
 
@@ -65,8 +65,7 @@ class Unseeded(Source):
 
     def _replace(self, state: UnseededState | bool) -> None:
         self._state = state or None  # type: ignore[assignment]
-        if isinstance(state, UnseededState):
-            self._counts = _counts_from(state.numpy, state.python)
+        self._counts = {}
         if state and self._originals is None:
             self._originals = numpy_entropy.randbits, random.Random.seed
             numpy_entropy.randbits = self._numpy_randbits
@@ -115,15 +114,11 @@ class Unseeded(Source):
             seed = derive_seed(seed, worker.seed)
         # A stream each: how often Python's is drawn from must not shift NumPy's. One step
         # and no lock, since a finaliser or a signal handler may draw in the middle of this.
-        count = next(self._counts[stream])
+        count = next(self._counts.setdefault(stream, itertools.count(getattr(state, stream))))
         self._state = state._replace(**{stream: count + 1})
         material = f"seedscope unseeded {seed} {stream} {count}".encode()
         number = int.from_bytes(hashlib.shake_128(material).digest((bits + 7) // 8), "big")
         return number >> -bits % 8
-
-
-def _counts_from(numpy: int, python: int) -> dict[str, Any]:
-    return {"numpy": itertools.count(numpy), "python": itertools.count(python)}
 
 
 def _made_by_standard_library() -> bool:
