@@ -185,7 +185,7 @@ class Scope:
             if isinstance(raised[1], RuntimeError):
                 _explain(raised[1])
             if self._resumes:
-                self._inner = capture_all(self._outer)
+                self._inner = {SETTINGS: SETTINGS.capture(), **self._states()}
             if not self._entered_later():  # a fingerprint may move what they still draw from
                 self._prints = fingerprints(self._governed())
             self._leave()

@@ -96,6 +96,22 @@ def test_saved_while_an_inner_block_is_open_it_is_the_streams_own_state():
         assert draw() == expected
 
 
+def test_left_out_of_order_it_goes_on_in_its_own_stream():
+    with seeded(1029):
+        expected = [draw(), draw()]
+    before, stream, other = snapshot(), Stream(1029), seeded(8)
+    stream.__enter__()
+    first = draw()
+    other.__enter__()
+    draw()
+    with pytest.raises(ScopeConflictError):
+        stream.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    with stream:
+        assert [first, draw()] == expected
+    assert before.changed(snapshot()) == ()
+
+
 def test_a_state_reaches_generators_that_are_suspended():
     stream = Stream(1029)
 
