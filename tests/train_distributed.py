@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import distributed, nn
 
-from seedscope import rank_seed, seeded, shared_seed
+from seedscope import evaluating, rank_seed, seeded, shared_seed
 
 
 def main(out: str) -> None:
@@ -33,6 +33,14 @@ def main(out: str) -> None:
             optimizer.zero_grad()
             nn.functional.cross_entropy(parallel(x[batch]), y[batch]).backward()
             optimizer.step()
+
+    model[2].eval()
+    with evaluating(parallel):
+        modes = [module.training for module in parallel.modules()]
+        scores = parallel(x[:8])
+    with evaluating(parallel):
+        assert torch.equal(parallel(x[:8]), scores)
+    assert not any(modes) and parallel.training and model.training and not model[2].training
 
     pair = distributed.new_group([1, 3])
     result = {
