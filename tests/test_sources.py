@@ -577,6 +577,15 @@ def test_a_state_with_more_devices_than_there_are_warns(fake):
         Snapshot.from_state_dict(saved).restore()
 
 
+@pytest.mark.skipif(torch.backends.mps.is_built(), reason="this build of torch has MPS")
+def test_a_state_of_a_device_that_this_torch_cannot_have_warns():
+    saved = snapshot().state_dict()
+    saved["sources"]["mps"] = [torch.zeros(16, dtype=torch.uint8)]
+    moment = Snapshot.from_state_dict(saved)
+    with pytest.warns(UserWarning, match="this build of torch has no mps"):
+        moment.restore()
+
+
 def test_entering_while_a_graph_is_captured_is_refused(fake):
     fake.init()
     before = snapshot()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -63,19 +62,15 @@ class Accelerator(Source):
     def __init__(self, name: str) -> None:
         self.name = name
         self.module: Any = getattr(torch, name)
-
-    @cached_property
-    def is_built(self) -> bool:
-        """Whether this build of torch could ever initialise the device."""
-        backend: Any = getattr(torch.backends, self.name, None)
-        if hasattr(backend, "is_built"):
-            return bool(backend.is_built())
-        return bool(self.module._is_compiled())  # XPU and MTIA
+        backend: Any = getattr(torch.backends, name, None)
+        # Whether this build of torch could ever initialise the device. XPU and MTIA have
+        # no torch.backends module to ask in public.
+        has_backend = hasattr(backend, "is_built")
+        self.is_built = bool(backend.is_built() if has_backend else self.module._is_compiled())
 
     def is_running(self) -> bool:
         """Whether the generators exist; False in a forked child that must not touch them."""
-        module = self.module
-        if module is None or not self.is_built:
+        if not self.is_built or (module := self.module) is None:
             return False
         if hasattr(module, "is_initialized"):
             return bool(module.is_initialized())
@@ -97,10 +92,12 @@ class Accelerator(Source):
         return _waiting(module)
 
     def seed(self, seed: int) -> None:
+        if not self.is_built:
+            return
         module = self.module
         if self.is_running():
             self.seed_generators(seed)
-        elif self.is_built and (before := _waiting(module)) is not None:
+        elif (before := _waiting(module)) is not None:
             # Queued as an ordinary call and with the tracker emptied, so that a seed
             # which the block itself sets runs later and wins, as it does in torch.
             wake = Wake(self, before, seed)
@@ -114,6 +111,12 @@ class Accelerator(Source):
                 _queue(module, state)
             else:
                 self._restore_started(module, state)
+        elif not self.is_built:
+            warnings.warn(
+                f"the saved state has {len(state)} {self.name} generators, and this build of torch "
+                f"has no {self.name}: they were dropped",
+                stacklevel=2,
+            )
         elif running or not hasattr(module, "_queued_calls"):
             self.set_states(state)
         else:
