@@ -295,7 +295,7 @@ def collect(quick: bool) -> dict[str, Any]:
         for how, arms in both.items()
     }
     report["length"] = 128 if quick else 256
-    report["samples_per_second"] = throughput(2 if quick else 8, report["length"])
+    report["samples_per_second"] = throughput(2 if quick else 24, report["length"])
     return report
 
 
