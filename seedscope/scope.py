@@ -368,7 +368,7 @@ class Seeded:
             scope = self._opened()
             scope.__exit__(*raised)
         except BaseException:
-            # Also where Ctrl-C came before the scope's own exit had begun.
+            # Ctrl-C came before the scope's own exit had begun.
             (scope or self._opened())._leave(again=True)
             raise
 

@@ -52,7 +52,11 @@ class Stream:
 
     @opaque
     def __exit__(self, *raised: Any) -> None:
-        self._scope.__exit__(*raised)
+        try:
+            self._scope.__exit__(*raised)
+        except BaseException:
+            self._scope._leave(again=True)  # Ctrl-C came before the scope's own exit had begun
+            raise
 
     def __call__(self, function: F) -> F:
         return cast(F, stepping.wrap(function, self._continue))

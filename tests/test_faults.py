@@ -21,8 +21,14 @@ PACKAGE = str(Path(seedscope.__file__).parent)
 
 
 # No Python code can guard the first lines of its own function.
-_first = Seeded.__exit__.__code__.co_firstlineno
-BEFORE_THE_TRY = [f"scope.py:{line}" for line in range(_first, _first + 4)]
+BEFORE_THE_TRY = [
+    f"{file}:{function.__code__.co_firstlineno + line}"
+    for file, function, lines in (
+        ("scope.py", Seeded.__exit__, 4),
+        ("stream.py", Stream.__exit__, 3),
+    )
+    for line in range(lines)
+]
 
 
 class Fault(BaseException):
@@ -114,11 +120,12 @@ def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, 
     assert snapshot() == before
 
 
-def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state):
+@pytest.mark.parametrize("make", [seeded, Stream])
+def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state, make):
     before, open_before = snapshot(), [*_open]
     for lines in range(1, 10_000):
-        scope = seeded(1029)
-        scope.__enter__()
+        scope = make(1029)
+        opened = scope.__enter__()
         random.random(), np.random.standard_normal(), torch.rand(1)
         torch.backends.cudnn.benchmark = True
         fault = FaultAt(lines)
@@ -126,7 +133,7 @@ def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state):
         if not happened:
             break
         if fault.where in BEFORE_THE_TRY:
-            assert scope._opened().is_open
+            assert opened.is_open
             scope.__exit__(None, None, None)
         assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
         assert _open == open_before, f"a fault at {fault.where}"

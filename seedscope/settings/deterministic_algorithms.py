@@ -13,7 +13,7 @@ from .environment import INDUCTOR_VARIABLE, read_variable
 
 # The debug mode is the public way to set the pair (enabled, warn_only) that leaves
 # inductor alone: use_deterministic_algorithms() imports it (1.7 s) and sets its flag.
-OFF, WARN, ERROR = 0, 1, 2
+WARN, ERROR = 1, 2
 
 
 def _inductor() -> Any:
