@@ -11,6 +11,7 @@ SUITES = {
     "data_throughput": "what SeededDataset costs a DataLoader",
     "evaluation_overhead": "what entering and leaving evaluating(model) costs",
     "scope_overhead": "what entering and leaving a scope costs, beside its floor and its peers",
+    "sweep_overhead": "what the run log and a sweep cost, and the speed-up of processes",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import platform
 import random
 import statistics
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from seedscope.machine import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -111,19 +114,10 @@ def environment(device: str) -> dict[str, Any]:
             "NumPy": np.__version__,
             "torch": torch.__version__,
             "OS": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
-            "CPU": _cpu(),
+            "CPU": f"{cpu_name()}, {os.cpu_count()} cores",
         },
         "threads": torch.get_num_threads(),
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(names) or 'unknown number of'} cores"
 
 
 def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

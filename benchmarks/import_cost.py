@@ -1,4 +1,4 @@
-"""What `import seedscope` costs on top of torch and NumPy, each time in a fresh process."""
+"""What `from seedscope import seeded` costs on top of torch and NumPy, in fresh processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def heavy():
     tops = ("torch._inductor", "torch._dynamo", "matplotlib")
     return {name for name in tops if name in sys.modules}
 before = heavy()
-begin = time.perf_counter(); import seedscope; imported = time.perf_counter()
+begin = time.perf_counter(); from seedscope import seeded; imported = time.perf_counter()
 after_import = heavy() - before
-with seedscope.seeded(1029): pass
+with seeded(1029): pass
 entered = time.perf_counter()
 print(json.dumps({
     "import_ms": 1e3 * (imported - begin), "first_scope_ms": 1e3 * (entered - imported),

@@ -3,30 +3,40 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .scope import Scope, ScopeConflictError, Seeded, seeded
-from .seeds import derive_seed, fresh_seed
-from .snapshot import RestoreError, Snapshot, snapshot
-from .sources import Source, register_source
-from .stream import Stream
-
 if TYPE_CHECKING:
     from .data import SeededDataset, loader_options
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
+    from .runlog import Run, RunLog
+    from .scope import Scope, ScopeConflictError, Seeded, note, seeded
+    from .seeds import derive_seed, fresh_seed
+    from .snapshots import RestoreError, Snapshot, snapshot
+    from .sources import Source, register_source
+    from .stream import Stream
+    from .sweeps import Sweep, SweepInterrupted, sweep
 
 __version__ = "0.1.0"
 
-# Loaded on first use (PEP 562), so that `import seedscope` stays light.
-_LATER = {
-    "SeededDataset": "data",
-    "evaluating": "evaluation",
-    "loader_options": "data",
-    "rank_seed": "distributed",
-    "shared_seed": "distributed",
+# Each name is loaded on its first use (PEP 562): `seedscope run` starts the interpreter anew,
+# and should not load torch twice. So no module may have the name of something public.
+_MODULES = {
+    "data": ["SeededDataset", "loader_options"],
+    "distributed": ["rank_seed", "shared_seed"],
+    "evaluation": ["evaluating"],
+    "runlog": ["Run", "RunLog"],
+    "scope": ["Scope", "ScopeConflictError", "Seeded", "note", "seeded"],
+    "seeds": ["derive_seed", "fresh_seed"],
+    "snapshots": ["RestoreError", "Snapshot", "snapshot"],
+    "sources": ["Source", "register_source"],
+    "stream": ["Stream"],
+    "sweeps": ["Sweep", "SweepInterrupted", "sweep"],
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "RestoreError",
+    "Run",
+    "RunLog",
     "Scope",
     "ScopeConflictError",
     "Seeded",
@@ -34,22 +44,28 @@ __all__ = [
     "Snapshot",
     "Source",
     "Stream",
+    "Sweep",
+    "SweepInterrupted",
     "derive_seed",
     "evaluating",
     "fresh_seed",
     "loader_options",
+    "note",
     "rank_seed",
     "register_source",
     "seeded",
     "shared_seed",
     "snapshot",
+    "sweep",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _HOMES:
         raise AttributeError(f"module 'seedscope' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value  # found at once the next time
+    return value
 
 
 def __dir__() -> list[str]:

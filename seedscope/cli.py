@@ -1,41 +1,507 @@
-"""The `seedscope` command."""
+"""The `seedscope` command. Each command imports what it needs: torch takes its time."""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
+import multiprocessing
+import operator
+import os
+import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext, suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+from .extras import load_extra
+from .launch import LaunchError, launch
 from .seeds import check_seed
+
+if TYPE_CHECKING:
+    from .runlog import Run, RunLog
+
+LOG = "runs.jsonl"
+MODES: dict[str, Any] = {"true": True, "warn": "warn", "cudnn": "cudnn", "false": False}
+
+
+class _Unusable(Exception):
+    """What was asked for cannot be done; the message is one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default the process's own, and return the exit code.
 
-    0: done. 1: the answer is no (the demo: a promise was broken). 2: it could not run.
-    130: stopped with Ctrl-C.
+    0: done. 1: the answer is no (the demo: a promise was broken; replay: not the same;
+    sweep: every seed failed). 2: it could not run. 130: stopped with Ctrl-C.
+    `seedscope run` ends as the script does.
     """
+    arguments = sys.argv[1:] if arguments is None else [*arguments]
     parser = argparse.ArgumentParser(
         prog="seedscope",
         description="Scoped, complete, explained reproducibility for PyTorch.",
         epilog="example: seedscope demo --seed 7",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_demo(commands)
-    options = parser.parse_args(arguments)
-    code: int = options.run(options)
+    for add in (_add_run, _add_log, _add_replay, _add_sweep, _add_info, _add_demo):
+        add(commands)
+    options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
+    try:
+        # A broken line of a log, or a sweep's luck, is one line here and no Python warning.
+        with warnings.catch_warnings() if options.quiet_warnings else nullcontext():
+            if options.quiet_warnings:
+                warnings.showwarning = lambda message, *_: _say(str(message))
+            code: int = options.run(options)
+    except (_Unusable, LaunchError, ImportError) as error:
+        if isinstance(error, ImportError) and "seedscope[" not in str(error):
+            raise
+        _say(str(error))
+        return 2
+    except BrokenPipeError:  # `seedscope log | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+def _say(text: str) -> None:
+    print(f"seedscope: {text}", file=sys.stderr, flush=True)
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], **texts: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts
+    )
+    parser.set_defaults(run=run, quiet_warnings=name in ("log", "replay", "sweep"))
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the options, of those named, that several commands have."""
+    if "log" in names:
+        parser.add_argument("--log", metavar="PATH", default=LOG, help="default: %(default)s")
+    if "deterministic" in names:
+        parser.add_argument(
+            "--deterministic",
+            choices=MODES,
+            default="true",
+            help="what seeded(deterministic=...) takes, default: %(default)s",
+        )
+
+
+# ----------------------------------------------------------------------------------- run
+
+
+def _add_run(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "run",
+        _run,
+        usage="seedscope run [options] (SCRIPT | -m MODULE) [ARGUMENT ...]",
+        help="run a script in a scope, and log its seed",
+        description=(
+            "Run a script or module as `python` does, with a scope around it. Without --seed the\n"
+            "seed is a fresh one, printed and logged. The hash seed and the cuBLAS workspace are\n"
+            "set before the interpreter starts. note(loss=...) in the script adds to the log."
+        ),
+        epilog="example: seedscope run --seed 7 train.py --lr 0.1",
+    )
+    parser.add_argument("--seed", type=_seed, help="default: a fresh one")
+    _add_options(parser, "deterministic", "log")
+    parser.add_argument(
+        "--no-fill",
+        action="store_true",
+        help="do not fill uninitialised memory: quicker, and safe in code that reads none",
+    )
+    # What follows the module's name is in the remainder, as for a script.
+    parser.add_argument("-m", dest="module", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def _run(options: argparse.Namespace) -> int:
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise _Unusable("run needs a script, or -m and a module: seedscope run train.py")
+    launch(
+        command,
+        is_module=options.module,
+        seed=options.seed,
+        deterministic=MODES[options.deterministic],
+        fill_uninitialized_memory=False if options.no_fill else None,
+        log=options.log,
+        restart=["-m", "seedscope", *options.arguments],
+    )
+    return 0
+
+
+# ----------------------------------------------------------------------------------- log
+
+
+def _add_log(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "log",
+        _log,
+        help="show the logged runs",
+        description=(
+            "Show the runs of a log, newest first. Of several ranks the first is shown, unless\n"
+            "--where names a rank."
+        ),
+        epilog="examples:\n  seedscope log --best loss --where epoch>=3\n"
+        "  seedscope log --best accuracy:max --json",
+    )
+    _add_options(parser, "log")
+    parser.add_argument(
+        "--best",
+        metavar="NOTE[:max]",
+        help="the runs that noted it, the smallest (or largest) value first",
+    )
+    parser.add_argument(
+        "--where",
+        metavar="NAME<VALUE",
+        action="append",
+        type=_condition,
+        default=[],
+        help="only runs of which this holds; < <= = != >= >, a note or a field such as outcome",
+    )
+    parser.add_argument("--unfinished", action="store_true", help="runs that began and did not end")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="all that is known, as a JSON array")
+    shape.add_argument("--csv", action="store_true", help="as comma-separated values")
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+def _condition(text: str) -> tuple[str, Callable[[Any, Any], Any], Any]:
+    match = re.fullmatch(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be like loss<0.2 or outcome=ok, got {text!r}")
+    name, sign, value = match.groups()
+    with suppress(ValueError):  # a string without its quotes
+        value = json.loads(value)
+    return name, _COMPARISONS[sign], value
+
+
+def _log(options: argparse.Namespace) -> int:
+    runs = _runs(_open_log(options.log), options.unfinished)
+    names = {name for name, _, _ in options.where}
+    runs = [run for run in runs if "rank" in names or not run.rank]
+    for name, compare, value in options.where:
+        runs = [run for run in runs if _holds(_field(run, name), compare, value)]
+    if options.best:
+        runs = _best_first(runs, options.best)
+    if options.json:
+        json.dump([_plain(run) for run in runs], sys.stdout, indent=1)
+        print()
+    elif options.csv:
+        _write_csv(runs)
+    else:
+        _show(runs, options.log)
+    return 0
+
+
+def _open_log(path: str) -> RunLog:
+    if not os.path.exists(path):
+        raise _Unusable(f"there is no log at {path}: --log PATH names another")
+    from .runlog import RunLog
+
+    return RunLog(path)
+
+
+def _runs(log: RunLog, unfinished: bool = False) -> list[Run]:
+    try:
+        runs = log.unfinished() if unfinished else [*log]
+    except (OSError, ValueError) as error:
+        raise _Unusable(f"cannot read the log: {error}") from error
+    return sorted(runs, key=lambda run: run.began, reverse=True)
+
+
+def _field(run: Run, name: str) -> Any:
+    """A note, a field, the commit or a version, by its name; None where there is none."""
+    if name in run.notes:
+        return run.notes[name]
+    if name == "commit":
+        return (run.git or {}).get("commit")
+    return run.versions.get(name) or vars(run).get(name)
+
+
+def _holds(value: Any, compare: Callable[[Any, Any], Any], wanted: Any) -> bool:
+    try:
+        return value is not None and bool(compare(value, wanted))
+    except (TypeError, RuntimeError, ValueError):  # a string and a number, a tensor of several
+        return False
+
+
+def _best_first(runs: list[Run], text: str) -> list[Run]:
+    name, _, sense = text.partition(":")
+    if sense not in ("", "min", "max"):
+        raise _Unusable(f"--best takes NOTE, NOTE:min or NOTE:max, got {text!r}")
+    values = {}
+    for run in runs:
+        try:
+            value = float(run.notes[name])
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            continue
+        if value == value:
+            values[run.id] = value
+    if not values:
+        noted = ", ".join(sorted({note for run in runs for note in run.notes})) or "nothing"
+        raise _Unusable(f"no run noted a number {name!r}; noted were: {noted}")
+    sign = -1 if sense == "max" else 1
+    ranked = [run for run in runs if run.id in values]
+    return sorted(ranked, key=lambda run: sign * values[run.id])
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    from .runlog import encode
+
+    return {**vars(run), "notes": {n: encode(v, n) for n, v in run.notes.items()}}
+
+
+def _note_names(runs: Iterable[Run]) -> list[str]:
+    return [*{name: None for run in runs for name in run.notes}]
+
+
+def _write_csv(runs: list[Run]) -> None:
+    fields = ["id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays"]
+    notes = _note_names(runs)
+    writer = csv.writer(sys.stdout)
+    writer.writerow([*fields, *notes])
+    for run in runs:
+        row = [_field(run, name) for name in fields]
+        writer.writerow([*row, *(_shown(run.notes.get(name, "")) for name in notes)])
+
+
+def _shown(value: Any) -> str:
+    return str(value.item()) if getattr(value, "ndim", None) == 0 else str(value)
+
+
+def _show(runs: list[Run], path: str) -> None:
+    # In a pipe as wide as it needs to be.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    console = load_extra("rich.console", "The table").Console(highlight=False, width=width)
+    text = load_extra("rich.text", "The table").Text
+    table = load_extra("rich.table", "The table").Table(
+        title=f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}",
+        title_justify="left",
+        box=load_extra("rich.box", "The table").SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    notes = _note_names(runs)
+    for name in ("id", "began", "seed", *notes, "time"):
+        table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
+    for name in ("outcome", "command"):  # these two give way on a narrow terminal
+        table.add_column(name, min_width=2)
+    for run in runs:
+        values = [_brief(run.notes[name]) if name in run.notes else "" for name in notes]
+        began = datetime.fromisoformat(run.began).astimezone().strftime("%m-%d %H:%M")
+        style = None if run.outcome == "ok" else "yellow"
+        what = f"{run.what()} (replays {run.replays[:8]})" if run.replays else run.what()
+        table.add_row(
+            *map(text, (run.id[:8], began, str(run.seed), *values, _lasted(run.duration))),
+            text(run.outcome or "not ended", style or "", no_wrap=True, overflow="ellipsis"),
+            text(what, no_wrap=True, overflow="ellipsis"),
+        )
+    console.print(table)
+
+
+def _lasted(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+
+
+def _brief(value: Any) -> str:
+    shown = _shown(value)
+    try:
+        return f"{float(shown):.6g}"
+    except ValueError:
+        return shown if len(shown) <= 24 else f"{shown[:23]}…"
+
+
+# -------------------------------------------------------------------------------- replay
+
+
+def _add_replay(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "replay",
+        _replay,
+        help="run a logged run again, and compare",
+        description=(
+            "Run the same command with the same seed, in the same folder. Says what differs from\n"
+            "then, and whether the noted values come out equal, bit for bit; if not, the exit\n"
+            "code is 1."
+        ),
+        epilog="example: seedscope replay 3f2a",
+    )
+    parser.add_argument("id", help="of the run, or as much of it as is needed")
+    _add_options(parser, "log")
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from .replay import ReplayError, replay
+
+    log = _open_log(options.log)
+    try:
+        run = log.find(options.id)
+    except (LookupError, OSError, ValueError) as error:
+        raise _Unusable(f"{error.args[-1]}; seedscope log lists the runs") from error
+    try:
+        return 0 if replay(log, run, _say) else 1
+    except ReplayError as error:
+        raise _Unusable(f"{run.id} cannot be replayed: {error}") from error
+    except KeyboardInterrupt:
+        return 130
+
+
+# --------------------------------------------------------------------------------- sweep
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "sweep",
+        _sweep,
+        help="run a function under many seeds",
+        description=(
+            "Call a function, which returns a number, once for each seed, and print what came\n"
+            "out. Started again with the same log, it runs only the seeds that are missing."
+        ),
+        epilog="example: seedscope sweep train:accuracy --seeds 0:100 --best max --plot seeds.png",
+    )
+    parser.add_argument("function", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
+    parser.add_argument(
+        "--seeds", type=_seeds, default=range(100), help="N or FIRST:END, default: 0:100"
+    )
+    parser.add_argument("--best", choices=("min", "max"), default="min", help="default: min")
+    parser.add_argument(
+        "--processes", type=_positive, default=1, metavar="N", help="side by side, default: 1"
+    )
+    _add_options(parser, "deterministic", "log")
+    parser.add_argument("--plot", metavar="PATH", help="draw the distribution and the running best")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="each seed's outcome, as a JSON array")
+    shape.add_argument("--csv", action="store_true", help="as comma-separated values")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from .runlog import encode
+    from .sweeps import SweepInterrupted, load_function, sweep
+
+    try:
+        function = load_function(options.function)
+    except LookupError as error:
+        raise _Unusable(str(error)) from error
+    # The table says it too.
+    warnings.filterwarnings("ignore", message="the best seed may be only luck")
+    pool = None
+    if options.processes > 1:
+        pool = ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn"))
+    try:
+        with pool or nullcontext():
+            result = sweep(
+                function,
+                options.seeds,
+                executor=pool,
+                log=options.log,
+                best=options.best,
+                deterministic=MODES[options.deterministic],
+            )
+    except TypeError as error:
+        raise _Unusable(str(error)) from error
+    except SweepInterrupted as stopped:
+        _say(f"{stopped}, kept in {options.log}: the same command goes on from there")
+        print(stopped.sweep)
+        return 130
+    if options.json:
+        rows = [{**vars(o), "value": encode(o.value, "value")} for o in result]
+        json.dump(rows, sys.stdout, indent=1)
+        print()
+    elif options.csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["seed", "value", "duration", "error"])
+        writer.writerows([o.seed, _shown(o.value), o.duration, o.error] for o in result)
+    else:
+        print(result)
+    if options.plot and result.best is not None:
+        result.plot(options.plot)
+        _say(f"drawn: {options.plot}")
+    return 0 if len(result.failed) < len(result) else 1
+
+
+def _seeds(text: str) -> range:
+    first, colon, end = text.partition(":")
+    try:
+        seeds = range(_seed(first), int(end)) if colon else range(int(first))
+    except (ValueError, argparse.ArgumentTypeError):
+        seeds = range(0)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"must be N or FIRST:END, such as 0:100, got {text!r}")
+    return seeds
+
+
+# ---------------------------------------------------------------------------------- info
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "info",
+        _info,
+        help="what bears on reproducibility here, for a bug report",
+        description="Show versions, devices, settings and environment variables.",
+        epilog="example: seedscope info --json",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _info(options: argparse.Namespace) -> int:
+    from .info import collect_info
+
+    info = collect_info()
+    if options.json:
+        json.dump(info, sys.stdout, indent=1)
+        print()
+        return 0
+    for section, values in info.items():
+        print(section)
+        width = max(map(len, values))
+        for name, value in values.items():
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            print(f"  {name:<{width}}  {'not set' if value is None else shown}")
+    return 0
+
+
+# ---------------------------------------------------------------------------------- demo
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands,
         "demo",
+        _demo,
         help="train a small network four times, bare and seeded, and compare",
         description=(
-            "Train a small network on scikit-learn's handwritten digits, twice as it is and "
-            "twice inside seeded(SEED), and show what repeats and what is left changed. Takes "
-            "less than a minute and downloads nothing. The exit code is 1 if the seeded runs "
-            "differ or left something changed outside."
+            "Train a small network on scikit-learn's handwritten digits, twice as it is and twice\n"
+            "inside seeded(SEED), and show what repeats and what is left changed. Takes less than\n"
+            "a minute and downloads nothing. The exit code is 1 if the seeded runs differ or left\n"
+            "something changed outside."
         ),
         epilog="example: seedscope demo --seed 7",
     )
@@ -49,23 +515,17 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         default="auto",
         help="default: auto, that is cuda where there is one",
     )
-    parser.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace) -> int:
-    try:
-        from . import demo
-    except ModuleNotFoundError as error:
-        missing = {"rich": "rich", "sklearn": "scikit-learn"}.get((error.name or "").split(".")[0])
-        if missing is None:
-            raise
-        print(f'The demo needs {missing}: pip install "seedscope[demo]"', file=sys.stderr)
-        return 2
+    for module in ("rich", "sklearn"):
+        load_extra(module, "The demo", "demo")
+    from . import demo
+
     try:
         device = demo.choose_device(options.device)
     except ValueError as error:
-        print(f"seedscope demo: {error}", file=sys.stderr)
-        return 2
+        raise _Unusable(str(error)) from error
     try:
         return demo.main(options.seed, options.epochs, device)
     except KeyboardInterrupt:

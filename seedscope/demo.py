@@ -27,8 +27,8 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from .scope import seeded
-from .snapshot import snapshot
+from .scope import note, seeded
+from .snapshots import snapshot
 
 # Forked workers inherit the scope. A spawned one is a new process: PyTorch seeds its
 # `random`, NumPy and torch, but nothing can reach its unseeded generators.
@@ -101,6 +101,11 @@ def train(epochs: Iterable[int], device: torch.device) -> tuple[nn.Module, float
     with torch.no_grad():
         guesses = model(images[split:].to(device)).argmax(1).cpu()
     return model, (guesses == labels[split:]).float().mean().item()
+
+
+def accuracy() -> float:
+    """Return the accuracy after one training run, as `sweep` and `seedscope run` ask for it."""
+    return train(range(10), choose_device("auto"))[1]
 
 
 # ------------------------------------------------------------- run it and compare
@@ -220,3 +225,8 @@ def report(runs: dict[str, list[Run]], what: str, console: Console) -> int:
     found = f"{inside} made the script repeat bit for bit, and left no trace outside."
     console.print(f"\n  {found}", style="bold green")
     return 0
+
+
+if __name__ == "__main__":  # seedscope run -m seedscope.demo
+    note(accuracy=(found := accuracy()))
+    print(f"accuracy {found:.1%}")

@@ -6,16 +6,21 @@ import asyncio
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, cast, overload
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from . import stepping
 from .compiler import opaque
 from .seeds import check_seed, derive_seed, fresh_seed
 from .settings import MODES, SETTINGS, values_for
-from .snapshot import RestoreError, capture_all, restore_all
+from .snapshots import RestoreError, capture_all, restore_all
 from .sources import select_sources
 from .sources.base import Source, fingerprints, same_state
+
+if TYPE_CHECKING:
+    from .runlog import Entry, RunLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="Scope")
@@ -37,6 +42,7 @@ class Options:
         fill_uninitialized_memory: bool | None = None,
         threads: Threads = "raise",
         sources: Iterable[str] | None = None,
+        log: RunLog | str | PathLike[str] | None = None,
     ) -> None:
         # By identity: 1 equals True, and so does a whole array of ones.
         if not any(deterministic is mode for mode in (True, False)) and not (
@@ -56,6 +62,27 @@ class Options:
         self.fill = fill_uninitialized_memory
         self.waits = threads == "wait"
         self.sources = None if sources is None else tuple(s.name for s in select_sources(sources))
+        self.log = None if log is None else _as_log(log)
+
+    def entry(self, seed: int | None, **more: Any) -> Entry:
+        """Return what is to be logged of a run with these options."""
+        from .runlog import Entry
+
+        return Entry(self.log, seed, options=self.as_dict(), **more)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that bear on what a block gives, as the log keeps them."""
+        return {
+            "deterministic": self.deterministic,
+            "fill_uninitialized_memory": self.fill,
+            "sources": None if self.sources is None else list(self.sources),
+        }
+
+
+def _as_log(log: RunLog | str | PathLike[str]) -> RunLog:
+    from .runlog import as_log
+
+    return as_log(log)
 
 
 # Open scopes, outermost first. All of them belong to the thread that has the turn, except
@@ -83,8 +110,10 @@ class Scope:
         opener: Any = None,
         resumes: bool = False,
         inner: dict[Any, Any] | None = None,
+        entry: Entry | None = None,
     ) -> None:
         self.seed = seed
+        self._entry = entry
         self._options = options
         self._opener = opener
         self._resumes = resumes
@@ -150,6 +179,32 @@ class Scope:
         """Return a seed that follows from this scope's seed and `keys`: see `derive_seed`."""
         return derive_seed(self.seed, *keys)
 
+    @opaque
+    def note(self, **values: Any) -> None:
+        """Add values, such as `loss=0.12`, to what the run log keeps of this run.
+
+        A name that was noted before gets the new value. Without a log nothing is kept.
+
+        Raises:
+            TypeError: the log cannot keep a value: it takes numbers, strings, lists,
+                tuples, dicts, and NumPy and torch numbers and arrays.
+            RuntimeError: the block has ended, and its line is written.
+        """
+        if self._outer is None:
+            raise RuntimeError(f"{self!r} cannot note {', '.join(values)}: its block is not open")
+        if self._entry is not None:
+            self._entry.note(values)
+
+    def share(self) -> None:
+        """Let every thread and task open scopes inside this one, which is then nobody's."""
+        thread, self._thread = self._thread, None
+        _end_turn(thread)
+
+    def finish(self) -> None:
+        """Log that the body of a decorated generator or coroutine has ended."""
+        if self._entry is not None:
+            self._entry.end()
+
     def __repr__(self) -> str:
         return f"<Scope of seed {self.seed}, {'open' if self._outer is not None else 'closed'}>"
 
@@ -169,6 +224,8 @@ class Scope:
             # here on is undone below.
             self._outer = capture_all((SETTINGS, *select_sources(self._options.sources)))
             self._begin()
+            if self._entry is not None:
+                self._entry.begin()
             return self
         except BaseException:
             if _turn.get("thread") == thread:
@@ -192,6 +249,11 @@ class Scope:
         except BaseException:
             self._leave(again=True)  # does what is left to do, also after a Ctrl-C half-way
             raise
+        finally:
+            if self._entry is not None:
+                self._entry.leave(raised[1])
+                if not self._resumes:
+                    self._entry.end()
 
     def _begin(self) -> None:
         options, inner = self._options, self._inner
@@ -312,8 +374,8 @@ def _explain(error: RuntimeError) -> None:
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         note = (
             "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG at the first cuBLAS "
-            "call of the process, which was before this block. Set it before Python starts: "
-            "CUBLAS_WORKSPACE_CONFIG=:4096:8 python ..."
+            "call of the process, which was before this block. `seedscope run SCRIPT` sets it "
+            "before Python starts; so does CUBLAS_WORKSPACE_CONFIG=:4096:8 python SCRIPT"
         )
     elif "deterministic implementation" in text:
         note = (
@@ -346,6 +408,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+@opaque
+def note(**values: Any) -> None:
+    """Add values to what the run log keeps of the innermost open run that has one.
+
+    For code that `seedscope run` or `sweep` runs, and that does not know its scope. Without
+    such a run a warning says that nothing was kept.
+
+    Raises:
+        TypeError: the log cannot keep a value, see `Scope.note`.
+    """
+    for scope in reversed(_open):
+        if scope._entry is not None:
+            return scope.note(**values)
+    names = ", ".join(values)
+    warnings.warn(f"note(): no run is being logged, so {names} was not kept", stacklevel=2)
+
+
 class Seeded:
     """What `seeded(...)` returns: a context manager and a decorator.
 
@@ -359,7 +438,7 @@ class Seeded:
 
     @opaque
     def __enter__(self) -> Scope:
-        return Scope(self._next_seed(), self._options, opener=self).__enter__()
+        return self._scope(opener=self).__enter__()
 
     @opaque
     def __exit__(self, *raised: Any) -> None:
@@ -387,10 +466,14 @@ class Seeded:
 
     def for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> Scope:
         """Return the scope of one call, as `stepping.wrap` asks for it."""
-        return Scope(self._next_seed(), self._options, resumes=resumes)
+        return self._scope(resumes=resumes)
 
-    def _next_seed(self) -> int:
-        return fresh_seed() if self._seed is None else self._seed
+    def _scope(self, **how: Any) -> Scope:
+        if self._options.log is not None:
+            entry = self._options.entry(self._seed)
+            return Scope(entry.seed, self._options, entry=entry, **how)
+        seed = fresh_seed() if self._seed is None else self._seed
+        return Scope(seed, self._options, **how)
 
 
 @overload
@@ -401,6 +484,7 @@ def seeded(
     fill_uninitialized_memory: bool | None = None,
     threads: Threads = "raise",
     sources: Iterable[str] | None = None,
+    log: RunLog | str | PathLike[str] | None = None,
 ) -> Seeded: ...
 @overload
 def seeded(function: F, /) -> F: ...
@@ -412,6 +496,7 @@ def seeded(
     fill_uninitialized_memory: bool | None = None,
     threads: Threads = "raise",
     sources: Iterable[str] | None = None,
+    log: RunLog | str | PathLike[str] | None = None,
 ) -> Any:
     """Return a scope for a block or a function: inside, it repeats; outside, nothing happened.
 
@@ -433,6 +518,8 @@ def seeded(
         threads: `"raise"` refuses to enter while another thread or asyncio task holds
             a scope; `"wait"` waits for other threads.
         sources: names of the sources to govern; all by default.
+        log: a `RunLog` or a path: the seed and what belongs to it are appended there
+            when the block begins and when it ends.
 
     Raises:
         TypeError, ValueError: an argument is not one of these. Nothing was touched.
@@ -441,7 +528,7 @@ def seeded(
 
     See: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    options = Options(deterministic, fill_uninitialized_memory, threads, sources)
+    options = Options(deterministic, fill_uninitialized_memory, threads, sources, log)
     if stepping.is_decorable(seed):  # a bare @seeded
         return Seeded(None, options).__call__(seed)
     return Seeded(seed, options)

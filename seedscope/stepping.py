@@ -3,7 +3,7 @@
 Nothing here knows what a scope does: it gets a factory of context managers, which is
 called with the arguments of each call. A context made with `resumes=True` can be entered
 again and goes on where it stopped, so that it is open only while a body runs and closed
-wherever the body is suspended.
+wherever the body is suspended; `finish()` tells it that the body has ended.
 """
 
 from __future__ import annotations
@@ -133,14 +133,22 @@ def _runner(function: Any, factory: Callable[..., Any]) -> Any:
 
 def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return (yield from _drive(function(*args, **kwargs), factory(args, kwargs, resumes=True)))
+        scope = factory(args, kwargs, resumes=True)
+        try:
+            return (yield from _drive(function(*args, **kwargs), scope))
+        finally:
+            scope.finish()
 
     return run_generator
 
 
 def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
-        return await _await(function(*args, **kwargs), factory(args, kwargs, resumes=True))
+        scope = factory(args, kwargs, resumes=True)
+        try:
+            return await _await(function(*args, **kwargs), scope)
+        finally:
+            scope.finish()
 
     return run_coroutine
 
@@ -149,18 +157,21 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         steps, scope = function(*args, **kwargs), factory(args, kwargs, resumes=True)
         step = _unhooked(steps)
-        while True:
-            try:
-                yielded = await _await(step, scope)
-            except StopAsyncIteration:
-                return
-            try:
-                step = steps.asend((yield yielded))
-            except GeneratorExit:
-                await _await(steps.aclose(), scope)
-                raise
-            except BaseException as error:
-                step = steps.athrow(error)
+        try:
+            while True:
+                try:
+                    yielded = await _await(step, scope)
+                except StopAsyncIteration:
+                    return
+                try:
+                    step = steps.asend((yield yielded))
+                except GeneratorExit:
+                    await _await(steps.aclose(), scope)
+                    raise
+                except BaseException as error:
+                    step = steps.athrow(error)
+        finally:
+            scope.finish()
 
     return run_async_generator
 

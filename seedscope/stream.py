@@ -9,7 +9,7 @@ from . import stepping
 from .compiler import opaque
 from .scope import Deterministic, Options, Scope, Threads
 from .seeds import check_seed, derive_seed
-from .snapshot import check_format, decode_states, encode_states
+from .snapshots import check_format, decode_states, encode_states
 from .sources.base import Source
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -57,6 +57,14 @@ def draw() -> tuple:
     )
 
 
+def seedscope_command(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """What `seedscope ARGUMENTS` does in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-m", "seedscope", *arguments],
+        **{"capture_output": True, "text": True, "timeout": 120, **options},
+    )
+
+
 def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str:
     """What a fresh interpreter prints for `code`."""
     result = subprocess.run(

@@ -97,7 +97,7 @@ def test_missing_extra_is_one_line_and_exit_code_2(module, package):
     result = run("-c", block + "from seedscope.cli import main; sys.exit(main(['demo']))")
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr == f'The demo needs {package}: pip install "seedscope[demo]"\n'
+    assert result.stderr == f'seedscope: The demo needs {package}: pip install "seedscope[demo]"\n'
 
 
 @pytest.mark.parametrize(

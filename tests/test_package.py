@@ -15,17 +15,27 @@ PACKAGE = ROOT / "seedscope"
 
 # What a module may import from the package: itself, and what stands before it.
 ORDER = [
+    "children",
+    "extras",
     "compiler",
     "seeds",
     "sources",
     "settings",
-    "snapshot",
+    "snapshots",
+    "machine",
+    "runlog",
     "stepping",
     "scope",
     "stream",
     "evaluation",
     "data",
     "distributed",
+    "sweeps",
+    "replay",
+    "launch",
+    "info",
+    "demo",
+    "cli",
 ]
 
 
@@ -37,7 +47,7 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             names = [node.module] if node.module else [alias.name for alias in node.names]
             found |= {name.partition(".")[0] for name in names}
-    return found
+    return found - {"__version__"}
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -62,7 +72,7 @@ def test_importing_is_light():
         """
 import sys, torch, numpy
 before = set(sys.modules)
-import seedscope
+from seedscope import *
 heavy = {"torch._dynamo", "torch._inductor", "torch._inductor.config", "matplotlib", "rich",
          "sklearn", "pandas", "torch.distributed.checkpoint"} & (set(sys.modules) - before)
 assert not heavy, heavy
@@ -71,11 +81,26 @@ assert not torch.cuda.is_initialized()
     )
 
 
+def test_the_package_and_its_command_load_torch_only_when_they_need_it():
+    run_python(
+        """
+import sys
+import seedscope.cli
+from seedscope import derive_seed, fresh_seed
+heavy = {"torch", "numpy", "wrapt"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    )
+
+
 def test_every_public_name_is_there_and_documented():
     import seedscope
 
+    assert sorted(seedscope._HOMES) == sorted(seedscope.__all__)
     for name in seedscope.__all__:
         assert getattr(seedscope, name).__doc__, name
+        # An import of such a module would put the module in the place of the function.
+        assert not (PACKAGE / f"{name}.py").exists() and not (PACKAGE / name).exists()
 
 
 @pytest.mark.parametrize(

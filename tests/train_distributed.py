@@ -55,6 +55,7 @@ def main(out: str) -> None:
     }
     with open(f"{out}/{rank}.json", "w") as file:
         json.dump(result, file)
+    distributed.barrier()  # gloo may abort a rank that leaves while another still talks to it
     distributed.destroy_process_group()
 
 

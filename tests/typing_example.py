@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
-from seedscope import Scope, Seeded, Snapshot, Stream, seeded, snapshot
+from seedscope import (
+    RunLog,
+    Scope,
+    Seeded,
+    Snapshot,
+    Stream,
+    Sweep,
+    note,
+    seeded,
+    snapshot,
+    sweep,
+)
 
 assert_type(seeded(1029), Seeded)
 assert_type(seeded(), Seeded)
 assert_type(seeded(None, deterministic="warn", threads="wait", sources=["torch"]), Seeded)
 assert_type(snapshot(), Snapshot)
+assert_type(seeded(log="runs.jsonl"), Seeded)
+assert_type(seeded(1, log=RunLog("runs.jsonl")), Seeded)
+assert_type(sweep(lambda: 0.5, 3), Sweep)
+assert_type([run.seed for run in RunLog("runs.jsonl")], list[int])
+note(loss=0.5)
 
 with seeded(1029) as scope:
     assert_type(scope, Scope)

@@ -9,6 +9,7 @@ import os
 from functools import cache, partial
 from typing import Any
 
+from ..children import variables
 from .base import Setting
 
 INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"
@@ -45,8 +46,4 @@ SETTINGS = [
 
 
 def values_for_children(seed: int) -> dict[str, Any]:
-    # An interpreter refuses to start with more than 32 bits.
-    values = {"PYTHONHASHSEED": str(seed % 2**32)}
-    if read_variable("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):
-        values["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    return values
+    return variables(seed, read_variable("CUBLAS_WORKSPACE_CONFIG"))

@@ -1,0 +1,46 @@
+"""`seedscope info`: what bears on reproducibility here, for a bug report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from . import __version__, machine
+from .settings import SETTINGS
+from .sources import select_sources
+
+_VARIABLES = (
+    "PYTHONHASHSEED CUBLAS_WORKSPACE_CONFIG TORCHINDUCTOR_DETERMINISTIC CUDA_VISIBLE_DEVICES "
+    "CUDA_LAUNCH_BLOCKING NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE OMP_NUM_THREADS "
+    "MKL_NUM_THREADS MKL_CBWR ONEDNN_MAX_CPU_ISA ATEN_CPU_CAPABILITY NCCL_ALGO NCCL_PROTO"
+)
+
+
+def collect_info() -> dict[str, dict[str, Any]]:
+    """Return sections of names and JSON values; where there is a GPU, it is started."""
+    if torch.cuda.is_available():
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    return {
+        "versions": {"seedscope": __version__, **machine.versions()},
+        "machine": {
+            "system": platform.platform(),
+            "devices": machine.devices(),
+            "CPU capability": torch.backends.cpu.get_cpu_capability(),
+            "CPU threads": torch.get_num_threads(),
+            "CPU threads between operations": torch.get_num_interop_threads(),
+            "CPU cores": os.cpu_count(),
+        },
+        "process": {
+            "interpreter": sys.executable,
+            "hash randomization": bool(sys.flags.hash_randomization),
+            "default dtype": str(torch.get_default_dtype()),
+            "sources": [source.name for source in select_sources()],
+            **machine.code(None),
+        },
+        "settings": dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True)),
+        "environment": {name: os.environ.get(name) for name in _VARIABLES.split()},
+    }

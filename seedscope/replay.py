@@ -1,0 +1,118 @@
+"""`seedscope replay`: a run of the log once more, and whether it came out the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import machine
+from .runlog import Run, RunLog, changed_since, encode, replay_request
+from .scope import Options
+from .sweeps import Job, load_function, takes_seed
+
+
+class ReplayError(Exception):
+    """The run cannot be repeated from here; one line says why."""
+
+
+def replay(log: RunLog, run: Run, say: Callable[[str], None]) -> bool:
+    """Run `run` again, in this process's environment; return whether it came out the same.
+
+    The same are its outcome and, bit for bit, the values that it noted. `say` gets each
+    line that tells what is done and found.
+
+    Raises:
+        ReplayError: it cannot be run again.
+    """
+    _check(run)
+    say(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
+    known = changed_since(run)
+    _say_differences("differs from then", known, say)
+    again = _replay_sweep(log, run) if run.sweep else _replay_command(log, run)
+    _say_differences(
+        "differed in the run",
+        {name: pair for name, pair in run.differences(again).items() if name not in known},
+        say,
+    )
+    return _compare(run, again, say)
+
+
+def _check(run: Run) -> None:
+    if not os.path.isdir(run.folder):
+        raise ReplayError(f"its folder, {run.folder}, is not there")
+    if run.sweep:
+        return
+    if run.rank is not None:
+        raise ReplayError(
+            f"it was rank {run.rank} of several: start them as then, with seedscope run "
+            f"--seed {run.seed}; its command was {run.what()}"
+        )
+    if (run.script is None and "-c" not in run.command) or "ipykernel_launcher" in run.command:
+        raise ReplayError(
+            f"it ran in an interactive session: run its code in `with seeded({run.seed}):`"
+        )
+
+
+def _replay_command(log: RunLog, run: Run) -> Run:
+    environment = {**os.environ, **replay_request(log, run)}
+    before = {done.id for done in log}
+    command = [sys.executable, *run.command[1:]]
+    code = subprocess.run(command, cwd=run.folder, env=environment).returncode
+    new = [done for done in log if done.replays == run.id and done.id not in before]
+    if not new:
+        raise ReplayError(
+            f"the command ended with exit code {code}, and did not end a run like it in {log.path}"
+        )
+    return new[-1]
+
+
+def _replay_sweep(log: RunLog, run: Run) -> Run:
+    os.chdir(run.folder)
+    try:
+        fn = load_function(run.sweep or "", run.script)
+    except LookupError as error:
+        raise ReplayError(f"its function {error}") from error
+    options = Options(**run.options, threads="wait")
+    facts = {"sweep": run.sweep, "script": run.script, **machine.code(run.script)}
+    job = Job(fn, takes_seed(fn), options, run.threads or 1, facts)
+    record = job(run.seed, replays=run.id)
+    log.append("end", record)
+    return next(done for done in log if done.id == record["id"])
+
+
+def _say_differences(
+    title: str, found: Mapping[str, tuple[Any, Any]], say: Callable[[str], None]
+) -> None:
+    for name, (then, now) in found.items():
+        say(f"{title}: {name} was {then}, is {now}")
+
+
+def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:
+    """Say of each noted value whether it came out the same, and return whether all did."""
+    equal = True
+    for name in {**then.notes, **now.notes}:
+        pair = [_spelled(run, name) for run in (then, now)]
+        if pair[0] == pair[1]:
+            say(f"equal: {name} is {pair[0]}")
+        else:
+            equal = False
+            say(f"NOT equal: {name} was {pair[0]}, is {pair[1]}")
+    if then.outcome is not None and then.outcome != now.outcome:
+        equal = False
+        say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
+    if not equal:
+        say("the run did not come out the same")
+    elif then.notes:
+        say("the same again: every noted value is equal, bit for bit")
+    else:
+        say("it ended in the same way; no values were noted, so there is nothing more to compare")
+    return equal
+
+
+def _spelled(run: Run, name: str) -> str:
+    """A noted value with its type and all of its bits."""
+    return json.dumps(encode(run.notes[name], name)) if name in run.notes else "not noted"

@@ -1,0 +1,293 @@
+"""`seedscope log`, `info`, `replay`: their output, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, seedscope_command
+from test_runlog import git
+
+from seedscope import RunLog, cli, seeded
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def runs() -> list:
+    """A log of four runs that ended and one that did not, oldest first."""
+    for seed, loss in enumerate([0.25, 0.125, math.nan]):
+        with seeded(seed, log="runs.jsonl") as scope:
+            scope.note(loss=loss, epoch=seed, tensor=torch.tensor(loss))
+    with pytest.raises(ValueError), seeded(3, log="runs.jsonl"):
+        raise ValueError("diverged")
+    log = RunLog("runs.jsonl")
+    log.append("begin", {"id": "unfinished00", "seed": 4, "began": "2026-01-01T00:00:00+00:00"})
+    return [*log]
+
+
+def seeds_of(capsys, *arguments: str) -> list[int]:
+    assert cli.main(["log", "--json", *arguments]) == 0
+    return [run["seed"] for run in json.loads(capsys.readouterr().out)]
+
+
+def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
+    assert cli.main(["log"]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert "4 runs of runs.jsonl" in lines[0]
+    ids = [line.split()[0] for line in lines[4:8]]
+    assert ids == [run.id[:8] for run in reversed(runs)]
+    assert "0.125" in lines[6] and "nan" in lines[5] and "ValueError: diverged" in lines[4]
+    assert shown.err == "" and max(map(len, lines)) <= 120
+
+
+def test_log_keeps_what_matters_on_a_narrow_terminal(runs, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["log", "--best", "loss"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert runs[1].id[:8] in lines[4] and " 0.125 " in lines[4]
+
+
+def test_best_sorts_by_a_note_and_leaves_out_what_has_none(runs, capsys):
+    assert seeds_of(capsys, "--best", "loss") == [1, 0]
+    assert seeds_of(capsys, "--best", "loss:max") == [0, 1]
+    assert seeds_of(capsys, "--best", "tensor") == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "seeds"),
+    [
+        (["loss<0.2"], [1]),
+        (["loss>=0.125"], [1, 0]),
+        (["epoch!=1"], [2, 0]),
+        (["outcome=ok", "epoch>0"], [2, 1]),
+        (["seed = 3"], [3]),
+        (["tensor<0.2"], [1]),
+        (["nothing=1"], []),
+        (["outcome<3"], []),
+        (["torch=" + torch.__version__], [3, 2, 1, 0]),
+    ],
+)
+def test_where_keeps_what_holds(runs, capsys, conditions, seeds):
+    arguments = [part for text in conditions for part in ("--where", text)]
+    assert seeds_of(capsys, *arguments) == seeds
+
+
+def test_unfinished_runs_are_asked_for(runs, capsys):
+    assert seeds_of(capsys, "--unfinished") == [4]
+
+
+def test_json_and_csv_have_the_values(runs, capsys):
+    assert cli.main(["log", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)[2]
+    assert record["notes"]["loss"] == 0.125 and record["id"] == runs[1].id
+    assert record["settings"] and record["versions"]["torch"] == torch.__version__
+    assert cli.main(["log", "--csv"]) == 0
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert [row["loss"] for row in rows] == ["", "nan", "0.125", "0.25"]
+    assert rows[2]["tensor"] == "0.125" and rows[2]["id"] == runs[1].id
+
+
+def test_of_several_ranks_the_first_is_shown(capsys):
+    log = RunLog("runs.jsonl")
+    for rank in range(3):
+        key = {"id": f"{rank}" * 12, "seed": rank, "began": f"2026-01-01T00:00:0{rank}+00:00"}
+        log.append("end", {**key, "notes": {}, "outcome": "ok", "rank": rank})
+    assert seeds_of(capsys) == [0]
+    assert seeds_of(capsys, "--where", "rank>=1") == [2, 1]
+
+
+def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
+    with open("runs.jsonl", "ab") as file:
+        file.write(b'{"event":"end","id":"torn')
+    assert seeds_of(capsys) == [3, 2, 1, 0]
+    assert cli.main(["log"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "line 10 is torn" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["log", "--log", "none.jsonl"], "there is no log at none.jsonl"),
+        (["log", "--log", "broken.jsonl"], "broken.jsonl is no run log: line 1 is no run's"),
+        (["log", "--log", "."], "cannot read the log: [Errno 21] Is a directory"),
+        (
+            ["log", "--best", "accuracy"],
+            "no run noted a number 'accuracy'; noted were: epoch, loss",
+        ),
+        (["log", "--best", "loss:up"], "--best takes NOTE, NOTE:min or NOTE:max"),
+        (["replay", "zzz"], "no run with an id that starts with 'zzz'"),
+        (["replay", "zzz", "--log", "none.jsonl"], "there is no log at none.jsonl"),
+        (["replay", "unfinished00"], "unfinished00 cannot be replayed: its folder"),
+        (["sweep", "nowhere:f"], "there is no module 'nowhere' here"),
+        (["sweep", "math:nothing"], "'nothing' is not in math"),
+        (["sweep", "math"], "'math' is not of the form MODULE:FUNCTION"),
+        (["sweep", "math:pow"], "pow is called as fn(seed) or fn(), and cannot be"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(runs, capsys, arguments, says):
+    Path("broken.jsonl").write_text("hello\n")
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("seedscope: ") and says in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["loss", "<3", "a b=1"])
+def test_a_condition_that_is_none_is_refused(text, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["log", "--where", text])
+    assert stopped.value.code == 2
+    assert "must be like loss<0.2 or outcome=ok" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["log"], ["replay"], ["sweep"], ["info"]])
+def test_help_explains_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, "--help"])
+    assert stopped.value.code == 0
+    assert "example" in capsys.readouterr().out
+
+
+def test_a_table_without_rich_names_the_extra(runs):
+    code = "import sys; sys.modules['rich'] = None; from seedscope.cli import main; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "sys.exit(main(['log']))"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr == 'seedscope: The table needs rich: pip install "seedscope[cli]"\n'
+
+
+def test_a_pipe_that_closes_early_is_no_error(runs):
+    command = f"{sys.executable} -m seedscope log --json | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[\n" and done.stderr == ""
+
+
+def test_info_has_what_bears_on_reproducibility(monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cli.main(["info", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["versions"]["torch"] == torch.__version__
+    assert info["settings"]["cudnn.benchmark"] is torch.backends.cudnn.benchmark
+    assert info["environment"]["OMP_NUM_THREADS"] == "3"
+    assert info["process"]["hash randomization"] is bool(sys.flags.hash_randomization)
+    assert info["machine"]["CPU threads"] == torch.get_num_threads()
+    assert cli.main(["info"]) == 0
+    assert f"torch      {torch.__version__}" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------- replay
+
+TRAIN = """
+import sys
+import torch
+from seedscope import note
+note(loss=torch.rand(()) * float(sys.argv[1]), nan=float("nan"))
+"""
+
+
+def only_run(**fields) -> str:
+    runs = [run for run in RunLog("runs.jsonl") if run.replays is None]
+    return [run for run in runs if all(getattr(run, k) == v for k, v in fields.items())][-1].id
+
+
+def test_replay_gives_the_same_and_says_what_differs_and_what_came_out(tmp_path):
+    Path("train.py").write_text(TRAIN)
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    assert seedscope_command("run", "train.py", "2").returncode == 0
+    log = str(tmp_path / "runs.jsonl")
+    identity = only_run()
+
+    same = seedscope_command("replay", identity[:6], "--log", log, cwd="/")
+    assert same.returncode == 0, same.stderr
+    assert "differs from then" not in same.stderr
+    assert "equal: loss is " in same.stderr and "equal: nan is " in same.stderr
+    assert "the same again: every noted value is equal, bit for bit" in same.stderr
+
+    Path("train.py").write_text(TRAIN.replace("* float", "* 0.5 * float"))
+    other = seedscope_command("replay", identity, "--log", log, cwd="/")
+    assert other.returncode == 1
+    assert "differs from then: uncommitted changes was False, is True" in other.stderr
+    assert "differs from then: script_sha256 was " in other.stderr
+    assert "NOT equal: loss was " in other.stderr and "equal: nan is" in other.stderr
+    assert "the run did not come out the same" in other.stderr
+    replayed = [run for run in RunLog(log) if run.replays == identity]
+    assert len(replayed) == 2 and len({run.seed for run in replayed}) == 1
+
+
+def test_a_script_that_logs_its_own_blocks_is_replayed_with_its_seeds(tmp_path):
+    Path("own.py").write_text(
+        """
+import torch
+from seedscope import seeded
+for name in ("first", "second"):
+    with seeded(log="runs.jsonl") as scope:
+        scope.note(**{name: torch.rand(1).item()})
+"""
+    )
+    subprocess.run([sys.executable, "own.py"], check=True)
+    first, second = RunLog("runs.jsonl")
+    done = seedscope_command("replay", second.id)
+    assert done.returncode == 0, done.stderr
+    assert f"equal: second is {second.notes['second']}" in done.stderr
+    again = [run for run in RunLog("runs.jsonl") if run.replays]
+    assert [run.notes for run in again] == [first.notes, second.notes]
+    assert [run.replays for run in again] == [first.id, second.id]
+
+
+def test_a_run_that_failed_is_replayed_into_the_same_failure(tmp_path):
+    Path("fail.py").write_text("import torch; raise ValueError(torch.rand(1).item())")
+    assert seedscope_command("run", "fail.py").returncode == 1
+    done = seedscope_command("replay", only_run())
+    assert done.returncode == 0, done.stderr
+    assert "it ended in the same way; no values were noted" in done.stderr
+    assert "ValueError: 0." in done.stderr
+
+
+def test_a_seed_of_a_sweep_is_replayed(tmp_path):
+    Path("work.py").write_text("import torch\ndef loss(): return torch.rand(1).item()\n")
+    assert seedscope_command("sweep", "work:loss", "--seeds", "3:6").returncode == 0
+    done = seedscope_command("replay", only_run(seed=4))
+    assert done.returncode == 0, done.stderr
+    assert "replaying" in done.stderr and "work:loss, seed 4" in done.stderr
+    assert "the same again" in done.stderr
+    Path("work.py").write_text("import torch\ndef gain(): return 1\n")
+    done = seedscope_command("replay", only_run(seed=4))
+    assert done.returncode == 2 and "'loss' is not in work" in done.stderr
+
+
+def test_what_cannot_be_replayed_says_why(tmp_path):
+    code = "from seedscope import seeded\nwith seeded(5, log='runs.jsonl'): pass\n"
+    subprocess.run([sys.executable, "-i"], input=code, text=True, check=True, capture_output=True)
+    done = seedscope_command("replay", only_run())
+    assert done.returncode == 2
+    assert "interactive session: run its code in `with seeded(5):`" in done.stderr
+    environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
+    Path("rank.py").write_text("pass")
+    seedscope_command("run", "--seed", "9", "rank.py", env=environment)
+    done = seedscope_command("replay", only_run(seed=9))
+    assert done.returncode == 2
+    assert "it was rank 1 of several: start them as then" in done.stderr
