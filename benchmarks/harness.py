@@ -104,6 +104,20 @@ def progress(text: str) -> None:
     print(f"  ... {text}", file=sys.stderr, flush=True)
 
 
+class Progress:
+    """What is done, and how long the rest may take, on stderr at each step."""
+
+    def __init__(self, name: str, total: int, done: int = 0) -> None:
+        self.name, self.total, self.done = name, total, done
+        self.begun, self.new = time.monotonic(), 0
+
+    def advance(self, text: str) -> None:
+        self.done += 1
+        self.new += 1
+        left = (time.monotonic() - self.begun) / self.new * (self.total - self.done)
+        progress(f"{self.name} {self.done}/{self.total}, about {left:.0f} s left: {text}")
+
+
 def environment(device: str) -> dict[str, Any]:
     """Return date (UTC), device and versions: what a figure belongs to."""
     return {

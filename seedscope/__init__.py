@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .costs import Cost, cost
     from .data import SeededDataset, loader_options
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 # Each name is loaded on its first use (PEP 562): `seedscope run` starts the interpreter anew,
 # and should not load torch twice. So no module may have the name of something public.
 _MODULES = {
+    "costs": ["Cost", "cost"],
     "data": ["SeededDataset", "loader_options"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
@@ -34,6 +36,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Cost",
     "RestoreError",
     "Run",
     "RunLog",
@@ -46,6 +49,7 @@ __all__ = [
     "Stream",
     "Sweep",
     "SweepInterrupted",
+    "cost",
     "derive_seed",
     "evaluating",
     "fresh_seed",

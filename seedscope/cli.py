@@ -17,6 +17,7 @@ from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from . import __version__
 from .extras import load_extra
 from .launch import LaunchError, launch
 from .seeds import check_seed
@@ -45,15 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Scoped, complete, explained reproducibility for PyTorch.",
         epilog="example: seedscope demo --seed 7",
     )
+    parser.add_argument("--version", action="version", version=f"seedscope {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_log, _add_replay, _add_sweep, _add_info, _add_demo):
+    for add in (_add_run, _add_log, _add_replay, _add_sweep, _add_cost, _add_info, _add_demo):
         add(commands)
     options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         # A broken line of a log, or a sweep's luck, is one line here and no Python warning.
         with warnings.catch_warnings() if options.quiet_warnings else nullcontext():
             if options.quiet_warnings:
-                warnings.showwarning = lambda message, *_: _say(str(message))
+                warnings.showwarning = _say_once()
             code: int = options.run(options)
     except (_Unusable, LaunchError, ImportError) as error:
         if isinstance(error, ImportError) and "seedscope[" not in str(error):
@@ -64,6 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _say_once() -> Callable[..., None]:
+    """What shows a warning as one line, and not again."""
+    said: set[str] = set()
+
+    def show(message: Any, *_: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            _say(str(message))
+
+    return show
 
 
 def _say(text: str) -> None:
@@ -148,8 +162,8 @@ def _add_log(commands: Any) -> None:
         _log,
         help="show the logged runs",
         description=(
-            "Show the runs of a log, newest first. Of several ranks the first is shown, unless\n"
-            "--where names a rank."
+            "Show the runs of a log that ended, newest first. Of several ranks the first is\n"
+            "shown, unless --where names a rank."
         ),
         epilog="examples:\n  seedscope log --best loss --where epoch>=3\n"
         "  seedscope log --best accuracy:max --json",
@@ -166,8 +180,10 @@ def _add_log(commands: Any) -> None:
         action="append",
         type=_condition,
         default=[],
-        help="only runs of which this holds; < <= = != >= >, a note or a field such as outcome",
+        help="only runs of which this holds: < <= = != >= > and a field such as outcome, or a "
+        "note (notes.NAME where both have the name)",
     )
+    parser.add_argument("--replays", action="store_true", help="replays of other runs too")
     parser.add_argument("--unfinished", action="store_true", help="runs that began and did not end")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="all that is known, as a JSON array")
@@ -178,29 +194,31 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
     ">=": operator.ge,
     "!=": operator.ne,
+    "==": operator.eq,
     "=": operator.eq,
     "<": operator.lt,
     ">": operator.gt,
 }
 
 
-def _condition(text: str) -> tuple[str, Callable[[Any, Any], Any], Any]:
-    match = re.fullmatch(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*", text)
+def _condition(text: str) -> tuple[str, str, str]:
+    match = re.fullmatch(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"must be like loss<0.2 or outcome=ok, got {text!r}")
     name, sign, value = match.groups()
-    with suppress(ValueError):  # a string without its quotes
-        value = json.loads(value)
-    return name, _COMPARISONS[sign], value
+    return name, sign, value
 
 
 def _log(options: argparse.Namespace) -> int:
     runs = _runs(_open_log(options.log), options.unfinished)
     names = {name for name, _, _ in options.where}
     runs = [run for run in runs if "rank" in names or not run.rank]
-    for name, compare, value in options.where:
-        runs = [run for run in runs if _holds(_field(run, name), compare, value)]
-    if options.best:
+    runs = [run for run in runs if options.replays or "replays" in names or not run.replays]
+    for name, sign, value in options.where:
+        if runs and not any(_has(run, name) for run in runs):
+            raise _Unusable(f"no run has a field or note {name!r}; noted were: {_noted(runs)}")
+        runs = [run for run in runs if _holds(_field(run, name), sign, value)]
+    if options.best and runs:
         runs = _best_first(runs, options.best)
     if options.json:
         json.dump([_plain(run) for run in runs], sys.stdout, indent=1)
@@ -208,7 +226,9 @@ def _log(options: argparse.Namespace) -> int:
     elif options.csv:
         _write_csv(runs)
     else:
-        _show(runs, options.log)
+        _show(runs, options.log, options.best)
+        if not options.unfinished and (count := len(_open_log(options.log).unfinished())):
+            _say(f"{count} more did not end, or have not yet: --unfinished shows them")
     return 0
 
 
@@ -229,17 +249,30 @@ def _runs(log: RunLog, unfinished: bool = False) -> list[Run]:
 
 
 def _field(run: Run, name: str) -> Any:
-    """A note, a field, the commit or a version, by its name; None where there is none."""
-    if name in run.notes:
-        return run.notes[name]
+    """A field, the commit, a version, or a note, by its name; None where there is none."""
+    if name.startswith("notes."):
+        return run.notes.get(name.removeprefix("notes."))
     if name == "commit":
         return (run.git or {}).get("commit")
-    return run.versions.get(name) or vars(run).get(name)
+    found = vars(run).get(name)
+    return run.versions.get(name, run.notes.get(name)) if found is None else found
 
 
-def _holds(value: Any, compare: Callable[[Any, Any], Any], wanted: Any) -> bool:
+def _has(run: Run, name: str) -> bool:
+    known = {*vars(run), *vars(type(run)), "commit", *run.versions}
+    return name in known or name.removeprefix("notes.") in run.notes
+
+
+def _holds(value: Any, sign: str, text: str) -> bool:
+    wanted: Any = text
+    if isinstance(value, str):
+        if sign in ("=", "==") and len(text) >= 4 and re.fullmatch("[0-9a-f]+", value):
+            return value.startswith(text)  # an id or a commit, or as much of it as is needed
+    else:
+        with suppress(ValueError):  # a string, for what is no string: it does not hold
+            wanted = json.loads(text)
     try:
-        return value is not None and bool(compare(value, wanted))
+        return value is not None and bool(_COMPARISONS[sign](value, wanted))
     except (TypeError, RuntimeError, ValueError):  # a string and a number, a tensor of several
         return False
 
@@ -257,8 +290,7 @@ def _best_first(runs: list[Run], text: str) -> list[Run]:
         if value == value:
             values[run.id] = value
     if not values:
-        noted = ", ".join(sorted({note for run in runs for note in run.notes})) or "nothing"
-        raise _Unusable(f"no run noted a number {name!r}; noted were: {noted}")
+        raise _Unusable(f"no run noted a number {name!r}; noted were: {_noted(runs)}")
     sign = -1 if sense == "max" else 1
     ranked = [run for run in runs if run.id in values]
     return sorted(ranked, key=lambda run: sign * values[run.id])
@@ -270,17 +302,28 @@ def _plain(run: Run) -> dict[str, Any]:
     return {**vars(run), "notes": {n: encode(v, n) for n, v in run.notes.items()}}
 
 
+def _noted(runs: Iterable[Run]) -> str:
+    return ", ".join(sorted(_note_names(runs))) or "nothing"
+
+
 def _note_names(runs: Iterable[Run]) -> list[str]:
     return [*{name: None for run in runs for name in run.notes}]
 
 
+_FIELDS = ("id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays")
+
+
+def _column(note: str) -> str:
+    """The heading of a note's column: its name, unless that of a field."""
+    return f"notes.{note}" if note in (*_FIELDS, "time", "command") else note
+
+
 def _write_csv(runs: list[Run]) -> None:
-    fields = ["id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays"]
     notes = _note_names(runs)
     writer = csv.writer(sys.stdout)
-    writer.writerow([*fields, *notes])
+    writer.writerow([*_FIELDS, *(_column(name) for name in notes)])
     for run in runs:
-        row = [_field(run, name) for name in fields]
+        row = [_field(run, name) for name in _FIELDS]
         writer.writerow([*row, *(_shown(run.notes.get(name, "")) for name in notes)])
 
 
@@ -288,7 +331,7 @@ def _shown(value: Any) -> str:
     return str(value.item()) if getattr(value, "ndim", None) == 0 else str(value)
 
 
-def _show(runs: list[Run], path: str) -> None:
+def _show(runs: list[Run], path: str, best: str | None) -> None:
     # In a pipe as wide as it needs to be.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
     console = load_extra("rich.console", "The table").Console(highlight=False, width=width)
@@ -300,22 +343,44 @@ def _show(runs: list[Run], path: str) -> None:
         pad_edge=False,
         padding=(0, 1),
     )
-    notes = _note_names(runs)
-    for name in ("id", "began", "seed", *notes, "time"):
+    columns = {
+        "id": [run.id[:8] for run in runs],
+        "began": [_when(run) for run in runs],
+        "seed": [str(run.seed) for run in runs],
+    }
+    times = [_lasted(run.duration) for run in runs]
+    # What an outcome and a command need at the least, and each column's edge.
+    left = console.width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
+    hidden = []
+    first = (best or "").partition(":")[0]
+    for name in sorted(_note_names(runs), key=lambda name: name != first):
+        cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
+        left -= max(map(len, (_column(name), *cells))) + 3
+        if left < 0 and name != first:
+            hidden.append(name)
+        else:
+            columns[_column(name)] = cells
+    columns["time"] = times
+    for name in columns:
         table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
     for name in ("outcome", "command"):  # these two give way on a narrow terminal
         table.add_column(name, min_width=2)
-    for run in runs:
-        values = [_brief(run.notes[name]) if name in run.notes else "" for name in notes]
-        began = datetime.fromisoformat(run.began).astimezone().strftime("%m-%d %H:%M")
-        style = None if run.outcome == "ok" else "yellow"
-        what = f"{run.what()} (replays {run.replays[:8]})" if run.replays else run.what()
+    for run, *cells in zip(runs, *columns.values(), strict=True):
+        style = "" if run.outcome == "ok" else "yellow"
+        what = re.sub("^(seedscope run|python[0-9.]*) ", "", run.what())  # room is scarce
+        what = f"(replays {run.replays[:8]}) {what}" if run.replays else what
         table.add_row(
-            *map(text, (run.id[:8], began, str(run.seed), *values, _lasted(run.duration))),
-            text(run.outcome or "not ended", style or "", no_wrap=True, overflow="ellipsis"),
+            *map(text, cells),
+            text(run.outcome or "not ended", style, no_wrap=True, overflow="ellipsis"),
             text(what, no_wrap=True, overflow="ellipsis"),
         )
     console.print(table)
+    if hidden:
+        console.print(f" noted too, and in --json and --csv: {', '.join(hidden)}", style="dim")
+
+
+def _when(run: Run) -> str:
+    return datetime.fromisoformat(run.began).astimezone().strftime("%m-%d %H:%M")
 
 
 def _lasted(seconds: float | None) -> str:
@@ -331,7 +396,8 @@ def _brief(value: Any) -> str:
     try:
         return f"{float(shown):.6g}"
     except ValueError:
-        return shown if len(shown) <= 24 else f"{shown[:23]}…"
+        shown = shown.replace("\n", " ")
+        return shown if len(shown) <= 16 else f"{shown[:15]}…"
 
 
 # -------------------------------------------------------------------------------- replay
@@ -380,8 +446,9 @@ def _add_sweep(commands: Any) -> None:
         _sweep,
         help="run a function under many seeds",
         description=(
-            "Call a function, which returns a number, once for each seed, and print what came\n"
-            "out. Started again with the same log, it runs only the seeds that are missing."
+            "Call a function, which returns a number, once for each seed, in a scope with it, and\n"
+            "print what came out. A function with a parameter gets the seed. Started again with\n"
+            "the same log, it runs only the seeds that are missing."
         ),
         epilog="example: seedscope sweep train:accuracy --seeds 0:100 --best max --plot seeds.png",
     )
@@ -393,6 +460,12 @@ def _add_sweep(commands: Any) -> None:
     parser.add_argument(
         "--processes", type=_positive, default=1, metavar="N", help="side by side, default: 1"
     )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="of torch in each process; bits can depend on it. Default: as many as torch takes",
+    )
     _add_options(parser, "deterministic", "log")
     parser.add_argument("--plot", metavar="PATH", help="draw the distribution and the running best")
     shape = parser.add_mutually_exclusive_group()
@@ -401,6 +474,8 @@ def _add_sweep(commands: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    import torch
+
     from .runlog import encode
     from .sweeps import SweepInterrupted, load_function, sweep
 
@@ -408,6 +483,15 @@ def _sweep(options: argparse.Namespace) -> int:
         function = load_function(options.function)
     except LookupError as error:
         raise _Unusable(str(error)) from error
+    if options.plot:
+        _check_plot(options.plot)  # before the work, not after it
+    threads = options.threads or torch.get_num_threads()
+    cores = os.cpu_count() or 1
+    if options.processes > 1 and options.processes * threads > cores:
+        _say(
+            f"{options.processes} processes of {threads} threads wait for each other on {cores} "
+            f"cores: --threads {max(1, cores // options.processes)} may be much quicker"
+        )
     # The table says it too.
     warnings.filterwarnings("ignore", message="the best seed may be only luck")
     pool = None
@@ -422,6 +506,7 @@ def _sweep(options: argparse.Namespace) -> int:
                 log=options.log,
                 best=options.best,
                 deterministic=MODES[options.deterministic],
+                threads=threads,
             )
     except TypeError as error:
         raise _Unusable(str(error)) from error
@@ -445,6 +530,15 @@ def _sweep(options: argparse.Namespace) -> int:
     return 0 if len(result.failed) < len(result) else 1
 
 
+def _check_plot(path: str) -> None:
+    backend = load_extra("matplotlib.backend_bases", "--plot")
+    known = backend.FigureCanvasBase.get_supported_filetypes()
+    if os.path.splitext(path)[1][1:].lower() not in known:
+        raise _Unusable(f"--plot takes a file of a kind such as .png or .svg, got {path!r}")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise _Unusable(f"--plot: there is no folder for {path!r}")
+
+
 def _seeds(text: str) -> range:
     first, colon, end = text.partition(":")
     try:
@@ -454,6 +548,46 @@ def _seeds(text: str) -> range:
     if not seeds:
         raise argparse.ArgumentTypeError(f"must be N or FIRST:END, such as 0:100, got {text!r}")
     return seeds
+
+
+# ---------------------------------------------------------------------------------- cost
+
+
+def _add_cost(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "cost",
+        _cost,
+        help="what each determinism setting costs a step of yours, and which repeat",
+        description=(
+            "Call FUNCTION, which builds a model and returns a function that takes one training\n"
+            "step and returns the model, under each setting, in fresh processes: time the steps,\n"
+            "and compare what they give from one seed, bit for bit. Prints the cheapest setting\n"
+            "that repeats; if none does, the exit code is 1."
+        ),
+        epilog="example: seedscope cost train:make_step",
+    )
+    parser.add_argument("function", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
+    parser.add_argument("--quick", action="store_true", help="a look, with wider intervals")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+
+
+def _cost(options: argparse.Namespace) -> int:
+    from .costs import cost
+    from .sweeps import load_function
+
+    try:
+        found = cost(load_function(options.function), quick=options.quick, say=_say)
+    except (LookupError, TypeError) as error:
+        raise _Unusable(str(error)) from error
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        json.dump(found.as_dict(), sys.stdout, indent=1)
+        print()
+    else:
+        print(found)
+    return 0 if found.cheapest is not None else 1
 
 
 # ---------------------------------------------------------------------------------- info
@@ -483,8 +617,10 @@ def _info(options: argparse.Namespace) -> int:
         print(section)
         width = max(map(len, values))
         for name, value in values.items():
+            if isinstance(value, dict):
+                value = [f"{key} {item}" for key, item in value.items()]
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            print(f"  {name:<{width}}  {'not set' if value is None else shown}")
+            print(f"  {name:<{width}}  {'none' if value is None else shown}")
     return 0
 
 

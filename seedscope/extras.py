@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 from typing import Any
 
 # By top-level module: what to install, and the extra that has it.
@@ -20,6 +21,7 @@ def load_extra(module: str, what: str, extra: str | None = None) -> Any:
     Raises:
         ImportError: it is not installed; the message is one line and names the extra.
     """
+    state = random.getstate()  # rich draws from it while it is imported
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -29,3 +31,5 @@ def load_extra(module: str, what: str, extra: str | None = None) -> Any:
         package, usual = missing
         message = f'{what} needs {package}: pip install "seedscope[{extra or usual}]"'
         raise ImportError(message, name=error.name) from None
+    finally:
+        random.setstate(state)

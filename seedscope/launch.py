@@ -76,7 +76,8 @@ def launch(
         with scope as opened:
             opened.share()  # the program's own threads may open scopes
             if seed is None and os.environ.get("RANK", "0") == "0":
-                print(f"seedscope: seed {opened.seed}, kept in {log}", file=sys.stderr, flush=True)
+                run = f"run {str(opened.run_id)[:8]} of seed {opened.seed}"
+                print(f"seedscope: {run}, logged in {log}", file=sys.stderr, flush=True)
             try:
                 exec(code, vars(main))
             except SystemExit:

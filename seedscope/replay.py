@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import machine
-from .runlog import Run, RunLog, changed_since, encode, replay_request
+from .runlog import Run, RunLog, changed_since, describe, encode, replay_request
 from .scope import Options
 from .sweeps import Job, load_function, takes_seed
 
@@ -51,6 +51,8 @@ def _check(run: Run) -> None:
             f"it was rank {run.rank} of several: start them as then, with seedscope run "
             f"--seed {run.seed}; its command was {run.what()}"
         )
+    if run.script is not None and not os.path.exists(run.script):
+        raise ReplayError(f"its script, {run.script}, is not there")
     if (run.script is None and "-c" not in run.command) or "ipykernel_launcher" in run.command:
         raise ReplayError(
             f"it ran in an interactive session: run its code in `with seeded({run.seed}):`"
@@ -88,19 +90,21 @@ def _say_differences(
     title: str, found: Mapping[str, tuple[Any, Any]], say: Callable[[str], None]
 ) -> None:
     for name, (then, now) in found.items():
-        say(f"{title}: {name} was {then}, is {now}")
+        say(f"{title}: {describe(name, then, now)}")
 
 
 def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:
     """Say of each noted value whether it came out the same, and return whether all did."""
     equal = True
     for name in {**then.notes, **now.notes}:
-        pair = [_spelled(run, name) for run in (then, now)]
-        if pair[0] == pair[1]:
-            say(f"equal: {name} is {pair[0]}")
+        bits = [_bits(run, name) for run in (then, now)]
+        if bits[0] == bits[1]:
+            say(f"equal: {name} is {_shown(then, name)}")
         else:
             equal = False
-            say(f"NOT equal: {name} was {pair[0]}, is {pair[1]}")
+            shown = [_shown(run, name) for run in (then, now)]
+            shown = bits if shown[0] == shown[1] else shown
+            say(f"NOT equal: {name} was {shown[0]}, is {shown[1]}")
     if then.outcome is not None and then.outcome != now.outcome:
         equal = False
         say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
@@ -113,6 +117,12 @@ def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:
     return equal
 
 
-def _spelled(run: Run, name: str) -> str:
+def _bits(run: Run, name: str) -> str:
     """A noted value with its type and all of its bits."""
     return json.dumps(encode(run.notes[name], name)) if name in run.notes else "not noted"
+
+
+def _shown(run: Run, name: str) -> str:
+    value = run.notes.get(name, "not noted")
+    text = str(value.item() if getattr(value, "ndim", None) == 0 else value).replace("\n", " ")
+    return text if len(text) <= 72 else f"{text[:71]}…"

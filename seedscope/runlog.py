@@ -239,6 +239,7 @@ class Entry:
             more["replays"] = then.id
             log = process.replay_log if log else None
         self.seed = check_seed(seed)
+        self.id = secrets.token_hex(6)
         self._log, self._process, self._clock = log, process, 0.0
         self._more = more
         self._begun: dict[str, Any] = {}
@@ -253,7 +254,7 @@ class Entry:
         self._clock = time.perf_counter()
         process = self._process
         self._begun = {
-            "id": secrets.token_hex(6),
+            "id": self.id,
             "seed": self.seed,
             "began": datetime.now(timezone.utc).isoformat(),
             "process": process.id,
@@ -344,6 +345,13 @@ def changed_since(run: Run, code: Mapping[str, Any] | None = None) -> dict[str, 
     now = Run(versions=machine.versions(), **(code or machine.code(run.script)))
     names = ("commit", "uncommitted changes", "script_sha256", *now.versions)
     return {name: pair for name, pair in run.differences(now).items() if name in names}
+
+
+def describe(name: str, then: Any, now: Any) -> str:
+    """Return what differs, as a person says it."""
+    if name == "script_sha256":
+        return "the script has changed" if now else "the script is not there"
+    return f"{name} was {then}, is {now}"
 
 
 def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:

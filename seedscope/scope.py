@@ -179,6 +179,11 @@ class Scope:
         """Return a seed that follows from this scope's seed and `keys`: see `derive_seed`."""
         return derive_seed(self.seed, *keys)
 
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run in its log, None without one."""
+        return None if self._entry is None else self._entry.id
+
     @opaque
     def note(self, **values: Any) -> None:
         """Add values, such as `loss=0.12`, to what the run log keeps of this run.

@@ -27,7 +27,7 @@ import torch
 
 from . import machine
 from .extras import load_extra
-from .runlog import Run, RunLog, as_log, changed_since, decode
+from .runlog import Run, RunLog, as_log, changed_since, decode, describe
 from .scope import Deterministic, Options, Scope
 from .seeds import check_seed
 
@@ -68,10 +68,13 @@ class Sweep:
     All statistics are over `values`. They are NaN where there are too few.
     """
 
-    def __init__(self, name: str, outcomes: Iterable[Outcome], best: Best) -> None:
+    def __init__(
+        self, name: str, outcomes: Iterable[Outcome], best: Best, resumed: int = 0
+    ) -> None:
         self.name = name
         self._outcomes = list(outcomes)
         self._sense = best
+        self._resumed = resumed
 
     def __iter__(self) -> Iterator[Outcome]:
         return iter(self._outcomes)
@@ -147,6 +150,7 @@ class Sweep:
         pandas = load_extra("pandas", "to_pandas()")
         columns = ("seed", "value", "error", "duration")
         data = {column: [getattr(o, column) for o in self] for column in columns}
+        data["value"] = [float("nan" if x is None else x) for x in data["value"]]
         return pandas.DataFrame(data)
 
     def plot(self, path: str | PathLike[str]) -> None:
@@ -184,7 +188,8 @@ class Sweep:
         """What there is to say, as pairs of a name and a text."""
         values, best = self.values, self.best
         total = sum(outcome.duration for outcome in self)
-        rows = [("seeds", f"{len(self)}, {total:.4g} s in all")]
+        resumed = f", {self._resumed} of them from the log" * bool(self._resumed)
+        rows = [("seeds", f"{len(self)}, {total:.4g} s in all{resumed}")]
         if self.failed:
             first = self.failed[0]
             reason = str(first.error).strip().rpartition("\n")[2]
@@ -260,9 +265,9 @@ class Luck:
         side = "better" if self.distance >= 0 else "worse"
         chance = "under 1 %" if self.chance < 0.01 else f"{self.chance:.0%}".replace("%", " %")
         text = (
-            f"the best of {self.n} draws of this distribution is {self.expected:.6g} in the "
-            f"median; the best seed is {abs(self.distance):.2g} deviations {side}, as luck alone "
-            f"makes the best of {chance} of sweeps"
+            f"the best of {self.n} draws of a normal distribution of this mean and deviation is "
+            f"{self.expected:.6g} in the median (the best seed is {abs(self.distance):.2g} "
+            f"deviations {side}), and at least as good as the best seed in {chance} of sweeps"
         )
         if self.is_all:
             text += ": nothing says that it is better than the others on new data"
@@ -281,6 +286,7 @@ def sweep(
     best: Best = "min",
     progress: bool = True,
     deterministic: Deterministic = True,
+    threads: int | None = None,
     name: str | None = None,
 ) -> Sweep:
     """Call `fn` once for each seed, each in a scope of its own, and return every outcome.
@@ -299,6 +305,8 @@ def sweep(
         best: whether the smallest or the largest value is the best.
         progress: show the time left, on a terminal.
         deterministic: as for `seeded`.
+        threads: of torch's CPU work in each run, by default as many as here: bits can depend
+            on it. Many processes on few cores are quicker with 1.
         name: what the log calls `fn`; needed where `fn` has no name to be imported by.
 
     Raises:
@@ -310,7 +318,7 @@ def sweep(
     wanted = _check_seeds(seeds)
     options = Options(deterministic, threads="wait")
     known = name or name_of(fn)
-    job = Job(fn, takes_seed(fn), options, torch.get_num_threads())
+    job = Job(fn, takes_seed(fn), options, threads or torch.get_num_threads())
     if log is not None:
         if known is None:
             raise TypeError(
@@ -328,7 +336,8 @@ def sweep(
     missing = [seed for seed in wanted if seed not in outcomes]
 
     def collect() -> Sweep:
-        return Sweep(title, [outcomes[seed] for seed in wanted if seed in outcomes], best)
+        found = [outcomes[seed] for seed in wanted if seed in outcomes]
+        return Sweep(title, found, best, len(wanted) - len(missing))
 
     try:
         with _progress(title, len(wanted), len(outcomes), progress) as tick:
@@ -498,27 +507,39 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _resume(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Outcome]:
-    """The outcomes that the log has."""
+    """The outcomes that the log has of this function, its code and versions, and options."""
     wanted, options = set(seeds), job.options.as_dict()
     code = {name: job.facts[name] for name in ("script_sha256", "git")}
     runs: dict[int, Run] = {}
+    other: dict[int, Run] = {}
     for run in log:
         is_of_this = run.sweep == job.facts["sweep"] and run.options == options
         if is_of_this and run.seed in wanted and run.replays is None:
-            runs.setdefault(run.seed, run)
-    changed = [run for run in runs.values() if changed_since(run, code)]
-    if changed:
-        what = changed_since(changed[0], code)
-        listed = ", ".join(f"{name} {then} then, {now} now" for name, (then, now) in what.items())
-        warnings.warn(
-            f"{len(changed)} of {len(runs)} outcomes in {log.path} were made under other "
-            f"conditions ({listed}) and are used; take another log to run them again",
-            stacklevel=3,
-        )
+            # Another commit may have changed what does not matter here; these two say that
+            # it is not the same any more.
+            changed = changed_since(run, code)
+            is_other = run.threads != job.threads or set(changed) - {
+                "commit",
+                "uncommitted changes",
+            }
+            (other if is_other else runs).setdefault(run.seed, run)
+    again = [run for seed, run in other.items() if seed not in runs]
+    if again:
+        what = changed_since(again[0], code) | {"threads": (again[0].threads, job.threads)}
+        _warn_of_conditions(f"{len(again)} outcomes in {log.path}", what, "they are run again")
+    elif found := [what for run in runs.values() if (what := changed_since(run, code))]:
+        _warn_of_conditions(f"{len(found)} outcomes in {log.path}", found[0], "they are used")
     return {
         seed: Outcome(seed, run.notes.get("value"), run.error, run.duration or 0.0)
         for seed, run in runs.items()
     }
+
+
+def _warn_of_conditions(what: str, found: Mapping[str, tuple[Any, Any]], then: str) -> None:
+    texts = [describe(name, *pair) for name, pair in found.items() if pair[0] != pair[1]]
+    warnings.warn(
+        f"{what} were made under other conditions ({'; '.join(texts)}): {then}", stacklevel=4
+    )
 
 
 def _run_all(job: Job, seeds: list[int], executor: Executor | None) -> Iterator[dict[str, Any]]:

@@ -52,7 +52,8 @@ def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
     ids = [line.split()[0] for line in lines[4:8]]
     assert ids == [run.id[:8] for run in reversed(runs)]
     assert "0.125" in lines[6] and "nan" in lines[5] and "ValueError: diverged" in lines[4]
-    assert shown.err == "" and max(map(len, lines)) <= 120
+    assert shown.err == "seedscope: 1 more did not end, or have not yet: --unfinished shows them\n"
+    assert max(map(len, lines)) <= 120
 
 
 def test_log_keeps_what_matters_on_a_narrow_terminal(runs, monkeypatch, capsys):
@@ -78,8 +79,8 @@ def test_best_sorts_by_a_note_and_leaves_out_what_has_none(runs, capsys):
         (["outcome=ok", "epoch>0"], [2, 1]),
         (["seed = 3"], [3]),
         (["tensor<0.2"], [1]),
-        (["nothing=1"], []),
         (["outcome<3"], []),
+        (["seed==2"], [2]),
         (["torch=" + torch.__version__], [3, 2, 1, 0]),
     ],
 )
@@ -103,6 +104,44 @@ def test_json_and_csv_have_the_values(runs, capsys):
     assert rows[2]["tensor"] == "0.125" and rows[2]["id"] == runs[1].id
 
 
+def test_a_note_named_like_a_field_hides_neither(capsys):
+    with seeded(7, log="runs.jsonl") as scope:
+        scope.note(seed=5, outcome="fine")
+    assert cli.main(["log", "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["seed"], row["notes.seed"]) == ("7", "5")
+    assert (row["outcome"], row["notes.outcome"]) == ("ok", "fine")
+    assert seeds_of(capsys, "--where", "seed=7") == [7]
+    assert seeds_of(capsys, "--where", "seed=5") == []
+    assert seeds_of(capsys, "--where", "notes.seed=5") == [7]
+
+
+def test_where_takes_the_beginning_of_an_id_or_a_commit(runs, capsys):
+    assert seeds_of(capsys, "--where", f"id={runs[1].id[:6]}") == [1]
+    if runs[1].git:
+        assert seeds_of(capsys, "--where", f"commit={runs[1].git['commit'][:7]}") == [3, 2, 1, 0]
+
+
+def test_many_and_long_notes_leave_ids_and_commands_readable(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with seeded(2**32 - 1, log="runs.jsonl") as scope:
+        scope.note(**{f"metric_{i}": i / 7 for i in range(9)}, tensor=torch.rand(50), loss=0.5)
+    assert cli.main(["log", "--best", "loss"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (run,) = RunLog("runs.jsonl")
+    row = lines[4].split()
+    assert row[0] == run.id[:8] and "4294967295" in row and "0.5" in row and "ok" in row
+    assert max(map(len, lines)) <= 80
+    assert "noted too, and in --json and --csv: metric_" in " ".join(lines)
+
+
+def test_replays_are_shown_when_they_are_asked_for(runs, capsys):
+    key = {"id": "a" * 12, "seed": 1, "began": "2026-01-01T00:00:00+00:00", "notes": {}}
+    RunLog("runs.jsonl").append("end", {**key, "replays": runs[1].id})
+    assert seeds_of(capsys) == [3, 2, 1, 0]
+    assert seeds_of(capsys, "--replays") == [3, 2, 1, 0, 1]
+
+
 def test_of_several_ranks_the_first_is_shown(capsys):
     log = RunLog("runs.jsonl")
     for rank in range(3):
@@ -118,7 +157,7 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
     assert seeds_of(capsys) == [3, 2, 1, 0]
     assert cli.main(["log"]) == 0
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "line 10 is torn" in said
+    assert said.count("line 10 is torn") == 1
 
 
 @pytest.mark.parametrize(
@@ -131,6 +170,12 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
             ["log", "--best", "accuracy"],
             "no run noted a number 'accuracy'; noted were: epoch, loss",
         ),
+        (
+            ["log", "--where", "nothing>1"],
+            "no run has a field or note 'nothing'; noted were: epoch",
+        ),
+        (["sweep", "math:sin", "--plot", "x.xyz"], "--plot takes a file of a kind such as .png"),
+        (["sweep", "math:sin", "--plot", "none/x.png"], "there is no folder for 'none/x.png'"),
         (["log", "--best", "loss:up"], "--best takes NOTE, NOTE:min or NOTE:max"),
         (["replay", "zzz"], "no run with an id that starts with 'zzz'"),
         (["replay", "zzz", "--log", "none.jsonl"], "there is no log at none.jsonl"),
@@ -231,7 +276,7 @@ def test_replay_gives_the_same_and_says_what_differs_and_what_came_out(tmp_path)
     other = seedscope_command("replay", identity, "--log", log, cwd="/")
     assert other.returncode == 1
     assert "differs from then: uncommitted changes was False, is True" in other.stderr
-    assert "differs from then: script_sha256 was " in other.stderr
+    assert "differs from then: the script has changed" in other.stderr
     assert "NOT equal: loss was " in other.stderr and "equal: nan is" in other.stderr
     assert "the run did not come out the same" in other.stderr
     replayed = [run for run in RunLog(log) if run.replays == identity]

@@ -132,19 +132,21 @@ assert not [name for name in os.environ if name.startswith("SEEDSCOPE")]
 """
     )
     first, other = run("draw.py"), run("draw.py")
-    said = re.fullmatch(r"seedscope: seed (\d+), kept in runs.jsonl\n", first.stderr)
+    told = r"seedscope: run ([0-9a-f]{8}) of seed (\d+), logged in runs.jsonl\n"
+    said = re.fullmatch(told, first.stderr)
     assert said and first.returncode == 0, first.stderr
-    again = run("--seed", said[1], "--log", "other.jsonl", "draw.py")
+    again = run("--seed", said[2], "--log", "other.jsonl", "draw.py")
     assert again.stdout == first.stdout != other.stdout
     assert again.stderr == ""
-    loose = run("--seed", said[1], "--deterministic", "false", "draw.py", "loose")
+    loose = run("--seed", said[2], "--deterministic", "false", "draw.py", "loose")
     assert loose.stdout == first.stdout, loose.stderr
     runs = [*RunLog("runs.jsonl")]
-    assert [done.seed for done in runs][::2] == [int(said[1])] * 2
+    assert [done.seed for done in runs][::2] == [int(said[2])] * 2
+    assert runs[0].id.startswith(said[1])
     assert runs[0].notes["value"] == float(first.stdout.split(",")[2])
     assert runs[0].script == str(tmp_path / "draw.py")
     assert runs[0].what() == "seedscope run draw.py"
-    assert [done.seed for done in RunLog("other.jsonl")] == [int(said[1])]
+    assert [done.seed for done in RunLog("other.jsonl")] == [int(said[2])]
 
 
 def test_interpreter_options_and_the_environment_stay(tmp_path):
@@ -212,7 +214,7 @@ note(value=torch.rand(1).item())
     runs = sorted(RunLog("runs.jsonl"), key=lambda run: run.rank)
     assert [run.rank for run in runs] == [0, 1]
     assert runs[0].seed == runs[1].seed and runs[0].notes == runs[1].notes
-    assert done.stderr.count(f"seedscope: seed {runs[0].seed}") == 1
+    assert done.stderr.count(f"of seed {runs[0].seed}, logged") == 1
 
 
 def test_several_ranks_without_a_store_need_a_seed(tmp_path):

@@ -31,6 +31,7 @@ ORDER = [
     "data",
     "distributed",
     "sweeps",
+    "costs",
     "replay",
     "launch",
     "info",

@@ -273,13 +273,39 @@ def test_a_sweep_takes_nothing_from_another_function_or_other_options(tmp_path):
     assert table(sweep(draws, 3, log=log)) == table(sweep(draws, 3))
 
 
-def test_outcomes_of_another_version_of_the_code_are_used_and_it_says_so(tmp_path):
+def test_outcomes_of_other_code_versions_or_threads_are_run_again_and_it_says_so(tmp_path):
     log = RunLog(tmp_path / "runs.jsonl")
     sweep(draws, 3, log=log)
     text = Path(log.path).read_text()
-    Path(log.path).write_text(text.replace(f'"torch":"{torch.__version__}"', '"torch":"1.0"'))
-    with pytest.warns(UserWarning, match=r"3 of 3 outcomes .*\(torch 1.0 then, .* now\)"):
+    changes = [
+        (f'"torch":"{torch.__version__}"', '"torch":"1.0"', r"torch was 1\.0, is .*"),
+        ('"script_sha256":"', '"script_sha256":"0', "the script has changed"),
+        (f'"threads":{torch.get_num_threads()},', '"threads":77,', "threads was 77, is .*"),
+    ]
+    for now, then, said in changes:
+        Path(log.path).write_text(text.replace(now, then))
+        with pytest.warns(UserWarning, match=rf"3 outcomes .*{said}\): they are run again"):
+            sweep(draws, 3, log=log)
+        assert len([*log]) == 6
+
+
+def test_outcomes_of_another_commit_are_used_and_it_says_so(tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+    sweep(draws, 3, log=log)
+    text = Path(log.path).read_text()
+    git = re.search(r'"git":(null|{[^}]*})', text)[0]
+    Path(log.path).write_text(text.replace(git, '"git":{"commit":"abc","dirty":true}'))
+    with pytest.warns(UserWarning, match=r"3 outcomes .*commit was abc, is .*\): they are used"):
         sweep(draws, 3, log=log)
+    assert len([*log]) == 3
+
+
+def test_threads_are_those_asked_for():
+    before = torch.get_num_threads()
+    assert [o.value for o in sweep(torch.get_num_threads, 2, threads=before + 1)] == [
+        before + 1
+    ] * 2
+    assert torch.get_num_threads() == before
 
 
 def test_the_functions_notes_are_kept_beside_its_value(tmp_path):
@@ -438,6 +464,7 @@ def test_a_notebook_and_pandas_show_every_outcome():
     assert frame["seed"].tolist() == [0, 1, 2, 3, 4]
     assert frame["error"].notna().tolist() == [False, False, False, True, False]
     assert [*frame.columns] == ["seed", "value", "error", "duration"]
+    assert frame["value"].dtype == "float64"
     shown = result._repr_html_()
     assert "<table>" in shown and "seed 3: ValueError: diverged" in shown
     assert "&lt;b&gt;" in Sweep("<b>", [], "min")._repr_html_()

@@ -1,0 +1,478 @@
+"""`cost`: what each determinism setting costs a training step, and which of them repeat.
+
+cuDNN keeps the plans that it has chosen for the life of a process, whether it chose them by
+autotuning or not, so each value of `cudnn.benchmark` has processes of its own. Within one,
+the settings take turns, so that a slow spell of the machine meets all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import random
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+
+from .machine import devices, versions
+from .scope import Deterministic, seeded
+from .sweeps import name_of
+
+SEED = 1029
+_STEPS = 3  # of each repeat: an error in the first weights shows in the next
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to run a step, written as a user of `seeded` writes it."""
+
+    name: str
+    deterministic: Deterministic = False
+    fill: bool | None = None
+    benchmark: bool = False
+    backend: str | None = None  # of scaled_dot_product_attention, pinned
+
+    @contextmanager
+    def open(self, seed: int = SEED) -> Iterator[None]:
+        scope = seeded(seed, deterministic=self.deterministic, fill_uninitialized_memory=self.fill)
+        with scope, contextlib.ExitStack() as stack:
+            # The scope puts it back.
+            torch.backends.cudnn.benchmark = self.benchmark
+            if self.backend is not None:
+                from torch.nn.attention import SDPBackend, sdpa_kernel
+
+                stack.enter_context(sdpa_kernel(getattr(SDPBackend, self.backend)))
+            yield
+
+
+DEFAULT = Arm("torch's defaults")
+ARMS = (
+    DEFAULT,
+    Arm("cudnn.benchmark = True", benchmark=True),
+    Arm('deterministic="cudnn"', "cudnn"),
+    Arm('deterministic="cudnn", benchmark', "cudnn", benchmark=True),
+    Arm('deterministic="warn"', "warn"),
+    Arm("deterministic=True", True),
+    Arm("deterministic=True, no fill", True, fill=False),
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds of blocks of about `block_s` seconds, and repeats.
+
+    `repeats` are those of each process.
+    """
+
+    rounds: int = 12
+    block_s: float = 0.25
+    repeats: int = 3
+
+
+QUICK = Effort(rounds=5, block_s=0.05)
+
+
+@dataclass
+class Measured:
+    """What was found of one setting.
+
+    Attributes:
+        ms: milliseconds of a step, one figure for each round; none if it raised.
+        ratios: of those to torch's defaults, each paired with a round beside it.
+        digests: of the results of repeats from one seed, one for each repeat.
+        error: the first line of what it raised.
+        warned: what it warned of: operations that do not repeat.
+        first_ms: milliseconds of the first step, in each process.
+        peak_mb: the most GPU memory that was allocated, in 10**6 bytes.
+    """
+
+    arm: str
+    ms: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    error: str | None = None
+    warned: list[str] = field(default_factory=list)
+    first_ms: list[float] = field(default_factory=list)
+    peak_mb: float | None = None
+
+    @property
+    def distinct(self) -> int:
+        return len(set(self.digests))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether all repeats, in all processes, gave the same bits."""
+        return self.error is None and self.distinct == 1
+
+    @property
+    def ratio(self) -> float | None:
+        return statistics.median(self.ratios) if self.ratios else None
+
+    def interval(self) -> tuple[float, float] | None:
+        """A 95 % bootstrap interval of the median ratio."""
+        if len(self.ratios) < 3:
+            return None
+        generator = np.random.Generator(np.random.PCG64(SEED))
+        drawn = generator.choice(self.ratios, (2000, len(self.ratios)))
+        low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+        return float(low), float(high)
+
+
+class Cost:
+    """What `cost` found: iterating gives what was `Measured` of each setting."""
+
+    def __init__(self, name: str, device: str, measured: Iterable[Measured]) -> None:
+        self.name = name
+        self.device = device
+        self._measured = list(measured)
+
+    def __iter__(self) -> Iterator[Measured]:
+        return iter(self._measured)
+
+    @property
+    def cheapest(self) -> Measured | None:
+        """The quickest setting of those whose repeats all gave the same bits.
+
+        One that warned of operations that need not repeat counts only if there is no
+        other. Of those within 1 % the strictest: it repeats by more than luck.
+        """
+        found = [measured for measured in self if measured.repeats and measured.ratios]
+        found = [measured for measured in found if not measured.warned] or found
+        least = min((measured.ratio or 0 for measured in found), default=0)
+        return next((m for m in reversed(found) if (m.ratio or 0) <= 1.01 * least), None)
+
+    def recommendation(self) -> str:
+        """Return one sentence: what to use."""
+        best = self.cheapest
+        if best is None:
+            raised = next((m for m in self if m.arm == "deterministic=True" and m.error), None)
+            why = f": {raised.error}" if raised else ""
+            return f"no setting made it repeat{why}"
+        count = len(best.digests)
+        text = f"cheapest reproducible setting: {best.arm}, {best.ratio:.2f}x"
+        if best.arm == DEFAULT.name:
+            return f"{text}: it repeated as it is, in all {count} runs here"
+        text += f" ({count} of {count} runs gave the same bits)"
+        return f"{text}, though it warned: {best.warned[0]}" if best.warned else text
+
+    def rows(self) -> list[list[str]]:
+        """Return the table's texts, the headers first."""
+        table = [["setting", "ms a step", "quartiles", "to default", "95 % interval", "repeats"]]
+        for measured in self:
+            table.append([measured.arm, *self._figures(measured), self._verdict(measured)])
+        return table
+
+    @staticmethod
+    def _figures(measured: Measured) -> list[str]:
+        if not measured.ms:
+            return ["", "", "", ""]
+        q1, median, q3 = statistics.quantiles(measured.ms, n=4, method="inclusive")
+        interval = measured.interval()
+        return [
+            f"{median:.4g}",
+            f"{q1:.4g} to {q3:.4g}",
+            "" if measured.ratio is None else f"{measured.ratio:.3f}x",
+            "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+        ]
+
+    @staticmethod
+    def _verdict(measured: Measured) -> str:
+        if measured.error is not None:
+            return f"cannot run: {measured.error:.70}"
+        count = len(measured.digests)
+        if measured.repeats:
+            return f"yes, {count} of {count}"
+        return f"NO, {measured.distinct} results in {count}"
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        warned = {text: None for measured in self for text in measured.warned}
+        notes = [f"warned of: {text}" for text in warned]
+        title = f"{self.name} on {self.device}"
+        return "\n".join([title, *(f"  {x}" for x in lines), *notes, self.recommendation()])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, in JSON's types."""
+        best = self.cheapest
+        return {
+            "name": self.name,
+            "device": self.device,
+            "versions": versions(),
+            "cheapest": best and best.arm,
+            "recommendation": self.recommendation(),
+            "arms": [vars(m) | {"distinct": m.distinct, "ratio": m.ratio} for m in self],
+        }
+
+
+def cost(
+    make_step: Callable[[], Callable[[], Any]],
+    *,
+    quick: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Cost:
+    """Return what each determinism setting costs a step of yours, and whether it repeats.
+
+    `make_step` builds model, optimizer and data, and returns a function that takes one
+    step and returns what to compare bit for bit: the model, tensors, or a container of them.
+    It is called in fresh processes, two for each value of `cudnn.benchmark` that the
+    device knows, so it must be importable: a function at the top of a module.
+
+    Each setting runs 3 steps from one seed several times in each process, and the results
+    are compared; then it is timed. On a GPU this takes minutes, with `quick` less.
+
+    Raises:
+        TypeError: `make_step` cannot be imported by another process, or what it makes
+            returns nothing that can be compared.
+    """
+    name = name_of(make_step)
+    if name is None:
+        raise TypeError(
+            f"{make_step!r} cannot be imported by the processes that run it: "
+            "move it to the top of a module"
+        )
+    is_cuda = torch.cuda.is_available()
+    sessions = []
+    for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):
+        say(f"process {number} of {len(order)}, cudnn.benchmark {'on' if benchmark else 'off'}")
+        arms, effort = arms_of(ARMS, benchmark, is_cuda), QUICK if quick else Effort()
+        sessions.append(in_fresh_process(run_session, make_step, arms, effort))
+    return Cost(name, devices_used(is_cuda), combine(sessions))
+
+
+def benchmark_order(is_cuda: bool) -> list[bool]:
+    """The value of `cudnn.benchmark` in each process: A B B A, against a slow drift."""
+    return [False, True, True, False] if is_cuda else [False, False]
+
+
+def arms_of(arms: Iterable[Arm], benchmark: bool, is_cuda: bool) -> list[Arm]:
+    """Those of the process; without a GPU cuDNN's switches do nothing."""
+    return [a for a in arms if a.benchmark == benchmark and (is_cuda or a.deterministic != "cudnn")]
+
+
+def devices_used(is_cuda: bool) -> str:
+    return torch.cuda.get_device_name() if is_cuda else f"{devices()[0]} (CPU)"
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+# -------------------------------------------------------------- in one process
+
+
+def run_session(
+    make_step: Callable[[], Callable[[], Any]], arms: list[Arm], effort: Effort
+) -> dict[str, Any]:
+    """Return what was measured of each arm here, and of a fixed product beside them."""
+    is_cuda = torch.cuda.is_available()
+    measured = {arm.name: _repeat(make_step, arm, effort.repeats, is_cuda) for arm in arms}
+    running = [arm for arm in arms if measured[arm.name].error is None]
+    canary = _canary(is_cuda)
+    canary_ms: list[float] = []
+    if running:
+        with running[0].open():
+            step = make_step()
+        counts = {arm.name: _steps_for(step, arm, effort.block_s, is_cuda) for arm in running}
+        order = random.Random(SEED)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(effort.rounds):
+                readings: list[tuple[list[float], Callable[[], float]]] = []
+                for arm in order.sample(running, len(running)):
+                    with arm.open(), _silenced():
+                        step()  # what the change of settings costs is no step's
+                        reading = timed(step, counts[arm.name], is_cuda)
+                    readings.append((measured[arm.name].ms, reading))
+                readings.append((canary_ms, timed(canary, 10, is_cuda)))
+                if is_cuda:
+                    torch.cuda.synchronize()  # once for all of the round
+                for kept, reading in readings:
+                    kept.append(reading())
+        finally:
+            gc.enable()
+    return {
+        "benchmark": arms[0].benchmark,
+        "arms": [vars(found) for found in measured.values()],
+        "canary_ms": canary_ms,
+        "gpu": _gpu_state() if is_cuda else {},
+    }
+
+
+def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
+    """Run the steps several times from one seed, and digest what they give."""
+    found = Measured(arm.name)
+    if is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        for number in range(repeats):
+            with arm.open(), warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                step = make_step()
+                if not callable(step):
+                    raise TypeError(f"make_step() must return a function, got {step!r:.100}")
+                begin = time.perf_counter()
+                result = step()
+                if is_cuda:
+                    torch.cuda.synchronize()
+                if number == 0:
+                    found.first_ms.append((time.perf_counter() - begin) * 1e3)
+                for _ in range(_STEPS - 1):
+                    result = step()
+                found.digests.append(digest(result))
+            found.warned += [first_line(w.message) for w in told if "determinis" in str(w.message)]
+            del step, result
+    except RuntimeError as error:
+        # Of the plain settings it is the step's own failure.
+        if arm == DEFAULT:
+            raise
+        found.error = first_line(error)
+        found.digests.clear()
+    found.warned = [*dict.fromkeys(found.warned)]
+    if is_cuda:
+        found.peak_mb = torch.cuda.max_memory_allocated() / 1e6
+    return found
+
+
+def first_line(what: object) -> str:
+    line = str(what).strip().partition("\n")[0]
+    return line.partition(", but you set ")[0].partition(". You can turn off")[0]
+
+
+def _steps_for(step: Callable[[], Any], arm: Arm, block_s: float, is_cuda: bool) -> int:
+    """How many steps fill a block, once the arm is warm."""
+    with arm.open(), _silenced():
+        for _ in range(2):
+            step()
+        if is_cuda:
+            torch.cuda.synchronize()
+        reading = timed(step, 2, is_cuda)
+        if is_cuda:
+            torch.cuda.synchronize()
+    return max(1, min(1000, round(block_s * 1e3 / max(reading(), 1e-3))))
+
+
+def timed(call: Callable[[], Any], count: int, is_cuda: bool) -> Callable[[], float]:
+    """Run `call` and return what gives its milliseconds, once the device is done."""
+    if is_cuda:
+        events: Any = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+        events[0].record()
+        for _ in range(count):
+            call()
+        events[1].record()
+        return lambda: float(events[0].elapsed_time(events[1])) / count
+    begin = time.perf_counter()
+    for _ in range(count):
+        call()
+    milliseconds = (time.perf_counter() - begin) / count * 1e3
+    return lambda: milliseconds
+
+
+def _canary(is_cuda: bool) -> Callable[[], Any]:
+    """A product that always costs the same, unless the clocks have changed."""
+    size, device = (4096, "cuda") if is_cuda else (256, "cpu")
+    matrix = torch.full((size, size), 0.5, device=device)
+    return lambda: torch.mm(matrix, matrix)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _gpu_state() -> dict[str, float]:
+    """Clock, temperature, power and use, where NVML (nvidia-ml-py) can be asked."""
+    state = {}
+    for name in ("clock_rate", "temperature", "power_draw", "utilization"):
+        with contextlib.suppress(Exception):  # whatever NVML lacks is left out
+            state[name] = float(getattr(torch.cuda, name)())
+    return state
+
+
+def digest(result: Any) -> str:
+    """Return 16 hexadecimal digits that differ as soon as one bit of `result` does.
+
+    Raises:
+        TypeError: it holds something whose bits cannot be compared.
+    """
+    sha = hashlib.sha256()
+    _update(sha, result)
+    return sha.hexdigest()[:16]
+
+
+def _update(sha: Any, thing: Any, inside: bool = False) -> None:
+    if isinstance(thing, (torch.nn.Module, torch.optim.Optimizer)):
+        thing = thing.state_dict()
+    if isinstance(thing, Mapping):
+        thing = [item for pair in thing.items() for item in pair]
+    if isinstance(thing, torch.Tensor):
+        sha.update(f"{thing.dtype}{tuple(thing.shape)}".encode())
+        flat = thing.detach().cpu().contiguous().reshape(-1)
+        sha.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    elif isinstance(thing, (np.ndarray, np.generic)):
+        sha.update(f"{thing.dtype}{thing.shape}".encode() + thing.tobytes())
+    elif isinstance(thing, (list, tuple)):
+        sha.update(f"{len(thing)} items".encode())
+        for item in thing:
+            _update(sha, item, inside=True)
+    elif isinstance(thing, (bool, int, str)):
+        sha.update(repr(thing).encode())
+    elif isinstance(thing, float):
+        sha.update(np.float64(thing).tobytes())
+    elif thing is None and inside:
+        sha.update(b"None")
+    else:
+        raise TypeError(f"the step returned {thing!r:.100}: return the model, or tensors")
+
+
+# --------------------------------------------------------------------- together
+
+
+def combine(sessions: list[dict[str, Any]]) -> list[Measured]:
+    """Put the sessions' arms together, each with its ratios to torch's defaults.
+
+    A session without the defaults, the one with `cudnn.benchmark` on, is set beside the
+    session next to it that has them, by what the fixed product took in both.
+    """
+    together: dict[str, Measured] = {}
+    for number, session in enumerate(sessions):
+        base, scale = _baseline(sessions, number)
+        for record in session["arms"]:
+            found = together.setdefault(record["arm"], Measured(record["arm"]))
+            for name in ("ms", "digests", "first_ms"):
+                getattr(found, name).extend(record[name])
+            found.error = found.error or record["error"]
+            found.warned = [*dict.fromkeys([*found.warned, *record["warned"]])]
+            found.peak_mb = max(filter(None, (found.peak_mb, record["peak_mb"])), default=None)
+            for theirs, ours in zip(base, record["ms"], strict=False):
+                found.ratios.append(ours / theirs * scale)
+    ranks = {arm.name: rank for rank, arm in enumerate(ARMS)}
+    return sorted(together.values(), key=lambda found: ranks.get(found.arm, len(ranks)))
+
+
+def _baseline(sessions: list[dict[str, Any]], number: int) -> tuple[list[float], float]:
+    """The rounds of the defaults to compare a session with, and the clocks' ratio."""
+    nearest = sorted(range(len(sessions)), key=lambda other: abs(other - number))
+    for other in nearest:
+        for record in sessions[other]["arms"]:
+            if record["arm"] == DEFAULT.name and record["ms"]:
+                theirs, ours = (sessions[i]["canary_ms"] for i in (other, number))
+                same = other == number or not (theirs and ours)
+                scale = 1.0 if same else statistics.median(theirs) / statistics.median(ours)
+                return record["ms"], scale
+    return [], 1.0
