@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 
+from seedscope import seeded
 from seedscope.costs import (
     ARMS,
+    SEED,
     Arm,
     Cost,
     Effort,
@@ -54,21 +56,19 @@ def effort_of(case: Case, quick: bool) -> Effort:
 def run_case(case: Case, benchmark: bool, device: str, quick: bool) -> dict[str, Any]:
     """Measure one case in this process."""
     is_cuda = device == "cuda"
-    if case.precision == "tf32":
-        torch.set_float32_matmul_precision("high")
     arms = arms_of(ARMS, benchmark, is_cuda)
     if case.has_attention and not benchmark:
         arms += attention_arms()
-    try:
+    with seeded(SEED, deterministic=False):  # puts the precision back
+        if case.precision == "tf32":
+            torch.set_float32_matmul_precision("high")
         found = run_session(partial(make_step, case, device), arms, effort_of(case, quick))
         if case.has_sizes:
             found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
-        return found
-    finally:
-        torch.set_float32_matmul_precision("highest")
-        gc.collect()
-        if is_cuda:
-            torch.cuda.empty_cache()
+    gc.collect()
+    if is_cuda:
+        torch.cuda.empty_cache()
+    return found
 
 
 def _new_sizes(case: Case, arm: Arm, device: str) -> dict[str, float]:
@@ -138,10 +138,10 @@ def _resume(part: Path, facts: dict[str, Any] | None) -> dict[tuple[int, str], d
     texts = part.read_text().splitlines(keepends=True) if part.exists() else []
     # The last line may have been cut short.
     lines = [json.loads(text) for text in texts if text.endswith("}\n")]
-    if facts is not None and (not lines or lines[0] != facts):
+    if facts is not None:
+        lines = lines if lines and lines[0] == facts else [facts]
         part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(facts) + "\n")
-        return {}
+        part.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return {(line["session"], line["case"]): line["found"] for line in lines[1:]}
 
 

@@ -1,0 +1,50 @@
+"""Steps for tests of `cost`, where fresh processes can import them."""
+
+from __future__ import annotations
+
+import torch
+
+
+def training():
+    network = torch.nn.Sequential(
+        torch.nn.Linear(32, 32), torch.nn.Dropout(), torch.nn.Linear(32, 4)
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def step():
+        loss = network(torch.randn(16, 32)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return network
+
+    return step
+
+
+def racing():
+    """Threads add into the same places: another order gives other bits."""
+    source, places = torch.randn(400_000), torch.randint(0, 50, (400_000,))
+    return lambda: torch.zeros(50).index_put_((places,), source, accumulate=True)
+
+
+def without_a_deterministic_kernel():
+    values, places = torch.nn.functional.max_pool2d(torch.randn(1, 2, 8, 8), 2, return_indices=True)
+    return lambda: torch.nn.functional.max_unpool2d(values, places, 2)
+
+
+def entropy():
+    import os
+
+    return lambda: torch.tensor(int.from_bytes(os.urandom(7), "big"))
+
+
+def broken():
+    return lambda: torch.zeros(2) @ torch.zeros(3)
+
+
+def returns_nothing():
+    return lambda: None
+
+
+def no_step():
+    return torch.zeros(3)

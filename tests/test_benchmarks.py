@@ -1,0 +1,153 @@
+"""The benchmark suites: the paths that a GPU takes, at small sizes on the CPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from benchmarks import determinism_cost, op_atlas, report
+from benchmarks.models import CASES
+from benchmarks.operations import OPERATIONS
+
+# Figures that nobody measured: they are there to be drawn.
+MADE_UP = Path(__file__).parent / "made_up_results"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_suites_are_listed():
+    shown = run().stdout
+    for name in ("determinism_cost", "op_atlas", "scope_overhead", "report"):
+        assert name in shown
+
+
+def test_determinism_cost_measures_writes_as_it_goes_and_resumes(tmp_path):
+    command = ["determinism_cost", "--quick", "--cases", "LSTM", "--out", str(tmp_path)]
+    done = run(*command)
+    assert "4/4" in done.stderr and "s left" in done.stderr
+    assert "summary, on cpu, small sizes" in done.stdout
+    found = json.loads((tmp_path / "determinism_cost_cpu.json").read_text())
+    assert found["device"] == "cpu" and found["versions"]["torch"]
+    assert [*found["cases"]] == ["LSTM, train, bf16", "LSTM, eval, bf16"]
+    for case in found["cases"].values():
+        assert "small" in case["origin"] and len(case["sessions"]) == 2
+        for session in case["sessions"]:
+            assert session["canary_ms"] and session["benchmark"] is False
+            for arm in session["arms"]:
+                assert len(arm["digests"]) == 3 and arm["ms"] and len(arm["first_ms"]) == 1
+    for cost in determinism_cost.costs(found).values():
+        assert all(measured.repeats for measured in cost)
+
+    # As it was left by a process that was killed while it wrote its last line.
+    part = tmp_path / "determinism_cost_cpu.part.jsonl"
+    facts = {name: found[name] for name in ("device", "versions", "quick")}
+    first = found["cases"]["LSTM, train, bf16"]["sessions"][0] | {"kept": "from before"}
+    line = {"session": 0, "case": "LSTM, train, bf16", "found": first}
+    part.write_text(json.dumps(facts) + "\n" + json.dumps(line) + "\n" + '{"session": 1, "ca')
+    assert "1/4" not in run(*command).stderr
+    again = json.loads((tmp_path / "determinism_cost_cpu.json").read_text())
+    sessions = again["cases"]["LSTM, train, bf16"]["sessions"]
+    assert sessions[0]["kept"] == "from before" and "kept" not in sessions[1]
+    assert not part.exists()
+
+
+@pytest.mark.slow
+def test_every_network_has_a_step_that_repeats_on_the_cpu():
+    for case in CASES:
+        found = determinism_cost.run_case(case, False, "cpu", quick=True)
+        arms = {arm["arm"]: arm for arm in found["arms"]}
+        assert len(set(arms["deterministic=True"]["digests"])) == 1, case
+        assert ("MATH" in arms) is case.has_attention
+        assert ("new_sizes_ms" in found) is case.has_sizes
+
+
+def test_the_atlas_measures_writes_and_knows_the_lists(tmp_path):
+    done = run("op_atlas", "--quick", "--only", "put", "--out", str(tmp_path))
+    assert "op_atlas on cpu, small sizes, distinct results of 5 runs" in done.stdout
+    found = json.loads((tmp_path / "op_atlas_cpu.json").read_text())["operations"]
+    put = found["put"]
+    assert "does not have a deterministic implementation" in put["modes"]["True"]["error"]
+    assert "raises" in put["documented"] and put["alert"] == ["put_"]
+    accumulated = found["index_put accumulate, many collisions"]
+    assert accumulated["documented"] == ["switches"]
+    assert accumulated["modes"]["True"]["distinct"] == 1
+    assert accumulated["modes"]["True"]["to_default"]["median"] > 0
+
+
+def test_every_entry_of_the_three_lists_is_in_the_atlas():
+    covered = {entry for operation in OPERATIONS for entry in operation.entries}
+    lists = op_atlas.LISTS
+    for entries in (
+        lists["alerts"]["cuda"],
+        lists["alerts"]["cpu"],
+        lists["opinfo"]["functions"],
+        lists["opinfo"]["modules"],
+        *op_atlas.documented().values(),
+    ):
+        assert entries and set(entries) <= covered
+    names = [operation.name for operation in OPERATIONS]
+    assert len(names) == len(set(names))
+
+
+def test_the_report_draws_what_there_is_and_names_the_device(tmp_path):
+    done = run("report", "--results", str(MADE_UP), "--out", str(tmp_path))
+    text = (tmp_path / "report.md").read_text()
+    assert str(tmp_path / "report.md") in done.stdout
+    titles = re.findall("^## .*", text, re.M)
+    assert len(titles) == 2 and all("MADE UP" in title for title in titles)
+    assert "| 1.31x, 1/12 |" in text and "| cannot run |" in text and "3/12" in text
+    assert "cheapest that repeats" in text and 'deterministic="cudnn", 1.02x' in text
+    assert "FLASH_ATTENTION" in text and "Eight new input sizes" in text
+    assert "after benchmark off: 0.20 ms" in text
+    assert "cumsum: documented to raise under True, and runs" in text
+    figure = (tmp_path / "determinism_cost_cuda.svg").read_text()
+    assert figure.startswith("<?xml") and len(figure) > 10_000
+
+
+def test_the_reports_of_the_cpu_say_so(tmp_path):
+    for name in ("determinism_cost", "op_atlas"):
+        made_up = json.loads((MADE_UP / f"{name}_cuda.json").read_text()) | {"device": "cpu"}
+        (tmp_path / f"{name}_cpu.json").write_text(json.dumps(made_up))
+    report.write(tmp_path, tmp_path)
+    titles = re.findall("^## .*", (tmp_path / "report.md").read_text(), re.M)
+    assert len(titles) == 2 and all("CPU only, small sizes" in title for title in titles)
+
+
+def test_a_gpu_that_is_not_there_and_results_that_are_not_are_one_line(tmp_path):
+    import torch
+
+    arguments = [["report", "--results", str(tmp_path)]]
+    if not torch.cuda.is_available():
+        arguments += [["determinism_cost", "--device", "cuda"], ["op_atlas", "--device", "cuda"]]
+    for command in arguments:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks", *command], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+@pytest.mark.cuda
+def test_the_suites_run_on_a_gpu(tmp_path):
+    run(
+        "determinism_cost", "--device", "cuda", "--quick", "--cases", "LSTM", "--out", str(tmp_path)
+    )
+    run("op_atlas", "--device", "cuda", "--quick", "--only", "index", "--out", str(tmp_path))
+    run("scope_overhead", "--device", "cuda", "--quick", "--out", str(tmp_path))
+    run("report", "--results", str(tmp_path))
+    assert "determinism" in (tmp_path / "report.md").read_text()

@@ -1,0 +1,185 @@
+"""`cost`: which settings repeat, what they cost, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import steps_to_measure
+import torch
+from conftest import seedscope_command
+
+from seedscope import cost, snapshot
+from seedscope.costs import ARMS, Arm, Cost, Measured, benchmark_order, combine, digest
+
+
+def by_name(found: Cost) -> dict[str, Measured]:
+    return {measured.arm: measured for measured in found}
+
+
+def test_a_training_step_repeats_under_every_setting_and_is_timed():
+    before = snapshot()
+    found = cost(steps_to_measure.training, quick=True)
+    assert before.changed(snapshot()) == ()
+    arms = by_name(found)
+    assert set(arms) == {
+        arm.name for arm in ARMS if "benchmark" not in arm.name and '"cudnn"' not in arm.name
+    }
+    for measured in arms.values():
+        assert measured.repeats and len(measured.digests) == 6  # three in each of two processes
+        assert len(measured.ms) == 10 and min(measured.ms) > 0
+        assert len(measured.ratios) == 10 and measured.interval()[0] <= measured.ratio
+    assert len({measured.digests[0] for measured in arms.values()}) == 1
+    assert all(ratio == 1 for ratio in arms["torch's defaults"].ratios)
+    assert found.cheapest in arms.values()
+
+
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one thread has no race")
+def test_a_race_is_found_and_the_setting_that_mends_it_is_recommended():
+    found = cost(steps_to_measure.racing, quick=True)
+    arms = by_name(found)
+    assert arms["torch's defaults"].distinct > 1
+    assert arms["deterministic=True"].repeats
+    assert found.cheapest.arm != "torch's defaults"
+    assert found.recommendation().startswith("cheapest reproducible setting: deterministic=")
+    assert "NO, " in str(found) and "6 of 6 runs gave the same bits" in str(found)
+
+
+def test_what_cannot_run_strictly_is_said_with_its_reason():
+    found = cost(steps_to_measure.without_a_deterministic_kernel, quick=True)
+    arms = by_name(found)
+    assert (
+        "max_unpooling2d_forward_out does not have a deterministic"
+        in arms["deterministic=True"].error
+    )
+    assert arms['deterministic="warn"'].warned and not arms["deterministic=True"].repeats
+    # It repeats with the plain settings; with "warn" it may be luck.
+    assert found.cheapest.arm == "torch's defaults"
+    assert "cannot run: max_unpooling2d" in str(found) and "warned of: max_unpool" in str(found)
+
+
+def test_what_never_repeats_has_no_recommendation():
+    found = cost(steps_to_measure.entropy, quick=True)
+    assert found.cheapest is None
+    assert found.recommendation() == "no setting made it repeat"
+
+
+@pytest.mark.parametrize(
+    ("make_step", "error", "says"),
+    [
+        (lambda: None, TypeError, "cannot be imported by the processes that run it"),
+        (steps_to_measure.returns_nothing, TypeError, "the step returned None"),
+        (steps_to_measure.no_step, TypeError, "must return a function, got tensor"),
+        (steps_to_measure.broken, RuntimeError, "inconsistent tensor size"),
+    ],
+)
+def test_what_is_no_step_is_refused(make_step, error, says):
+    with pytest.raises(error, match=says):
+        cost(make_step, quick=True)
+
+
+def test_an_arm_sets_what_it_says_and_puts_it_back():
+    before = snapshot()
+    for arm in (*ARMS, Arm("math", True, backend="MATH")):
+        with arm.open():
+            assert torch.backends.cudnn.benchmark is arm.benchmark
+            strict = arm.deterministic in (True, "warn")
+            assert torch.are_deterministic_algorithms_enabled() is strict
+            assert torch.backends.cudnn.deterministic is (arm.deterministic is not False)
+            assert torch.backends.cuda.flash_sdp_enabled() is (arm.backend is None)
+            if arm.fill is not None:
+                assert torch.utils.deterministic.fill_uninitialized_memory is arm.fill
+        assert before.changed(snapshot()) == ()
+
+
+def session(benchmark: bool, canary: float, **ms: float) -> dict:
+    arms = [vars(Measured(name, ms=[x] * 4, digests=["a"] * 3)) for name, x in ms.items()]
+    return {"benchmark": benchmark, "arms": arms, "canary_ms": [canary] * 4}
+
+
+def test_a_process_without_the_defaults_is_compared_by_the_clock_of_both():
+    default, tuned = "torch's defaults", "cudnn.benchmark = True"
+    sessions = [
+        session(False, 1.0, **{default: 10.0, "deterministic=True": 12.0}),
+        session(True, 2.0, **{tuned: 16.0}),  # the clock is half as quick there
+        session(True, 1.0, **{tuned: 8.0}),
+        session(False, 1.0, **{default: 10.0, "deterministic=True": 13.0}),
+    ]
+    arms = {measured.arm: measured for measured in combine(sessions)}
+    assert [*arms] == [default, tuned, "deterministic=True"]
+    assert arms[tuned].ratios == [0.8] * 8
+    assert arms["deterministic=True"].ratios == [1.2] * 4 + [1.3] * 4
+    assert arms[tuned].repeats and len(arms[tuned].digests) == 6
+
+
+def test_the_processes_run_off_on_on_off():
+    assert benchmark_order(True) == [False, True, True, False]
+    assert benchmark_order(False) == [False, False]
+
+
+def of(*measured: tuple[str, float, str, list[str]]) -> Cost:
+    found = []
+    for arm, ratio, digests, warned in measured:
+        found.append(Measured(arm, [ratio] * 4, [ratio] * 4, list(digests), warned=warned))
+    return Cost("f", "cpu", found)
+
+
+def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest():
+    quick = ("torch's defaults", 1.0, "ab", [])
+    cudnn = ('deterministic="cudnn"', 1.1, "aa", [])
+    strict = ("deterministic=True", 1.105, "aa", [])
+    slow = ("deterministic=True, no fill", 1.3, "aa", [])
+    assert of(quick, cudnn, strict, slow).cheapest.arm == "deterministic=True"
+    assert of(quick, cudnn, slow).cheapest.arm == 'deterministic="cudnn"'
+    warned = ('deterministic="warn"', 1.0, "aa", ["an operation does not repeat"])
+    assert of(quick, warned, slow).cheapest.arm == "deterministic=True, no fill"
+    assert (
+        of(quick, warned)
+        .recommendation()
+        .endswith("though it warned: an operation does not repeat")
+    )
+
+
+def test_a_digest_tells_every_bit_type_and_shape_apart():
+    values = [
+        torch.zeros(2),
+        torch.tensor([0.0, -0.0]),
+        torch.zeros(2, 1),
+        torch.zeros(2, dtype=torch.float64),
+        torch.zeros(2, dtype=torch.bfloat16),
+        [torch.zeros(2)],
+        [torch.zeros(1), torch.zeros(1)],
+        {"a": torch.zeros(2)},
+        np.zeros(2, dtype=np.float32),
+        0.0,
+        -0.0,
+        0,
+        False,
+        "0",
+        (0.0, None),
+    ]
+    assert len({digest(value) for value in values}) == len(values)
+    assert digest(torch.zeros(2)) == digest(torch.zeros(2))
+    network = torch.nn.BatchNorm1d(3)
+    before = digest(network)
+    network.running_mean[1] = 1e-45  # a buffer, and the smallest of numbers
+    assert digest(network) != before
+    with pytest.raises(TypeError, match="return the model, or tensors"):
+        digest(object())
+
+
+def test_the_command_prints_the_table_and_json(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef make():\n    x = torch.randn(8)\n    return lambda: x.sum()\n"
+    )
+    done = seedscope_command("cost", "mine:make", "--quick", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mine:make on ") and "(CPU)" in done.stdout.splitlines()[0]
+    assert "cheapest reproducible setting: " in done.stdout.splitlines()[-1]
+    assert "seedscope: process 2 of 2" in done.stderr
+    done = seedscope_command("cost", "mine.py:make", "--quick", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert [arm["distinct"] for arm in found["arms"]] == [1] * 4 and found["cheapest"]
+    done = seedscope_command("cost", "mine:nothing", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
