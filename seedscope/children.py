@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-#: Asks a process to take the seeds of the runs of a logged one: `PROCESS:PATH_OF_THE_LOG`.
+import os
+
+#: Asks a process, by its parent's pid, to take the seeds of the runs of a logged process:
+#: `PID:PROCESS:PATH_OF_THE_LOG`.
 REPLAY_VARIABLE = "SEEDSCOPE_REPLAY"
+
+
+def current_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
+#: Where the process was started, as far as can be told: a program may change it later.
+START_FOLDER = current_folder()
 
 
 def variables(seed: int, cublas_workspace: str | None) -> dict[str, str]:

@@ -51,13 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for add in (_add_run, _add_log, _add_replay, _add_sweep, _add_cost, _add_info, _add_demo):
         add(commands)
     options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
+    run: Callable[[argparse.Namespace], int] = options.run
+    if run is _run:
+        return run(options)  # ends as the program does: nothing of it is caught here
     try:
         # A broken line of a log, or a sweep's luck, is one line here and no Python warning.
         with warnings.catch_warnings() if options.quiet_warnings else nullcontext():
             if options.quiet_warnings:
                 warnings.showwarning = _say_once()
-            code: int = options.run(options)
-    except (_Unusable, LaunchError, ImportError) as error:
+            code = run(options)
+    except (_Unusable, ImportError) as error:
         if isinstance(error, ImportError) and "seedscope[" not in str(error):
             raise
         _say(str(error))
@@ -139,16 +142,21 @@ def _add_run(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
-        raise _Unusable("run needs a script, or -m and a module: seedscope run train.py")
-    launch(
-        command,
-        is_module=options.module,
-        seed=options.seed,
-        deterministic=MODES[options.deterministic],
-        fill_uninitialized_memory=False if options.no_fill else None,
-        log=options.log,
-        restart=["-m", "seedscope", *options.arguments],
-    )
+        _say("run needs a script, or -m and a module: seedscope run train.py")
+        return 2
+    try:
+        launch(
+            command,
+            is_module=options.module,
+            seed=options.seed,
+            deterministic=MODES[options.deterministic],
+            fill_uninitialized_memory=False if options.no_fill else None,
+            log=options.log,
+            restart=["-m", "seedscope", *options.arguments],
+        )
+    except LaunchError as error:
+        _say(str(error))
+        return 2
     return 0
 
 
@@ -285,7 +293,7 @@ def _best_first(runs: list[Run], text: str) -> list[Run]:
     for run in runs:
         try:
             value = float(run.notes[name])
-        except (KeyError, TypeError, ValueError, RuntimeError):
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
             continue
         if value == value:
             values[run.id] = value
@@ -508,7 +516,7 @@ def _sweep(options: argparse.Namespace) -> int:
                 deterministic=MODES[options.deterministic],
                 threads=threads,
             )
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise _Unusable(str(error)) from error
     except SweepInterrupted as stopped:
         _say(f"{stopped}, kept in {options.log}: the same command goes on from there")

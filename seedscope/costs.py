@@ -56,13 +56,14 @@ class Arm:
 
 
 DEFAULT = Arm("torch's defaults")
+STRICT = Arm("deterministic=True", True)
 ARMS = (
     DEFAULT,
     Arm("cudnn.benchmark = True", benchmark=True),
     Arm('deterministic="cudnn"', "cudnn"),
     Arm('deterministic="cudnn", benchmark', "cudnn", benchmark=True),
     Arm('deterministic="warn"', "warn"),
-    Arm("deterministic=True", True),
+    STRICT,
     Arm("deterministic=True, no fill", True, fill=False),
 )
 
@@ -146,16 +147,18 @@ class Cost:
         One that warned of operations that need not repeat counts only if there is no
         other. Of those within 1 % the strictest: it repeats by more than luck.
         """
-        found = [measured for measured in self if measured.repeats and measured.ratios]
+        strictness = {arm.name: rank for rank, arm in enumerate(ARMS)} | {STRICT.name: len(ARMS)}
+        found = [m for m in self if m.repeats and m.ratios and m.arm in strictness]
         found = [measured for measured in found if not measured.warned] or found
         least = min((measured.ratio or 0 for measured in found), default=0)
-        return next((m for m in reversed(found) if (m.ratio or 0) <= 1.01 * least), None)
+        equals = [measured for measured in found if (measured.ratio or 0) <= 1.01 * least]
+        return max(equals, key=lambda measured: strictness[measured.arm], default=None)
 
     def recommendation(self) -> str:
         """Return one sentence: what to use."""
         best = self.cheapest
         if best is None:
-            raised = next((m for m in self if m.arm == "deterministic=True" and m.error), None)
+            raised = next((m for m in self if m.arm == STRICT.name and m.error), None)
             why = f": {raised.error}" if raised else ""
             return f"no setting made it repeat{why}"
         count = len(best.digests)

@@ -6,12 +6,13 @@ anew does not.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import importlib
 import importlib.machinery
-import importlib.util
 import os
 import pkgutil
 import sys
-import threading
 import types
 from collections.abc import Sequence
 from datetime import timedelta
@@ -21,7 +22,7 @@ from .children import REPLAY_VARIABLE, variables
 from .seeds import fresh_seed
 
 if TYPE_CHECKING:
-    from .scope import Deterministic
+    from .scope import Deterministic, Scope
 
 # Says to the interpreter that was started anew which seed it was started for.
 _SEED_VARIABLE = "SEEDSCOPE_RUN_SEED"
@@ -55,40 +56,61 @@ def launch(
         if not is_module and not os.path.exists(command[0]):
             raise LaunchError(f"cannot run {command[0]}: there is no such file")
         _restart(_choose_seed(seed), restart)
+    # Before the program's folder is on the path, where it may have modules of the same names.
+    from .runlog import set_command
+    from .scope import explain, seeded
+
+    set_command([sys.executable, *_interpreter_options(), *restart])
+    sys.argv[:] = ["-m" if is_module else command[0], *command[1:]]
     try:
         main, code = _find(command[0], is_module)
     except SyntaxError as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
         raise SystemExit(1) from None
-    from .runlog import set_command
-    from .scope import seeded
-
-    sys.argv[:] = [main.__file__ or command[0], *command[1:]] if is_module else list(command)
     sys.modules["__main__"] = main
-    set_command([sys.executable, *restart])
     scope = seeded(
         int(started_for),
         deterministic=deterministic,
         fill_uninitialized_memory=fill_uninitialized_memory,
         log=log,
-    )
+    ).__enter__()
+    scope.share()  # the program's own threads may open scopes
+    ended: list[BaseException] = []
+    # Python runs it when the program's threads have ended, and after what the program registers.
+    atexit.register(_close, scope, ended)
+    if seed is None and os.environ.get("RANK", "0") == "0":
+        _say(f"run {str(scope.run_id)[:8]} of seed {scope.seed}, logged in {log}")
+    if sys.flags.ignore_environment:
+        _say("python -E and -I ignore PYTHONHASHSEED: hashes of strings differ in each run")
     try:
-        with scope as opened:
-            opened.share()  # the program's own threads may open scopes
-            if seed is None and os.environ.get("RANK", "0") == "0":
-                run = f"run {str(opened.run_id)[:8]} of seed {opened.seed}"
-                print(f"seedscope: {run}, logged in {log}", file=sys.stderr, flush=True)
-            try:
-                exec(code, vars(main))
-            except SystemExit:
-                _join_threads()
-                raise
-            _join_threads()
-    except SystemExit:
+        if is_module:
+            if main.__package__:
+                importlib.import_module(main.__package__)
+            sys.argv[0] = main.__file__ or command[0]
+        exec(code, vars(main))
+    except SystemExit as error:
+        ended.append(error)
         raise
     except BaseException as error:
+        ended.append(error)
+        explain(error)
         _print_as_python_does(error, code)
         raise
+
+
+def _close(scope: Scope, ended: list[BaseException]) -> None:
+    from .scope import ScopeConflictError
+
+    error = ended[0] if ended else None
+    # The program may have left blocks of its own open; with the process they end too.
+    with contextlib.suppress(ScopeConflictError):
+        scope.__exit__(type(error), error, None)
+
+
+def _say(text: str) -> None:
+    # stderr may be closed, or its disk full: that is no reason not to run.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"seedscope: {text}", file=sys.stderr, flush=True)
 
 
 def _restart(seed: int, arguments: Sequence[str]) -> NoReturn:
@@ -97,12 +119,21 @@ def _restart(seed: int, arguments: Sequence[str]) -> NoReturn:
         **variables(seed, os.environ.get("CUBLAS_WORKSPACE_CONFIG")),
         _SEED_VARIABLE: str(seed),
     }
-    options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]  # such as -X dev
-    if options[-1:] == ["-m"]:
-        options.pop()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    options = _interpreter_options()
     os.execve(sys.executable, [sys.executable, *options, *arguments], environment)
+
+
+def _interpreter_options() -> list[str]:
+    """The options that the interpreter was started with, such as `-X dev`."""
+    options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
+    if options and options[-1][-1] in "mc":  # -m seedscope, also at the end of -Bm
+        last = options.pop()[:-1]
+        options += [last] * (last != "-")
+    return options
 
 
 def _choose_seed(seed: int | None) -> int:
@@ -132,45 +163,42 @@ def _choose_seed(seed: int | None) -> int:
 
 def _find(name: str, is_module: bool) -> tuple[types.ModuleType, types.CodeType]:
     """Return a new `__main__` and its code, and make the import path what Python makes it."""
-    folder = os.getcwd() if is_module else os.path.dirname(os.path.realpath(name))
     main = types.ModuleType("__main__")
+    vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None)
     try:
-        if is_module or _is_container(name):
-            if not is_module:
-                folder = os.path.abspath(name)
-            _set_first_path(folder)
-            code = _load_module(main, name) if is_module else _load_inside(main, folder)
-        else:
-            _set_first_path(folder)
-            main.__file__ = os.path.abspath(name)
-            main.__spec__ = None
-            with open(name, "rb") as file:
-                code = compile(file.read(), main.__file__, "exec", dont_inherit=True)
+        if is_module:
+            _set_first_path(os.getcwd())
+            return main, _load_spec(main, _locate(name), f"the module {name}")
+        path = os.path.join(os.getcwd(), name)
+        if os.path.isdir(path) or pkgutil.get_importer(path) is not None:  # or an archive
+            _set_first_path(os.path.abspath(name))
+            spec = importlib.machinery.PathFinder.find_spec("__main__", [os.path.abspath(name)])
+            return main, _load_spec(main, spec, f"{name}, which needs a __main__.py")
+        _set_first_path(os.path.dirname(os.path.realpath(name)))
+        main.__file__ = path
+        main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+        with open(name, "rb") as file:
+            return main, compile(file.read(), path, "exec", dont_inherit=True)
     except OSError as error:
         raise LaunchError(f"cannot run {name}: {error.strerror or error}") from error
-    vars(main)["__builtins__"] = sys.modules["builtins"]
-    return main, code
 
 
-def _is_container(path: str) -> bool:
-    """Whether it is a folder or an archive, which has a `__main__` inside."""
-    return os.path.isdir(path) or pkgutil.get_importer(os.path.abspath(path)) is not None
+def _locate(name: str) -> Any:
+    """The spec of a module, or of a package's `__main__`, found without importing anything.
 
-
-def _load_module(main: types.ModuleType, name: str) -> types.CodeType:
-    try:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations is not None:
-            name = f"{name}.__main__"
-            spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError) as error:
-        raise LaunchError(f"cannot run the module {name}: {error}") from error
-    return _load_spec(main, spec, f"the module {name}")
-
-
-def _load_inside(main: types.ModuleType, container: str) -> types.CodeType:
-    spec = importlib.machinery.PathFinder.find_spec("__main__", [container])
-    return _load_spec(main, spec, f"{container}, which needs a __main__.py")
+    What a package does when it is imported belongs into the scope.
+    """
+    spec: Any = None
+    path = None
+    full = ""
+    for part in [*name.split("."), "__main__"]:
+        full = f"{full}.{part}" if full else part
+        finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+        spec = next(filter(None, (finder.find_spec(full, path) for finder in finders)), None)
+        path = spec and spec.submodule_search_locations
+        if path is None:
+            return spec if full in (name, f"{name}.__main__") else None
+    return spec
 
 
 def _load_spec(main: types.ModuleType, spec: Any, what: str) -> types.CodeType:
@@ -187,14 +215,6 @@ def _set_first_path(folder: str) -> None:
     if getattr(sys.flags, "safe_path", False):  # python -P has neither
         return
     sys.path[0] = folder
-
-
-def _join_threads() -> None:
-    """Wait, inside the scope, for the threads for which Python waits at its end."""
-    own = threading.current_thread()
-    while waiting := [t for t in threading.enumerate() if not t.daemon and t is not own]:
-        for thread in waiting:
-            thread.join()
 
 
 def _print_as_python_does(error: BaseException, code: types.CodeType) -> None:

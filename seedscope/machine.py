@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .children import current_folder
+
 _GIT_PATIENCE_S = 10
 
 
@@ -61,7 +63,7 @@ def cpu_name() -> str:
 def main_file() -> str | None:
     """Return the path of the file that the process runs, None in an interactive one."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return file and os.path.abspath(file)
+    return os.path.abspath(file) if file and os.path.exists(file) else None
 
 
 def code(file: str | None) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def code(file: str | None) -> dict[str, Any]:
     `script_sha256` is the file's digest, and `git` the commit it belongs to and whether
     tracked files differ from it. Each is None where there is no such thing.
     """
-    folder = os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+    folder = os.path.dirname(os.path.abspath(file)) if file else current_folder()
     commit = _git(folder, "rev-parse", "HEAD")
     changed = commit and _git(folder, "status", "--porcelain", "--untracked-files=no")
     try:

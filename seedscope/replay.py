@@ -46,6 +46,8 @@ def _check(run: Run) -> None:
         raise ReplayError(f"its folder, {run.folder}, is not there")
     if run.sweep:
         return
+    if run.is_child:
+        raise ReplayError("it ran in a child process of a program: replay the program's own run")
     if run.rank is not None:
         raise ReplayError(
             f"it was rank {run.rank} of several: start them as then, with seedscope run "
@@ -55,7 +57,8 @@ def _check(run: Run) -> None:
         raise ReplayError(f"its script, {run.script}, is not there")
     if (run.script is None and "-c" not in run.command) or "ipykernel_launcher" in run.command:
         raise ReplayError(
-            f"it ran in an interactive session: run its code in `with seeded({run.seed}):`"
+            "it ran in an interactive session, or from standard input: run its code in "
+            f"`with seeded({run.seed}):`"
         )
 
 
@@ -95,6 +98,9 @@ def _say_differences(
 
 def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:
     """Say of each noted value whether it came out the same, and return whether all did."""
+    if then.outcome is None:
+        say(f"it had not ended then, so there is nothing to compare; now it ended: {now.outcome}")
+        return True
     equal = True
     for name in {**then.notes, **now.notes}:
         bits = [_bits(run, name) for run in (then, now)]
@@ -105,10 +111,12 @@ def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:
             shown = [_shown(run, name) for run in (then, now)]
             shown = bits if shown[0] == shown[1] else shown
             say(f"NOT equal: {name} was {shown[0]}, is {shown[1]}")
-    if then.outcome is not None and then.outcome != now.outcome:
+    if then.outcome != now.outcome:
         equal = False
         say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
     if not equal:
+        if then.text_hash != now.text_hash:
+            say("Python hashed strings in another way then: seedscope run sets PYTHONHASHSEED")
         say("the run did not come out the same")
     elif then.notes:
         say("the same again: every noted value is equal, bit for bit")

@@ -7,14 +7,17 @@ of a line, which nothing else in it is named like, shows that the line is not to
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import secrets
 import shlex
 import struct
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +27,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from filelock import FileLock  # comes with torch
 
 from . import machine
-from .children import REPLAY_VARIABLE
+from .children import REPLAY_VARIABLE, START_FOLDER
 from .seeds import check_seed, fresh_seed
 from .settings import SETTINGS
 
 _LOCK_PATIENCE_S = 60
+_appending = threading.local()
 # As json.dumps and `jq -c` write them.
 _BEGIN, _END = b'{"event":"begin","id":"', b'{"event":"end","id":"'
 _COMPLETE = b'"$complete":true}\n'
@@ -48,7 +53,10 @@ class Run(SimpleNamespace):
         duration: seconds; None if the run has not ended.
         outcome: `"ok"`, or the exception that ended it; None if it has not ended.
         notes: what `note()` added, with the types it had.
-        command, folder: the process's command line and working folder.
+        command, folder: the process's command line, and the folder in which it was started.
+        is_child: whether another process's code started it, by multiprocessing or a fork.
+        text_hash: a hash of a string, to tell whether Python hashed as it does here.
+        function: the digest of the function, for a seed of a sweep.
         script, script_sha256: path and digest of the process's main file, if it has one.
         git: `commit` and whether it was `dirty`; None where there is no repository.
         versions, devices, threads: of Python and libraries, of CPU and GPUs, of torch's CPU work.
@@ -79,7 +87,10 @@ class Run(SimpleNamespace):
     options: Mapping[str, Any] = _NONE
     rank: int | None = None
     process: str = ""
-    ordinal: int = 0
+    ordinal: int | None = 0
+    is_child: bool = False
+    text_hash: int | None = None
+    function: str | None = None
     sweep: str | None = None
     error: str | None = None
     replays: str | None = None
@@ -129,6 +140,8 @@ class RunLog:
             raise TypeError(f"a log is a path or a RunLog, got {path!r} ({type(path).__name__})")
         # Absolute now: the working folder may be another one when a run ends.
         self.path = os.path.abspath(os.fsdecode(path))
+        if "\0" in self.path:
+            raise ValueError(f"a path has no null character, got {path!r}")
 
     def __repr__(self) -> str:
         return f"RunLog({self.path!r})"
@@ -194,19 +207,37 @@ class RunLog:
     def append(self, event: str, run: Mapping[str, Any]) -> None:
         """Append a line; where that fails, warn with the line and go on."""
         whole = {"event": event, **run, "$complete": True}
-        line = json.dumps(whole, allow_nan=False, separators=(",", ":")) + "\n"
+        queue = getattr(_appending, "queue", None)
+        if queue is not None:
+            # A signal's handler, or the garbage collector, has come in between the lines below:
+            # in this thread, which would wait for its own lock.
+            queue.append((self, whole))
+            return
+        _appending.queue = queue = [(self, whole)]
         try:
+            while queue:
+                log, whole = queue.pop(0)
+                log._append_or_tell(whole)
+        finally:
+            _appending.queue = None
+
+    def _append_or_tell(self, whole: Mapping[str, Any]) -> None:
+        try:
+            line = json.dumps(whole, allow_nan=False, separators=(",", ":")) + "\n"
             self._append(line.encode())
-        except (OSError, NotImplementedError) as error:  # a lock's Timeout is an OSError
-            notes = f", which noted {json.dumps(run['notes'])}," if run.get("notes") else ""
+        except (OSError, NotImplementedError, ValueError) as error:  # a Timeout is an OSError
+            notes = f", which noted {json.dumps(whole['notes'])}," if whole.get("notes") else ""
             _tell(
-                f"the run of seed {run['seed']}{notes} could not be logged in {self.path} and goes "
-                f"on ({type(error).__name__}: {error})"
+                f"the run of seed {whole['seed']}{notes} could not be logged in {self.path} and "
+                f"goes on ({type(error).__name__}: {error})"
             )
+        except BaseException as error:
+            # filelock puts a Ctrl-C that meets its cleaning up into a group.
+            if any(isinstance(one, KeyboardInterrupt) for one in getattr(error, "exceptions", ())):
+                raise KeyboardInterrupt from error
+            raise
 
     def _append(self, line: bytes) -> None:
-        from filelock import FileLock  # comes with torch
-
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         lock = FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE_S, poll_interval=0.002)
         with lock, open(self.path, "a+b", buffering=0) as file:
@@ -229,10 +260,13 @@ class Entry:
     With `log=None` it is kept in `fields` alone: a worker of a sweep sends it home.
     """
 
-    def __init__(self, log: RunLog | None, seed: int | None, **more: Any) -> None:
+    def __init__(
+        self, log: RunLog | None, seed: int | None, counted: bool = True, **more: Any
+    ) -> None:
         process = _Process.this()
-        self.ordinal = next(process.ordinals)
-        then = process.replayed.get(self.ordinal)
+        # A seed of a sweep is none of those that a replay counts through.
+        self.ordinal = next(process.ordinals) if counted else None
+        then = None if self.ordinal is None else process.replayed.get(self.ordinal)
         if seed is None:
             seed = then.seed if then else fresh_seed()
         if then:
@@ -260,7 +294,7 @@ class Entry:
             "process": process.id,
             "ordinal": self.ordinal,
             **process.facts,
-            "folder": _folder(),
+            "folder": START_FOLDER,
             "threads": torch.get_num_threads(),
             "settings": dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True)),
             **self._more,
@@ -274,6 +308,8 @@ class Entry:
         Raises:
             TypeError: a value is of a kind that the log cannot keep. Nothing was added.
         """
+        if wrong := [name for name in values if name.startswith("$")]:
+            raise TypeError(f"a note's name begins with no $, got {wrong[0]!r}")
         self._notes |= {name: encode(value, name) for name, value in values.items()}
 
     def leave(self, error: BaseException | None) -> None:
@@ -313,6 +349,8 @@ class _Process:
             "command": self.command or sys.orig_argv,
             "versions": machine.versions(),
             "devices": machine.devices(),
+            "is_child": _is_forked or multiprocessing.parent_process() is not None,
+            "text_hash": hash("seedscope"),
             "rank": int(os.environ["RANK"]) if os.environ.get("RANK", "").isdecimal() else None,
             "script": script,
             **machine.code(script),
@@ -360,7 +398,12 @@ def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:
 
 def replay_request(log: RunLog, run: Run) -> dict[str, str]:
     """Return the environment variable that makes a process take the seeds of `run`'s process."""
-    return {REPLAY_VARIABLE: f"{run.process}{os.pathsep}{log.path}"}
+    return {REPLAY_VARIABLE: os.pathsep.join([str(os.getpid()), run.process, log.path])}
+
+
+def is_replaying() -> bool:
+    """Whether this process was started to replay another one's runs."""
+    return _Process.this().replay_log is not None
 
 
 def replayed_seed() -> int | None:
@@ -370,24 +413,29 @@ def replayed_seed() -> int | None:
 
 
 def _asked_replay() -> tuple[RunLog | None, dict[int, Run]]:
-    asked = os.environ.get(REPLAY_VARIABLE)
-    if not asked:
+    asked = os.environ.get(REPLAY_VARIABLE, "")
+    asker, _, rest = asked.partition(os.pathsep)
+    if asker != str(os.getppid()):  # it is for the process that started this one
         return None, {}
-    process, _, path = asked.partition(os.pathsep)
+    process, _, path = rest.partition(os.pathsep)
     log = RunLog(path)
     runs = [*log.unfinished(), *log]
-    return log, {run.ordinal: run for run in runs if run.process == process}
+    of_it = [run for run in runs if run.process == process and run.ordinal is not None]
+    return log, {run.ordinal: run for run in of_it}
+
+
+_is_forked = False
+
+
+def _after_fork_in_child() -> None:
+    global _is_forked
+    _is_forked = True
+    _Process._known.clear()
+    _appending.queue = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Process._known.clear)
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return ""
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def outcome_of(error: BaseException | None) -> str:
@@ -396,15 +444,22 @@ def outcome_of(error: BaseException | None) -> str:
     ends = (StopIteration, StopAsyncIteration, GeneratorExit)  # how a decorated generator ends
     if error is None or is_exit or isinstance(error, ends):
         return "ok"
-    message = str(error).strip().partition("\n")[0][:200]
+    try:
+        message = str(error).strip().partition("\n")[0][:200]
+    except Exception:  # its own __str__ fails
+        message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _tell(message: str) -> None:
+    # It must not cost the run its result: where a filter makes it an error, or stderr is closed.
     try:
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
-    except RuntimeWarning:  # made an error by a filter; it must not cost the run its result
-        print(f"seedscope: {message}", file=sys.stderr)
+        warnings.warn(message, RuntimeWarning, stacklevel=5)
+    except RuntimeWarning:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"seedscope: {message}", file=sys.stderr)
+    except (OSError, ValueError):
+        pass
 
 
 def _unreadable(line: bytes) -> str:
@@ -429,7 +484,9 @@ def encode(value: Any, name: str) -> Any:
     Raises:
         TypeError: it is of a kind that cannot be kept. `name` says whose value it is.
     """
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, str):
+        return value
+    if type(value) is int and abs(value) < 10**4000:  # Python writes no longer ones
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": _spell(value)}
@@ -442,29 +499,39 @@ def encode(value: Any, name: str) -> Any:
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {key: encode(item, name) for key, item in value.items()}
         return {"$dict": [[encode(k, name), encode(v, name)] for k, v in value.items()]}
-    if isinstance(value, torch.Tensor):
-        return _encode_array("$torch", str(value.dtype).removeprefix("torch."), value, name)
-    if isinstance(value, (np.generic, np.ndarray)) and value.dtype.kind in "biufc":
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        dtype = str(value.dtype).removeprefix("torch.")
+        if value.layout is torch.strided and not value.is_quantized and dtype in _TORCH_TYPES:
+            return _encode_array("$torch", dtype, value, name)
+    is_numpy = type(value) is np.ndarray or isinstance(value, np.generic)
+    if is_numpy and value.dtype.isnative and value.dtype.name in _NUMPY_TYPES:
         return _encode_array("$numpy", value.dtype.name, value, name)
     raise TypeError(
-        f"the log cannot keep {name}={value!r:.200} ({type(value).__name__}): it takes numbers, "
+        f"the log cannot keep {name}={_brief(value)} ({type(value).__name__}): it takes numbers, "
         "strings, lists, tuples, dicts, NumPy and torch numbers; convert it, with str(...) say"
     )
 
 
+_COMMON_TYPES = (
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
+)
+_NUMPY_TYPES = (*_COMMON_TYPES, "uint16", "uint32", "uint64")
+_TORCH_TYPES = (*_COMMON_TYPES, "bfloat16")
+
+
 def _encode_array(tag: str, dtype: str, array: Any, name: str) -> Any:
-    if dtype not in _dtypes(tag):
-        raise TypeError(f"the log cannot keep {name}, of {dtype}: convert it, with float(...) say")
     # A Python float holds every bit of a narrower one, a scalar or a nested list of them.
-    plain = array.tolist()
-    kind = {"array": True} if isinstance(array, np.ndarray) else {}
-    return {tag: dtype, "value": encode(plain, name), **kind}
+    # NumPy tells a scalar from an array without dimensions.
+    shape = {} if isinstance(array, np.generic) else {"shape": list(array.shape)}
+    return {tag: dtype, "value": encode(array.tolist(), name), **shape}
 
 
-def _dtypes(tag: str) -> tuple[str, ...]:
-    common = "bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128"
-    more = "bfloat16" if tag == "$torch" else "uint16 uint32 uint64"
-    return (*common.split(), more) if tag == "$torch" else (*common.split(), *more.split())
+def _brief(value: Any) -> str:
+    try:
+        return repr(value)[:200]
+    except Exception:  # an integer of too many digits, or a repr that fails
+        return "..."
 
 
 def _spell(value: float) -> str:
@@ -492,8 +559,8 @@ def decode(value: Any) -> Any:
         return tuple(map(decode, inside))
     if tag == "$dict":
         return {decode(key): decode(item) for key, item in inside}
-    plain = decode(value["value"])
+    plain, shape = decode(value["value"]), value.get("shape", ())
     if tag == "$torch":
-        return torch.tensor(plain, dtype=getattr(torch, inside))
+        return torch.tensor(plain, dtype=getattr(torch, inside)).reshape(shape)
     array = np.array(plain, dtype=inside)
-    return array if value.get("array") else array[()]
+    return array.reshape(shape) if "shape" in value else array[()]

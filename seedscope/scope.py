@@ -244,8 +244,7 @@ class Scope:
         if self._outer is None:
             raise RuntimeError(f"{self!r} was left without having been entered")
         try:
-            if isinstance(raised[1], RuntimeError):
-                _explain(raised[1])
+            explain(raised[1])
             if self._resumes:
                 self._inner = {SETTINGS: SETTINGS.capture(), **self._states()}
             if not self._entered_later():  # a fingerprint may move what they still draw from
@@ -373,8 +372,10 @@ def _describe_conflict(scope: Scope, holder: int, thread: int) -> str:
     )
 
 
-def _explain(error: RuntimeError) -> None:
+def explain(error: BaseException | None) -> None:
     """Say the ways on where an operation has no deterministic implementation."""
+    if not isinstance(error, RuntimeError):
+        return
     text = " ".join(arg for arg in error.args if isinstance(arg, str))
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         note = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import numbers
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import threading
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
@@ -27,7 +29,7 @@ import torch
 
 from . import machine
 from .extras import load_extra
-from .runlog import Run, RunLog, as_log, changed_since, decode, describe
+from .runlog import Run, RunLog, as_log, changed_since, decode, describe, is_replaying
 from .scope import Deterministic, Options, Scope
 from .seeds import check_seed
 
@@ -92,11 +94,11 @@ class Sweep:
 
     @property
     def _valued(self) -> list[Outcome]:
-        return [o for o in self if o.error is None and not np.isnan(float(o.value))]
+        return [o for o in self if o.error is None and np.isfinite(float(o.value))]
 
     @cached_property
     def values(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """What the seeds gave, as float64, without those that raised or gave NaN."""
+        """What the seeds gave, as float64, without those that raised or gave NaN or infinity."""
         return np.array([float(outcome.value) for outcome in self._valued], dtype=np.float64)
 
     @property
@@ -140,7 +142,7 @@ class Sweep:
         """Return how far the best is from what luck gives; None for fewer than 3 values,
         or if all are equal."""
         best, values = self.best, self.values
-        if best is None or len(values) < 3 or not self.deviation > 0:
+        if best is None or len(values) < 3 or not 0 < self.deviation < np.inf:
             return None
         sign = -1 if self._sense == "min" else 1
         return Luck.of(sign * float(best.value), sign * values, sign)
@@ -195,7 +197,7 @@ class Sweep:
             reason = str(first.error).strip().rpartition("\n")[2]
             rows.append(("failed", f"{len(self.failed)}; seed {first.seed}: {reason}"))
         if missing := len(self) - len(self.failed) - len(values):
-            rows.append(("NaN", f"{missing}, left out below"))
+            rows.append(("not finite", f"{missing}, left out below"))
         if best is None:
             return rows
         rows.append(("best", f"{float(best.value):.6g} ({self._sense}), seed {best.seed}"))
@@ -242,19 +244,22 @@ class Luck:
         expected: the median of the best of n draws.
         distance: how much better the best is than that, in deviations.
         chance: how often the best of n draws is at least as good.
+        skewness: of the values towards the better ones; 0 for a normal distribution.
     """
 
     n: int
     expected: float
     distance: float
     chance: float
+    skewness: float = 0.0
 
     @classmethod
     def of(cls, best: float, values: Any, sign: int) -> Luck:
         n, normal = len(values), statistics.NormalDist(values.mean(), values.std(ddof=1))
         expected = normal.inv_cdf(0.5 ** (1 / n))
         chance = 1 - normal.cdf(best) ** n
-        return cls(n, sign * expected, (best - expected) / normal.stdev, chance)
+        skewness = float((((values - normal.mean) / normal.stdev) ** 3).mean())
+        return cls(n, sign * expected, (best - expected) / normal.stdev, chance, skewness)
 
     @property
     def is_all(self) -> bool:
@@ -271,6 +276,8 @@ class Luck:
         )
         if self.is_all:
             text += ": nothing says that it is better than the others on new data"
+        if abs(self.skewness) > 1:
+            text += f". The values are skewed ({self.skewness:.2g}), so this is a rough guide"
         return text
 
 
@@ -294,8 +301,8 @@ def sweep(
     A seed whose run raises is kept with its traceback, and the others go on.
 
     Args:
-        fn: a function that returns a number. If it has a parameter named `seed`, or one
-            without a default, it gets the seed.
+        fn: a function that returns a number. If it has a parameter named `seed` that gets
+            the seed, else the one without a default.
         seeds: the seeds, or a number n for the seeds 0 to n - 1.
         executor: where to run: any `concurrent.futures.Executor`, also of Dask, loky or
             mpi4py; None runs here. Each gives the same values. One of threads is not used,
@@ -312,6 +319,7 @@ def sweep(
     Raises:
         TypeError, ValueError: an argument is not one of these. Nothing was run.
         SweepInterrupted: on Ctrl-C; it holds the outcomes that were there.
+        Exception: the executor's own, where it breaks; its attribute `sweep` has the outcomes.
     """
     if best not in ("min", "max"):
         raise ValueError(f'best must be "min" or "max", got {best!r}')
@@ -327,7 +335,8 @@ def sweep(
             )
         source = _source_of(fn)
         log = as_log(log)
-        job.facts = {"sweep": known, "script": source, **machine.code(source)}
+        function = _digest_of(inspect.unwrap(fn))
+        job.facts = {"sweep": known, "script": source, "function": function, **machine.code(source)}
     title = known or str(getattr(fn, "__name__", fn))
     if isinstance(executor, ThreadPoolExecutor):
         _warn_of_threads("here")
@@ -348,6 +357,9 @@ def sweep(
                 tick()
     except KeyboardInterrupt:
         raise SweepInterrupted(collect()) from None
+    except Exception as error:
+        error.sweep = collect()  # type: ignore[attr-defined]
+        raise
     result = collect()
     if result.failed:
         first = result.failed[0]
@@ -363,20 +375,23 @@ class Job:
     """One seed's run, to be called in whatever process: it is pickled."""
 
     fn: Callable[..., Any]
-    takes_seed: bool
+    takes_seed: Literal["by name", "first", "no"]
     options: Options
     threads: int
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, seed: int, **more: Any) -> dict[str, Any]:
         """Run `seed` and return its record, in the run log's JSON types."""
-        entry = self.options.entry(seed, **self.facts, **more)
+        entry = self.options.entry(seed, counted=False, **self.facts, **more)
+        arguments: Any = [seed] if self.takes_seed == "first" else []
+        named: Any = {"seed": seed} if self.takes_seed == "by name" else {}
         error = None
         try:
             with Scope(seed, self.options, entry=entry) as scope, _threads(self.threads):
-                value = self.fn(seed) if self.takes_seed else self.fn()
-                scope.note(value=_check_number(value))
-        except (Exception, SystemExit) as raised:
+                scope.note(value=_check_number(self.fn(*arguments, **named)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # SystemExit, asyncio's CancelledError
             error = "".join(traceback.format_exception(raised))
             entry.begin()  # where the scope could not even be opened
         return {**entry.end(), "error": error}
@@ -457,39 +472,55 @@ def _check_seeds(seeds: Any) -> list[int]:
     return checked
 
 
-def takes_seed(fn: Any) -> bool:
-    """Whether `fn` is called with the seed.
+def takes_seed(fn: Any) -> Literal["by name", "first", "no"]:
+    """Whether and how `fn` is called with the seed.
 
     Raises:
-        TypeError: it can be called neither with one argument nor without.
+        TypeError: it can be called neither with the seed alone nor without.
     """
     if not callable(fn):
         raise TypeError(f"expected a function, got {fn!r} ({type(fn).__name__})")
     try:
         signature = inspect.signature(fn)
     except ValueError:  # a builtin that does not tell
-        return False
+        return "no"
+    seed = signature.parameters.get("seed")
     positional = [p for p in signature.parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
-    takes = bool(positional) and (
-        positional[0].default is inspect.Parameter.empty or positional[0].name == "seed"
-    )
     try:
-        signature.bind(*[0] * takes)
+        if seed is not None and seed.kind in (seed.POSITIONAL_OR_KEYWORD, seed.KEYWORD_ONLY):
+            signature.bind(seed=0)
+            return "by name"
+        if positional and positional[0].default is positional[0].empty:
+            signature.bind(0)
+            return "first"
+        signature.bind()
     except TypeError as error:
         name = getattr(fn, "__name__", fn)
         raise TypeError(f"{name} is called as fn(seed) or fn(), and cannot be: {error}") from None
-    return takes
+    return "no"
+
+
+def _digest_of(fn: Any) -> str | None:
+    """A digest of a function's code, None where it has none, as a callable object."""
+    code = getattr(fn, "__code__", None)
+    return code and hashlib.sha256(_spelled(code).encode()).hexdigest()[:16]
+
+
+def _spelled(code: types.CodeType) -> str:
+    inner = [_spelled(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_code, code.co_names, code.co_varnames, inner))
 
 
 def _check_number(value: Any) -> Any:
-    is_number = isinstance(value, (numbers.Real, np.bool_)) or (
-        isinstance(value, (np.ndarray, torch.Tensor))
-        and value.ndim == 0
-        and not (np.iscomplexobj(value) if isinstance(value, np.ndarray) else value.is_complex())
-    )
-    if not is_number:
+    is_array = isinstance(value, (np.ndarray, torch.Tensor))
+    is_complex = value.is_complex() if isinstance(value, torch.Tensor) else np.iscomplexobj(value)
+    if is_complex or not (
+        isinstance(value, (numbers.Real, np.bool_)) or (is_array and value.ndim == 0)
+    ):
         raise TypeError(f"the function must return a number, got {value!r:.200}")
-    return value
+    number = float(value)  # refuses an integer that is too large
+    is_kept = is_array or isinstance(value, np.generic) or type(value) in (bool, int, float)
+    return value if is_kept else number
 
 
 @contextmanager
@@ -508,6 +539,8 @@ def _threads(number: int) -> Iterator[None]:
 
 def _resume(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Outcome]:
     """The outcomes that the log has of this function, its code and versions, and options."""
+    if is_replaying():  # to take from the log what is to be compared with it proves nothing
+        return {}
     wanted, options = set(seeds), job.options.as_dict()
     code = {name: job.facts[name] for name in ("script_sha256", "git")}
     runs: dict[int, Run] = {}
@@ -515,22 +548,22 @@ def _resume(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Outcome]:
     for run in log:
         is_of_this = run.sweep == job.facts["sweep"] and run.options == options
         if is_of_this and run.seed in wanted and run.replays is None:
-            # Another commit may have changed what does not matter here; these two say that
-            # it is not the same any more.
-            changed = changed_since(run, code)
-            is_other = run.threads != job.threads or set(changed) - {
-                "commit",
-                "uncommitted changes",
-            }
-            (other if is_other else runs).setdefault(run.seed, run)
+            changed = set(changed_since(run, code))
+            # Another commit may have changed what does not matter here.
+            changed -= {"commit", "uncommitted changes"}
+            same = run.threads == job.threads and run.function == job.facts["function"]
+            (runs if same and not changed else other).setdefault(run.seed, run)
     again = [run for seed, run in other.items() if seed not in runs]
     if again:
         what = changed_since(again[0], code) | {"threads": (again[0].threads, job.threads)}
+        what["the function's code"] = (again[0].function, job.facts["function"])
         _warn_of_conditions(f"{len(again)} outcomes in {log.path}", what, "they are run again")
     elif found := [what for run in runs.values() if (what := changed_since(run, code))]:
         _warn_of_conditions(f"{len(found)} outcomes in {log.path}", found[0], "they are used")
     return {
-        seed: Outcome(seed, run.notes.get("value"), run.error, run.duration or 0.0)
+        seed: Outcome(
+            seed, None if run.error else run.notes["value"], run.error, run.duration or 0.0
+        )
         for seed, run in runs.items()
     }
 

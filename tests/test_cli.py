@@ -182,6 +182,7 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
         (["replay", "unfinished00"], "unfinished00 cannot be replayed: its folder"),
         (["sweep", "nowhere:f"], "there is no module 'nowhere' here"),
         (["sweep", "math:nothing"], "'nothing' is not in math"),
+        (["sweep", "math:sin", "--log", "broken.jsonl"], "broken.jsonl is no run log"),
         (["sweep", "math"], "'math' is not of the form MODULE:FUNCTION"),
         (["sweep", "math:pow"], "pow is called as fn(seed) or fn(), and cannot be"),
     ],
@@ -303,6 +304,83 @@ for name in ("first", "second"):
     assert [run.replays for run in again] == [first.id, second.id]
 
 
+def test_a_replay_takes_nothing_from_the_log_that_it_is_to_be_compared_with(tmp_path):
+    Path("entropy.py").write_text(
+        """
+import os
+from seedscope import note, seeded, sweep
+def draw(seed): return int.from_bytes(os.urandom(4), "big")
+if __name__ == "__main__":
+    note(best=sweep(draw, 3, log="runs.jsonl").best.value)
+    with seeded(log="runs.jsonl") as scope:
+        scope.note(seed_of_its_own=scope.seed)
+"""
+    )
+    assert seedscope_command("run", "entropy.py").returncode == 0
+    runs = [run for run in RunLog("runs.jsonl") if run.sweep is None]
+    done = seedscope_command("replay", runs[1].id)
+    assert done.returncode == 1 and "NOT equal: best was " in done.stderr
+    done = seedscope_command("replay", runs[0].id)
+    assert done.returncode == 0 and "equal: seed_of_its_own is" in done.stderr
+
+
+def test_a_replay_is_for_the_program_and_not_for_what_it_starts(tmp_path):
+    Path("child.py").write_text(
+        """
+import subprocess, sys
+from seedscope import seeded
+if len(sys.argv) == 1:
+    subprocess.run([sys.executable, "child.py", "x"], check=True)
+with seeded(log="runs.jsonl") as scope:
+    scope.note(arguments=len(sys.argv))
+"""
+    )
+    subprocess.run([sys.executable, "child.py"], check=True)
+    (parent,) = [run for run in RunLog("runs.jsonl") if run.notes["arguments"] == 1]
+    done = seedscope_command("replay", parent.id)
+    assert done.returncode == 0, done.stderr
+    again = [run for run in RunLog("runs.jsonl") if run.replays]
+    assert [(run.replays, run.seed) for run in again] == [(parent.id, parent.seed)]
+
+
+@pytest.mark.slow
+def test_a_program_that_changes_its_folder_is_replayed_where_it_was_started(tmp_path):
+    Path("sub").mkdir()
+    Path("go.py").write_text(
+        "from seedscope import seeded\nimport os\nos.chdir('sub')\n"
+        "with seeded(log='../runs.jsonl') as scope: scope.note(x=scope.seed)\n"
+    )
+    subprocess.run([sys.executable, "go.py"], check=True)
+    done = seedscope_command("replay", only_run())
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_hashes_of_strings_are_named_where_they_may_be_why(tmp_path):
+    Path("hashed.py").write_text(
+        "from seedscope import seeded\n"
+        "with seeded(1, log='runs.jsonl') as scope: scope.note(x=hash('a'))\n"
+    )
+    subprocess.run([sys.executable, "hashed.py"], check=True)
+    done = seedscope_command("replay", only_run())
+    assert done.returncode == 1 and "seedscope run sets PYTHONHASHSEED" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_is_replayed_with_nothing_to_compare(tmp_path):
+    Path("kill.py").write_text(
+        "import os, sys\nfrom seedscope import note\nnote(x=1)\n"
+        "if not os.path.exists('done'):\n"
+        "    open('done', 'w').close()\n    os.kill(os.getpid(), 9)\n"
+    )
+    assert seedscope_command("run", "kill.py").returncode == -9
+    (killed,) = RunLog("runs.jsonl").unfinished()
+    done = seedscope_command("replay", killed.id)
+    assert done.returncode == 0
+    assert "it had not ended then, so there is nothing to compare; now it ended: ok" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_run_that_failed_is_replayed_into_the_same_failure(tmp_path):
     Path("fail.py").write_text("import torch; raise ValueError(torch.rand(1).item())")
     assert seedscope_command("run", "fail.py").returncode == 1
@@ -329,7 +407,22 @@ def test_what_cannot_be_replayed_says_why(tmp_path):
     subprocess.run([sys.executable, "-i"], input=code, text=True, check=True, capture_output=True)
     done = seedscope_command("replay", only_run())
     assert done.returncode == 2
-    assert "interactive session: run its code in `with seeded(5):`" in done.stderr
+    assert "from standard input: run its code in `with seeded(5):`" in done.stderr
+    Path("spawned.py").write_text(
+        """
+import multiprocessing
+from seedscope import seeded
+def work(seed):
+    with seeded(seed, log="runs.jsonl"): pass
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(1) as pool: pool.map(work, [6])
+"""
+    )
+    subprocess.run([sys.executable, "spawned.py"], check=True)
+    for child in [run for run in RunLog("runs.jsonl") if run.seed == 6]:
+        done = seedscope_command("replay", child.id)
+        assert done.returncode == 2 and "it ran in a child process" in done.stderr
     environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
     Path("rank.py").write_text("pass")
     seedscope_command("run", "--seed", "9", "rank.py", env=environment)

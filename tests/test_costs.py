@@ -131,6 +131,10 @@ def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest()
     strict = ("deterministic=True", 1.105, "aa", [])
     slow = ("deterministic=True, no fill", 1.3, "aa", [])
     assert of(quick, cudnn, strict, slow).cheapest.arm == "deterministic=True"
+    unfilled = ("deterministic=True, no fill", 1.1, "aa", [])
+    assert of(quick, strict, unfilled).cheapest.arm == "deterministic=True"
+    pinned = ("MATH", 0.5, "aa", [])  # a backend is no setting
+    assert of(quick, strict, pinned).cheapest.arm == "deterministic=True"
     assert of(quick, cudnn, slow).cheapest.arm == 'deterministic="cudnn"'
     warned = ('deterministic="warn"', 1.0, "aa", ["an operation does not repeat"])
     assert of(quick, warned, slow).cheapest.arm == "deterministic=True, no fill"

@@ -19,6 +19,10 @@ from seedscope import RunLog
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+def slow(value: str):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -46,7 +50,9 @@ print(json.dumps([
 """
 
 
-@pytest.mark.parametrize("kind", ["script", "module", "package", "folder", "archive"])
+@pytest.mark.parametrize(
+    "kind", ["script", "module", slow("package"), slow("folder"), slow("archive")]
+)
 def test_a_program_sees_what_plain_python_shows_it(kind, tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()
@@ -79,12 +85,17 @@ def test_a_program_sees_what_plain_python_shows_it(kind, tmp_path):
     [
         "pass",
         "sys.exit(3)",
-        "sys.exit('gone wrong')",
+        slow("sys.exit('gone wrong')"),
         "f()",
         "def g(:",
         "os.kill(os.getpid(), signal.SIGINT)",
         "os.kill(os.getpid(), signal.SIGTERM)",
         "os._exit(7)",
+        slow("raise BrokenPipeError(32, 'a connection')"),
+        "from concurrent.futures import *; print(ThreadPoolExecutor(2).submit(len, 'ab').result())",
+        slow("import seedscope; seedscope.seeded(1).__enter__()"),
+        slow("import seedscope as s, contextlib as c; c.ExitStack().enter_context(s.seeded(1))"),
+        slow("import atexit; atexit.register(print, 'the end')"),
     ],
 )
 def test_a_program_ends_as_under_plain_python(ending, tmp_path):
@@ -149,6 +160,22 @@ assert not [name for name in os.environ if name.startswith("SEEDSCOPE")]
     assert [done.seed for done in RunLog("other.jsonl")] == [int(said[2])]
 
 
+def test_a_closed_or_full_stream_does_not_stop_the_program(tmp_path):
+    (tmp_path / "ok.py").write_text("open('ran', 'w').close()")
+    for redirected in (">&-", "2>&-", "2>/dev/full", "2> >(exec true)"):
+        command = f"{sys.executable} -m seedscope run ok.py {redirected}"
+        assert subprocess.run(["bash", "-c", command], timeout=60).returncode == 0, redirected
+        (tmp_path / "ran").unlink()
+
+
+def test_a_package_draws_inside_the_scope_when_it_is_imported(tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("import random; X = random.random()")
+    (tmp_path / "pack" / "train.py").write_text("from . import X; print(X)")
+    first, again = (run("--seed", "7", "-m", "pack.train").stdout for _ in range(2))
+    assert first == again and float(first)
+
+
 def test_interpreter_options_and_the_environment_stay(tmp_path):
     (tmp_path / "flags.py").write_text("import os, sys; print(sys.flags.dev_mode, os.environ['A'])")
     command = [sys.executable, "-X", "dev", "-W", "ignore", "-m", "seedscope", "run", "flags.py"]
@@ -156,6 +183,17 @@ def test_interpreter_options_and_the_environment_stay(tmp_path):
         command, capture_output=True, text=True, timeout=120, env={**os.environ, "A": "b"}
     )
     assert done.stdout == "True b\n", done.stderr
+    (logged,) = RunLog("runs.jsonl")
+    assert logged.command[1:5] == ["-X", "dev", "-W", "ignore"]
+    done = python(
+        "-Bm", "seedscope", "run", "--seed", "1", "flags.py", env={**os.environ, "A": "c"}
+    )
+    assert done.stdout == "False c\n", done.stderr
+    done = python("-E", "-c", "import sys; sys.path.insert(0, sys.argv.pop()); " + CALL, str(ROOT))
+    assert "python -E and -I ignore PYTHONHASHSEED" in done.stderr
+
+
+CALL = "from seedscope.cli import main; main(['run', '--seed', '1', 'flags.py'])"
 
 
 def test_spawned_processes_threads_and_scopes_of_the_program_work(tmp_path):
@@ -232,7 +270,7 @@ def test_several_ranks_without_a_store_need_a_seed(tmp_path):
         ([], "run needs a script, or -m and a module"),
         (["nowhere.py"], "cannot run nowhere.py: there is no such file"),
         (["-m", "no.such.module"], "cannot run the module no.such.module: "),
-        (["."], "cannot run /"),
+        (["."], "cannot run ., which needs a __main__.py"),
     ],
 )
 def test_what_is_not_there_is_one_line_and_exit_code_2(arguments, says):

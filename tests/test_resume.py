@@ -37,7 +37,10 @@ def uninterrupted(tmp_path_factory):
     return result.stdout
 
 
-@pytest.mark.parametrize("kills", [(0,), (5,), (6,), (11,), (17,), (3, 12)], ids=str)
+SLOW = [pytest.param((at,), marks=pytest.mark.slow) for at in (0, 11, 17)]
+
+
+@pytest.mark.parametrize("kills", [(5,), (6,), (3, 12), *SLOW], ids=str)
 def test_a_killed_run_resumes_to_the_same_bits(uninterrupted, kills, tmp_path):
     for kill_at in kills:
         assert train(tmp_path / "checkpoint.pt", kill_at).returncode == -signal.SIGKILL

@@ -360,6 +360,31 @@ def test_a_log_that_cannot_be_written_is_a_warning_and_the_run_keeps_its_result(
     assert result == expected
 
 
+def test_a_run_is_kept_whose_error_cannot_be_written(log):
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError
+
+    with pytest.raises(Mute), seeded(1, log=log):
+        raise Mute
+    assert [run.outcome for run in log] == ["Mute"]
+
+
+def test_a_scope_opened_in_the_middle_of_an_append_is_logged_after_it(log, monkeypatch):
+    write = RunLog._append
+
+    def interrupted(self, line):
+        if b'"event":"begin"' in line and b'"seed":1,' in line:
+            with seeded(2, log=log):  # as a signal's handler does
+                pass
+        write(self, line)
+
+    monkeypatch.setattr(RunLog, "_append", interrupted)
+    with seeded(1, log=log):
+        pass
+    assert [run.seed for run in log] == [2, 1]
+
+
 def test_the_warning_has_the_seed_and_the_notes(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.warns(RuntimeWarning) as told, seeded(71, log=tmp_path / "file" / "x") as scope:
@@ -504,26 +529,48 @@ def test_a_value_comes_back_with_its_type_and_every_bit(value):
         np.array(3.5),
         torch.tensor([[1.5, math.inf]]),
         torch.tensor(True),
+        torch.zeros(0, 3),
         torch.tensor(1 + 2j),
         torch.zeros(2, requires_grad=True),
     ],
     ids=repr,
 )
 def test_arrays_and_tensors_come_back(value):
-    found = through_json(value)
-    if isinstance(value, np.ndarray) and value.size == 0:
-        assert found.dtype == value.dtype and found.size == 0
-    else:
-        assert same(found, value.detach() if isinstance(value, torch.Tensor) else value)
+    expected = value.detach() if isinstance(value, torch.Tensor) else value
+    assert same(through_json(value), expected)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", np.datetime64("2026-01-01"), open])
+class Named(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1, 2},
+        b"x",
+        np.datetime64("2026-01-01"),
+        open,
+        10**5000,
+        np.ma.array([1.0, 2.0], mask=[0, 1]),
+        np.zeros(2).view(Named),
+        np.zeros(2, dtype=">f4"),
+        torch.zeros(2).to_sparse(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_value_that_cannot_be_kept_is_refused_with_its_name(log, value):
     with seeded(1, log=log) as scope:
         scope.note(good=1)
         with pytest.raises(TypeError, match="the log cannot keep bad="):
             scope.note(fine=2, bad=value)
     assert [run.notes for run in log] == [{"good": 1}]
+
+
+def test_a_name_that_could_be_taken_for_the_end_of_a_line_is_refused(log):
+    with seeded(1, log=log) as scope, pytest.raises(TypeError, match=r"begins with no \$"):
+        scope.note(**{"$complete": True})
 
 
 def test_the_notes_are_those_of_the_moment(log):

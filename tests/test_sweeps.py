@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
+import math
 import multiprocessing
 import os
 import pty
@@ -60,7 +62,18 @@ def test_a_function_gets_the_seed_if_it_asks_for_it():
     assert [o.value for o in sweep(lambda s: s, 3)] == [0, 1, 2]
     assert [o.value for o in sweep(with_default, 3)] == [0, 1, 2]
     assert [o.value for o in sweep(optional, 3)] == [0.5] * 3
+
+    def second(rate, seed=0):
+        return rate * 100 + seed
+
+    def by_name_alone(rate=0.5, *, seed=7):
+        return seed
+
     assert [o.value for o in sweep(functools.partial(pow, 2), 3)] == [1, 2, 4]
+    assert [o.value for o in sweep(by_name_alone, 3)] == [0, 1, 2]
+    assert [o.value for o in sweep(functools.partial(second, rate=1), 3)] == [100, 101, 102]
+    with pytest.raises(TypeError, match="cannot be: missing a required argument: 'rate'"):
+        sweep(second, 3)
 
 
 def test_values_keep_their_type():
@@ -102,7 +115,7 @@ def test_a_seed_that_raises_is_kept_with_its_traceback_and_the_others_go_on():
     assert result.best == Outcome(5, 5.0, None, result[5].duration)
     assert result.values.tolist() == [0, 1, 4, 5]
     assert "failed     2; seed 3: ValueError: diverged at seed 3" in str(result)
-    assert "NaN        2, left out below" in str(result)
+    assert "not finite 2, left out below" in str(result)
 
 
 def test_what_is_no_number_is_that_seeds_error():
@@ -110,6 +123,24 @@ def test_what_is_no_number_is_that_seeds_error():
         result = sweep(not_a_number, 2)
     assert len(result.failed) == 2 and result.best is None
     assert "best" not in str(result)
+
+
+@pytest.mark.parametrize("wrong", [10**400, asyncio.CancelledError(), SystemExit(3), math.inf])
+def test_no_seed_costs_the_others_their_results(wrong):
+    def run(seed):
+        if seed != 1:
+            return float(seed)
+        if isinstance(wrong, BaseException):
+            raise wrong
+        return wrong
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = sweep(run, 4)
+    assert result.values.tolist() == [0, 2, 3]
+    assert len(result.failed) == (wrong != math.inf)
+    assert np.isfinite([result.mean, *result.interval(), *result.quantiles().values()]).all()
+    assert "not finite 1" in str(result) or wrong != math.inf
 
 
 def test_ctrl_c_keeps_what_is_done_and_leaves_the_scope():
@@ -231,8 +262,12 @@ def test_threads_are_not_used_and_it_says_so():
 
 def test_an_executor_that_breaks_raises_and_keeps_what_was_logged(tmp_path):
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(1, mp_context=context) as pool, pytest.raises(Exception, match="pool"):
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+        pytest.raises(Exception, match="pool") as broken,
+    ):
         sweep(die_at_3, 6, executor=pool, log=tmp_path / "runs.jsonl")
+    assert [o.value for o in broken.value.sweep] == [0, 1, 2][: len(broken.value.sweep)]
     seeds = {run.seed for run in RunLog(tmp_path / "runs.jsonl")}
     assert seeds <= {0, 1, 2}
 
@@ -287,6 +322,16 @@ def test_outcomes_of_other_code_versions_or_threads_are_run_again_and_it_says_so
         with pytest.warns(UserWarning, match=rf"3 outcomes .*{said}\): they are run again"):
             sweep(draws, 3, log=log)
         assert len([*log]) == 6
+
+
+def test_another_function_of_the_same_name_is_another_function(tmp_path):
+    log = tmp_path / "runs.jsonl"
+    namespace = {"__name__": "changing"}
+    values = []
+    for body in ("seed + 100", "-seed"):
+        exec(f"def f(seed): return {body}", namespace)
+        values.append([o.value for o in sweep(namespace["f"], 3, log=log, name="changing:f")])
+    assert values == [[100, 101, 102], [0, -1, -2]]
 
 
 def test_outcomes_of_another_commit_are_used_and_it_says_so(tmp_path):
@@ -431,7 +476,7 @@ def test_luck_is_measured_against_the_best_of_as_many_draws():
             (values.max() - np.median(draws)) / values.std(ddof=1), abs=0.05
         )
         mirrored = of(*-values, best="min").luck()
-        assert mirrored == Luck(n, -luck.expected, luck.distance, luck.chance)
+        assert mirrored == Luck(n, -luck.expected, luck.distance, luck.chance, luck.skewness)
 
 
 def test_luck_is_said_when_it_is_all_and_not_when_it_is_not():
@@ -445,6 +490,12 @@ def test_luck_is_said_when_it_is_all_and_not_when_it_is_not():
     values = iter(ordinary)
     with pytest.warns(UserWarning, match="the best seed may be only luck: the best of 50 draws"):
         sweep(lambda: next(values), 50)
+
+
+def test_skewed_values_are_said_to_be_compared_roughly():
+    generator = np.random.Generator(np.random.PCG64(5))
+    assert "so this is a rough guide" in " ".join(str(of(*generator.exponential(1, 200))).split())
+    assert "rough guide" not in str(of(*generator.normal(0, 1, 200)))
 
 
 def test_few_seeds_from_one_distribution_hardly_ever_look_like_more_than_luck():
