@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.quiet_warnings:
                 warnings.showwarning = _say_once()
             code = run(options)
+        sys.stdout.flush()  # here, where a pipe that was closed is no error
     except (_Unusable, ImportError) as error:
         if isinstance(error, ImportError) and "seedscope[" not in str(error):
             raise

@@ -108,9 +108,10 @@ def _close(scope: Scope, ended: list[BaseException]) -> None:
 
 
 def _say(text: str) -> None:
-    # stderr may be closed, or its disk full: that is no reason not to run.
-    with contextlib.suppress(OSError, ValueError):
-        print(f"seedscope: {text}", file=sys.stderr, flush=True)
+    # stderr may be closed, or its disk full: that is no reason not to run. Written past its
+    # buffer, where what could not be written would fail again when Python ends.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.write(sys.stderr.fileno(), f"seedscope: {text}\n".encode())
 
 
 def _restart(seed: int, arguments: Sequence[str]) -> NoReturn:

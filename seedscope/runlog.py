@@ -257,7 +257,7 @@ class RunLog:
 class Entry:
     """A run that is being logged: its seed and what belongs to it.
 
-    With `log=None` it is kept in `fields` alone: a worker of a sweep sends it home.
+    With `log=None` nothing is written: the worker of a sweep sends its record home.
     """
 
     def __init__(

@@ -323,6 +323,8 @@ def sweep(
     """
     if best not in ("min", "max"):
         raise ValueError(f'best must be "min" or "max", got {best!r}')
+    if threads is not None and not (type(threads) is int and threads > 0):
+        raise ValueError(f"threads must be a positive integer, got {threads!r}")
     wanted = _check_seeds(seeds)
     options = Options(deterministic, threads="wait")
     known = name or name_of(fn)

@@ -98,6 +98,7 @@ def test_wrong_seeds_are_refused_before_anything_runs(seeds):
         ({"fn": lambda a, b: 1}, "is called as fn(seed) or fn(), and cannot be"),
         ({"fn": draws, "best": "most"}, 'best must be "min" or "max", got \'most\''),
         ({"fn": draws, "deterministic": "very"}, "deterministic must be"),
+        ({"fn": draws, "threads": 0}, "threads must be a positive integer, got 0"),
         ({"fn": lambda: 1, "log": "x.jsonl"}, "the log needs a name for <function"),
     ],
 )
