@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seedscope.machine import cpu_name
+from seedscope.machine import cpu_name, versions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -128,6 +128,11 @@ def environment(device: str) -> dict[str, Any]:
             "NumPy": np.__version__,
             "torch": torch.__version__,
             "OS": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
+            **{
+                name: text
+                for name, text in versions().items()
+                if name in ("cuda", "cudnn") and text
+            },
             "CPU": f"{cpu_name()}, {os.cpu_count()} cores",
         },
         "threads": torch.get_num_threads(),

@@ -54,6 +54,10 @@ def cost_tables(report: dict[str, Any]) -> str:
     extra = _attention_rows(found)
     if extra:
         parts += ["### Attention, each backend pinned", markdown(["network", "backend", ""], extra)]
+    firsts = [_first_steps(name, cost) for name, cost in found.items()]
+    if report["device"] != "cpu":
+        headers = ["network", "defaults", "cudnn.benchmark = True"]
+        parts += ["### The first step of a process, ms", markdown(headers, firsts)]
     sizes = _size_rows(report)
     if sizes:
         parts += [
@@ -87,6 +91,13 @@ def _attention_rows(found: dict[str, Cost]) -> list[list[str]]:
         for measured in cost
         if measured.arm not in known
     ]
+
+
+def _first_steps(name: str, cost: Cost) -> list[str]:
+    """What autotuning costs once."""
+    arms = {measured.arm: measured for measured in cost}
+    found = [arms.get(arm.name) for arm in (DEFAULT, *(a for a in ARMS if a.benchmark))]
+    return [name, *(f"{min(m.first_ms):.0f}" if m and m.first_ms else "" for m in found[:2])]
 
 
 def _size_rows(report: dict[str, Any]) -> list[list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import importlib
 import random
 import statistics
 import time
@@ -404,6 +405,12 @@ def _gpu_state() -> dict[str, float]:
     for name in ("clock_rate", "temperature", "power_draw", "utilization"):
         with contextlib.suppress(Exception):  # whatever NVML lacks is left out
             state[name] = float(getattr(torch.cuda, name)())
+    with contextlib.suppress(Exception):
+        nvml = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        # A bit for each reason: https://docs.nvidia.com/deploy/nvml-api
+        state["throttle_reasons"] = float(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
     return state
 
 

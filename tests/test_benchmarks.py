@@ -115,6 +115,7 @@ def test_the_report_draws_what_there_is_and_names_the_device(tmp_path):
     assert "cheapest that repeats" in text and 'deterministic="cudnn", 1.02x' in text
     assert "FLASH_ATTENTION" in text and "Eight new input sizes" in text
     assert "after benchmark off: 0.20 ms" in text
+    assert "| ResNet-50, train, bf16 | 90 | 81 |" in text  # the first step of a process
     assert "cumsum: documented to raise under True, and runs" in text
     figure = (tmp_path / "determinism_cost_cuda.svg").read_text()
     assert figure.startswith("<?xml") and len(figure) > 10_000
