@@ -9,7 +9,6 @@ after an augmentation, which leaves the caches as a real loader has them.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import random
@@ -18,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +26,15 @@ from torch.utils.data import DataLoader, Dataset
 from seedscope import SeededDataset
 
 from .harness import (
-    RESULTS,
     Samples,
     environment,
     measure,
     paired,
+    parse,
     progress,
     save,
     show,
+    suite_parser,
     summary,
 )
 from .peers import SEED
@@ -371,10 +370,8 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks data_throughput", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
-    options = parser.parse_args(arguments)
+    parser = suite_parser("data_throughput", __doc__)
+    options = parse(parser, arguments)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network
     one_thread()
     report = collect(options.quick)

@@ -7,7 +7,6 @@ again, the suite goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import time
@@ -31,7 +30,7 @@ from seedscope.costs import (
     run_session,
 )
 
-from .harness import RESULTS, Progress, environment, save
+from .harness import Progress, environment, parse, save, suite_parser
 from .models import CASES, Case, make_step, origin
 
 _BACKENDS = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH")
@@ -187,14 +186,9 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks determinism_cost", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
+    parser = suite_parser("determinism_cost", __doc__, "cpu", "cuda")
     parser.add_argument("--cases", default="", help="only those whose name contains this")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no CUDA device here; leave the option out")
+    options = parse(parser, arguments)
     cases = tuple(case for case in CASES if options.cases in case.name)
     report = collect(options.device, options.quick, options.out, cases)
     show_report(report)

@@ -7,9 +7,7 @@ models, all arms interleaved in one run.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from torch import nn
 
 from seedscope import evaluating, seeded
 
-from .harness import RESULTS, environment, measure, paired, save, show, summary
+from .harness import environment, measure, paired, parse, save, show, suite_parser, summary
 from .peers import SEED
 
 MODULES = 10_000
@@ -147,12 +145,8 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks evaluation_overhead", description=__doc__
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
-    options = parser.parse_args(arguments)
+    parser = suite_parser("evaluation_overhead", __doc__)
+    options = parse(parser, arguments)
     torch.set_num_threads(1)
     report = collect(options.quick)
     show_report(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
@@ -102,6 +103,24 @@ def paired(over: Samples, under: Samples) -> dict[str, float]:
 
 def progress(text: str) -> None:
     print(f"  ... {text}", file=sys.stderr, flush=True)
+
+
+def suite_parser(name: str, description: str | None, *devices: str) -> argparse.ArgumentParser:
+    """Return the parser of a suite's options; `devices` are those that it can run on."""
+    parser = argparse.ArgumentParser(f"python -m benchmarks {name}", description=description)
+    if devices:
+        parser.add_argument("--device", choices=devices, default=devices[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """Return the options; a device that is not there is one line and exit code 2."""
+    options = parser.parse_args(arguments)
+    if getattr(options, "device", "cpu") == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no CUDA device here; leave the option out")
+    return options
 
 
 class Progress:

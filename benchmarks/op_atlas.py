@@ -9,7 +9,6 @@ are in nondeterminism_lists.json.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import re
@@ -23,7 +22,7 @@ import torch
 from seedscope import seeded
 from seedscope.costs import first_line, timed
 
-from .harness import RESULTS, Progress, environment, save, show, summary
+from .harness import Progress, environment, parse, save, show, suite_parser, summary
 from .operations import OPERATIONS, Inputs, Operation
 
 SEED = 1029
@@ -219,14 +218,9 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks op_atlas", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="5 runs: a look, not a figure")
+    parser = suite_parser("op_atlas", __doc__, "cpu", "cuda")
     parser.add_argument("--only", default="", help="operations whose name contains this")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no CUDA device here; leave the option out")
+    options = parse(parser, arguments)
     report = collect(options.device, options.quick, options.out, options.only)
     show_report(report)
     print(f"\nwritten: {save(f'op_atlas_{options.device}', report, options.out)}")

@@ -7,7 +7,6 @@ body that disturbs everything, to see what it leaves unrestored.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 import random
@@ -16,7 +15,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from seedscope import seeded, snapshot
 from seedscope.settings import SETTINGS, values_for
 from seedscope.sources import select_sources
 
-from .harness import RESULTS, environment, frames, measure, paired, save, show, summary
+from .harness import environment, frames, measure, paired, parse, save, show, suite_parser, summary
 from .import_cost import import_cost
 from .peers import SEED, Arm, Body, block, find_peers, forked, nothing, recipe
 
@@ -305,14 +303,9 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks scope_overhead", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
-    options = parser.parse_args(arguments)
+    parser = suite_parser("scope_overhead", __doc__, "cpu", "cuda")
+    options = parse(parser, arguments)
     if options.device == "cuda":
-        if not torch.cuda.is_available():
-            parser.error("--device cuda: torch finds no CUDA device here; leave the option out")
         torch.cuda.init()
     else:
         # With two, the step waits for the other thread wherever that one's core is busy.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import time
@@ -16,7 +15,17 @@ import torch
 
 from seedscope import RunLog, seeded, sweep
 
-from .harness import RESULTS, environment, measure, paired, progress, save, show, summary
+from .harness import (
+    environment,
+    measure,
+    paired,
+    parse,
+    progress,
+    save,
+    show,
+    suite_parser,
+    summary,
+)
 
 SEED = 1029
 PROCESSES = 4
@@ -176,10 +185,8 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks sweep_overhead", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
-    options = parser.parse_args(arguments)
+    parser = suite_parser("sweep_overhead", __doc__)
+    options = parse(parser, arguments)
     torch.set_num_threads(1)
     report = collect(options.quick)
     show_report(report)

@@ -8,13 +8,14 @@ if TYPE_CHECKING:
     from .data import SeededDataset, loader_options
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
+    from .outcomes import Sweep, SweepInterrupted
     from .runlog import Run, RunLog
     from .scope import Scope, ScopeConflictError, Seeded, note, seeded
     from .seeds import derive_seed, fresh_seed
     from .snapshots import RestoreError, Snapshot, snapshot
     from .sources import Source, register_source
     from .stream import Stream
-    from .sweeps import Sweep, SweepInterrupted, sweep
+    from .sweeps import sweep
 
 __version__ = "0.1.0"
 
@@ -25,13 +26,14 @@ _MODULES = {
     "data": ["SeededDataset", "loader_options"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
+    "outcomes": ["Sweep", "SweepInterrupted"],
     "runlog": ["Run", "RunLog"],
     "scope": ["Scope", "ScopeConflictError", "Seeded", "note", "seeded"],
     "seeds": ["derive_seed", "fresh_seed"],
     "snapshots": ["RestoreError", "Snapshot", "snapshot"],
     "sources": ["Source", "register_source"],
     "stream": ["Stream"],
-    "sweeps": ["Sweep", "SweepInterrupted", "sweep"],
+    "sweeps": ["sweep"],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

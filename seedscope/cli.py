@@ -6,15 +6,13 @@ import argparse
 import csv
 import json
 import multiprocessing
-import operator
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext, suppress
-from datetime import datetime, timedelta
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -199,17 +197,6 @@ def _add_log(commands: Any) -> None:
     shape.add_argument("--csv", action="store_true", help="as comma-separated values")
 
 
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "!=": operator.ne,
-    "==": operator.eq,
-    "=": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-
-
 def _condition(text: str) -> tuple[str, str, str]:
     match = re.fullmatch(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", text)
     if match is None:
@@ -219,24 +206,23 @@ def _condition(text: str) -> tuple[str, str, str]:
 
 
 def _log(options: argparse.Namespace) -> int:
-    runs = _runs(_open_log(options.log), options.unfinished)
-    names = {name for name, _, _ in options.where}
-    runs = [run for run in runs if "rank" in names or not run.rank]
-    runs = [run for run in runs if options.replays or "replays" in names or not run.replays]
-    for name, sign, value in options.where:
-        if runs and not any(_has(run, name) for run in runs):
-            raise _Unusable(f"no run has a field or note {name!r}; noted were: {_noted(runs)}")
-        runs = [run for run in runs if _holds(_field(run, name), sign, value)]
-    if options.best and runs:
-        runs = _best_first(runs, options.best)
+    from . import logview
+
+    log = _open_log(options.log)
+    try:
+        runs = logview.select(_runs(log, options.unfinished), options.where, options.replays)
+        if options.best and runs:
+            runs = logview.best_first(runs, options.best)
+    except logview.ViewError as error:
+        raise _Unusable(str(error)) from error
     if options.json:
-        json.dump([_plain(run) for run in runs], sys.stdout, indent=1)
+        json.dump([logview.plain(run) for run in runs], sys.stdout, indent=1)
         print()
     elif options.csv:
-        _write_csv(runs)
+        logview.write_csv(runs)
     else:
-        _show(runs, options.log, options.best)
-        if not options.unfinished and (count := len(_open_log(options.log).unfinished())):
+        logview.show(runs, options.log, options.best)
+        if not options.unfinished and (count := len(log.unfinished())):
             _say(f"{count} more did not end, or have not yet: --unfinished shows them")
     return 0
 
@@ -255,158 +241,6 @@ def _runs(log: RunLog, unfinished: bool = False) -> list[Run]:
     except (OSError, ValueError) as error:
         raise _Unusable(f"cannot read the log: {error}") from error
     return sorted(runs, key=lambda run: run.began, reverse=True)
-
-
-def _field(run: Run, name: str) -> Any:
-    """A field, the commit, a version, or a note, by its name; None where there is none."""
-    if name.startswith("notes."):
-        return run.notes.get(name.removeprefix("notes."))
-    if name == "commit":
-        return (run.git or {}).get("commit")
-    found = vars(run).get(name)
-    return run.versions.get(name, run.notes.get(name)) if found is None else found
-
-
-def _has(run: Run, name: str) -> bool:
-    known = {*vars(run), *vars(type(run)), "commit", *run.versions}
-    return name in known or name.removeprefix("notes.") in run.notes
-
-
-def _holds(value: Any, sign: str, text: str) -> bool:
-    wanted: Any = text
-    if isinstance(value, str):
-        if sign in ("=", "==") and len(text) >= 4 and re.fullmatch("[0-9a-f]+", value):
-            return value.startswith(text)  # an id or a commit, or as much of it as is needed
-    else:
-        with suppress(ValueError):  # a string, for what is no string: it does not hold
-            wanted = json.loads(text)
-    try:
-        return value is not None and bool(_COMPARISONS[sign](value, wanted))
-    except (TypeError, RuntimeError, ValueError):  # a string and a number, a tensor of several
-        return False
-
-
-def _best_first(runs: list[Run], text: str) -> list[Run]:
-    name, _, sense = text.partition(":")
-    if sense not in ("", "min", "max"):
-        raise _Unusable(f"--best takes NOTE, NOTE:min or NOTE:max, got {text!r}")
-    values = {}
-    for run in runs:
-        try:
-            value = float(run.notes[name])
-        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
-            continue
-        if value == value:
-            values[run.id] = value
-    if not values:
-        raise _Unusable(f"no run noted a number {name!r}; noted were: {_noted(runs)}")
-    sign = -1 if sense == "max" else 1
-    ranked = [run for run in runs if run.id in values]
-    return sorted(ranked, key=lambda run: sign * values[run.id])
-
-
-def _plain(run: Run) -> dict[str, Any]:
-    from .runlog import encode
-
-    return {**vars(run), "notes": {n: encode(v, n) for n, v in run.notes.items()}}
-
-
-def _noted(runs: Iterable[Run]) -> str:
-    return ", ".join(sorted(_note_names(runs))) or "nothing"
-
-
-def _note_names(runs: Iterable[Run]) -> list[str]:
-    return [*{name: None for run in runs for name in run.notes}]
-
-
-_FIELDS = ("id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays")
-
-
-def _column(note: str) -> str:
-    """The heading of a note's column: its name, unless that of a field."""
-    return f"notes.{note}" if note in (*_FIELDS, "time", "command") else note
-
-
-def _write_csv(runs: list[Run]) -> None:
-    notes = _note_names(runs)
-    writer = csv.writer(sys.stdout)
-    writer.writerow([*_FIELDS, *(_column(name) for name in notes)])
-    for run in runs:
-        row = [_field(run, name) for name in _FIELDS]
-        writer.writerow([*row, *(_shown(run.notes.get(name, "")) for name in notes)])
-
-
-def _shown(value: Any) -> str:
-    return str(value.item()) if getattr(value, "ndim", None) == 0 else str(value)
-
-
-def _show(runs: list[Run], path: str, best: str | None) -> None:
-    # In a pipe as wide as it needs to be.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-    console = load_extra("rich.console", "The table").Console(highlight=False, width=width)
-    text = load_extra("rich.text", "The table").Text
-    table = load_extra("rich.table", "The table").Table(
-        title=f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}",
-        title_justify="left",
-        box=load_extra("rich.box", "The table").SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1),
-    )
-    columns = {
-        "id": [run.id[:8] for run in runs],
-        "began": [_when(run) for run in runs],
-        "seed": [str(run.seed) for run in runs],
-    }
-    times = [_lasted(run.duration) for run in runs]
-    # What an outcome and a command need at the least, and each column's edge.
-    left = console.width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
-    hidden = []
-    first = (best or "").partition(":")[0]
-    for name in sorted(_note_names(runs), key=lambda name: name != first):
-        cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
-        left -= max(map(len, (_column(name), *cells))) + 3
-        if left < 0 and name != first:
-            hidden.append(name)
-        else:
-            columns[_column(name)] = cells
-    columns["time"] = times
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
-    for name in ("outcome", "command"):  # these two give way on a narrow terminal
-        table.add_column(name, min_width=2)
-    for run, *cells in zip(runs, *columns.values(), strict=True):
-        style = "" if run.outcome == "ok" else "yellow"
-        what = re.sub("^(seedscope run|python[0-9.]*) ", "", run.what())  # room is scarce
-        what = f"(replays {run.replays[:8]}) {what}" if run.replays else what
-        table.add_row(
-            *map(text, cells),
-            text(run.outcome or "not ended", style, no_wrap=True, overflow="ellipsis"),
-            text(what, no_wrap=True, overflow="ellipsis"),
-        )
-    console.print(table)
-    if hidden:
-        console.print(f" noted too, and in --json and --csv: {', '.join(hidden)}", style="dim")
-
-
-def _when(run: Run) -> str:
-    return datetime.fromisoformat(run.began).astimezone().strftime("%m-%d %H:%M")
-
-
-def _lasted(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
-
-
-def _brief(value: Any) -> str:
-    shown = _shown(value)
-    try:
-        return f"{float(shown):.6g}"
-    except ValueError:
-        shown = shown.replace("\n", " ")
-        return shown if len(shown) <= 16 else f"{shown[:15]}…"
 
 
 # -------------------------------------------------------------------------------- replay
@@ -485,8 +319,11 @@ def _add_sweep(commands: Any) -> None:
 def _sweep(options: argparse.Namespace) -> int:
     import torch
 
+    from .functions import load_function
+    from .logview import shown
+    from .outcomes import SweepInterrupted
     from .runlog import encode
-    from .sweeps import SweepInterrupted, load_function, sweep
+    from .sweeps import sweep
 
     try:
         function = load_function(options.function)
@@ -530,7 +367,7 @@ def _sweep(options: argparse.Namespace) -> int:
     elif options.csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(["seed", "value", "duration", "error"])
-        writer.writerows([o.seed, _shown(o.value), o.duration, o.error] for o in result)
+        writer.writerows([o.seed, shown(o.value), o.duration, o.error] for o in result)
     else:
         print(result)
     if options.plot and result.best is not None:
@@ -583,7 +420,7 @@ def _add_cost(commands: Any) -> None:
 
 def _cost(options: argparse.Namespace) -> int:
     from .costs import cost
-    from .sweeps import load_function
+    from .functions import load_function
 
     try:
         found = cost(load_function(options.function), quick=options.quick, say=_say)

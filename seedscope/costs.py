@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .functions import name_of
 from .machine import devices, versions
 from .scope import Deterministic, seeded
-from .sweeps import name_of
 
 SEED = 1029
 _STEPS = 3  # of each repeat: an error in the first weights shows in the next

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import machine
+from .functions import load_function, takes_seed
 from .runlog import Run, RunLog, changed_since, describe, encode, replay_request
 from .scope import Options
-from .sweeps import Job, load_function, takes_seed
+from .sweeps import Job
 
 
 class ReplayError(Exception):

@@ -22,7 +22,9 @@ ORDER = [
     "sources",
     "settings",
     "snapshots",
+    "outcomes",
     "machine",
+    "functions",
     "runlog",
     "stepping",
     "scope",
@@ -35,6 +37,7 @@ ORDER = [
     "replay",
     "launch",
     "info",
+    "logview",
     "demo",
     "cli",
 ]

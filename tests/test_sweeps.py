@@ -27,7 +27,7 @@ from conftest import ROOT, seedscope_command
 from sweep_functions import draws, draws_for_long, not_a_number, sometimes_fails, tensor
 
 from seedscope import RunLog, SweepInterrupted, note, seeded, snapshot, sweep
-from seedscope.sweeps import Luck, Outcome, Sweep
+from seedscope.outcomes import Luck, Outcome, Sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best seed may be only luck")
 TESTS = Path(__file__).parent

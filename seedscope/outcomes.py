@@ -1,0 +1,262 @@
+"""What a sweep gave: every outcome, statistics, a table, a plot, and how much of it is luck."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .extras import load_extra
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped,unused-ignore]
+
+Best = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one seed gave.
+
+    Attributes:
+        seed: the seed.
+        value: what the function returned, None if it raised.
+        error: the traceback if it raised, None otherwise.
+        duration: seconds.
+    """
+
+    seed: int
+    value: Any
+    error: str | None
+    duration: float
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """Ctrl-C stopped a sweep; `sweep` holds the outcomes that were there by then."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__(f"stopped after {len(sweep)} seeds")
+        self.sweep = sweep
+
+
+class Sweep:
+    """The outcomes of a sweep, in the order of its seeds; also as a table, and as a plot.
+
+    All statistics are over `values`. They are NaN where there are too few.
+    """
+
+    def __init__(
+        self, name: str, outcomes: Iterable[Outcome], best: Best, resumed: int = 0
+    ) -> None:
+        self.name = name
+        self._outcomes = list(outcomes)
+        self._sense = best
+        self._resumed = resumed
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __getitem__(self, index: int) -> Outcome:
+        return self._outcomes[index]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The outcomes of the seeds whose run raised."""
+        return [outcome for outcome in self if outcome.error is not None]
+
+    @property
+    def _valued(self) -> list[Outcome]:
+        return [o for o in self if o.error is None and np.isfinite(float(o.value))]
+
+    @cached_property
+    def values(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """What the seeds gave, as float64, without those that raised or gave NaN or infinity."""
+        return np.array([float(outcome.value) for outcome in self._valued], dtype=np.float64)
+
+    @property
+    def best(self) -> Outcome | None:
+        """The outcome with the smallest value, or the largest; None if there is no value."""
+        choose: Any = min if self._sense == "min" else max
+        return choose(self._valued, key=lambda o: float(o.value), default=None)  # type: ignore[no-any-return]
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean()) if len(self.values) else float("nan")
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the sample (n - 1)."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else float("nan")
+
+    def quantiles(
+        self, at: Iterable[float] = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    ) -> dict[float, float]:
+        """Return the value below which each given share of the values lies."""
+        values = self.values if len(self.values) else [float("nan")]
+        return {share: float(np.quantile(values, share)) for share in at}
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return a bootstrap interval of the mean: percentiles of the means of up to
+        10,000 resamples.
+
+        The resampling has a seed of its own, so that it gives the same each time.
+        """
+        values = self.values
+        if len(values) < 2:
+            return float("nan"), float("nan")
+        generator = np.random.Generator(np.random.PCG64(1029))
+        resamples = min(10_000, max(1_000, 20_000_000 // len(values)))
+        means = [generator.choice(values, len(values)).mean() for _ in range(resamples)]
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+    def luck(self) -> Luck | None:
+        """Return how far the best is from what luck gives; None for fewer than 3 values,
+        or if all are equal."""
+        best, values = self.best, self.values
+        if best is None or len(values) < 3 or not 0 < self.deviation < np.inf:
+            return None
+        sign = -1 if self._sense == "min" else 1
+        return Luck.of(sign * float(best.value), sign * values, sign)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a data frame with the columns seed, value, error and duration (seconds)."""
+        pandas = load_extra("pandas", "to_pandas()")
+        columns = ("seed", "value", "error", "duration")
+        data = {column: [getattr(o, column) for o in self] for column in columns}
+        data["value"] = [float("nan" if x is None else x) for x in data["value"]]
+        return pandas.DataFrame(data)
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Draw the distribution and the running best into a file (.png, .svg, .pdf).
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there is no value to draw.
+        """
+        figures = load_extra("matplotlib.figure", "plot()")
+        values, best = self.values, self.best
+        if best is None:
+            raise ValueError(f"no seed of {self.name} gave a value: there is nothing to plot")
+        figure = figures.Figure(figsize=(9, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.hist(values, bins="auto" if len(values) > 2 else 1, color="#8fb0d6")
+        left.plot(values, np.zeros_like(values), "|", color="#234a7d", markersize=12)
+        left.axvline(self.mean, color="#234a7d", label=f"mean {self.mean:.6g}")
+        label = f"best {float(best.value):.6g}, seed {best.seed}"
+        left.axvline(float(best.value), color="#c8501e", label=label)
+        if luck := self.luck():
+            label = f"median best of {len(values)} draws {luck.expected:.6g}"
+            left.axvline(luck.expected, color="#c8501e", linestyle=":", label=label)
+        left.set(xlabel="value", ylabel="seeds", title=f"{self.name}: {len(values)} seeds")
+        figure.legend(loc="outside lower left", ncols=3, fontsize="small", frameon=False)
+        running = (np.minimum if self._sense == "min" else np.maximum).accumulate(values)
+        count = np.arange(1, len(values) + 1)
+        right.plot(count, values, ".", color="#8fb0d6")
+        right.step(count, running, where="post", color="#c8501e")
+        right.set(xlabel="seeds tried", ylabel="value", title="best so far")
+        right.xaxis.get_major_locator().set_params(integer=True)
+        figure.savefig(path, dpi=150)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """What there is to say, as pairs of a name and a text."""
+        values, best = self.values, self.best
+        total = sum(outcome.duration for outcome in self)
+        resumed = f", {self._resumed} of them from the log" * bool(self._resumed)
+        rows = [("seeds", f"{len(self)}, {total:.4g} s in all{resumed}")]
+        if self.failed:
+            first = self.failed[0]
+            reason = str(first.error).strip().rpartition("\n")[2]
+            rows.append(("failed", f"{len(self.failed)}; seed {first.seed}: {reason}"))
+        if missing := len(self) - len(self.failed) - len(values):
+            rows.append(("not finite", f"{missing}, left out below"))
+        if best is None:
+            return rows
+        rows.append(("best", f"{float(best.value):.6g} ({self._sense}), seed {best.seed}"))
+        if len(values) > 1:
+            low, high = self.interval()
+            mean = f"{self.mean:.6g}, 95 % interval {low:.6g} to {high:.6g} (bootstrap)"
+            rows += [("mean", mean), ("deviation", f"{self.deviation:.6g}")]
+            quantiles = self.quantiles().items()
+            rows.append(("quantiles", ", ".join(f"{q:.0%} {x:.6g}" for q, x in quantiles)))
+        if luck := self.luck():
+            rows.append(("luck", str(luck)))
+        return rows
+
+    def __str__(self) -> str:
+        lines = [f"sweep of {self.name}"]
+        for name, text in self._rows():
+            first, rest = f"  {name:<10} ", " " * 13
+            lines += textwrap.wrap(text, 96, initial_indent=first, subsequent_indent=rest)
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Sweep of {self.name}, {len(self)} seeds, best {self.best}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in self._rows()
+        )
+        return f"<table><caption>sweep of {escape(self.name)}</caption>{cells}</table>"
+
+
+@dataclass(frozen=True)
+class Luck:
+    """How far the best of n seeds is from the best of n draws of a normal distribution.
+
+    The distribution has the mean and deviation of all n values, the best among them, so
+    that few values never look like more than luck.
+
+    Attributes:
+        n: the number of values.
+        expected: the median of the best of n draws.
+        distance: how much better the best is than that, in deviations.
+        chance: how often the best of n draws is at least as good.
+        skewness: of the values towards the better ones; 0 for a normal distribution.
+    """
+
+    n: int
+    expected: float
+    distance: float
+    chance: float
+    skewness: float = 0.0
+
+    @classmethod
+    def of(cls, best: float, values: Any, sign: int) -> Luck:
+        n, normal = len(values), statistics.NormalDist(values.mean(), values.std(ddof=1))
+        expected = normal.inv_cdf(0.5 ** (1 / n))
+        chance = 1 - normal.cdf(best) ** n
+        skewness = float((((values - normal.mean) / normal.stdev) ** 3).mean())
+        return cls(n, sign * expected, (best - expected) / normal.stdev, chance, skewness)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether luck alone would do: it gives as much more often than one time in 20."""
+        return self.chance > 0.05
+
+    def __str__(self) -> str:
+        side = "better" if self.distance >= 0 else "worse"
+        chance = "under 1 %" if self.chance < 0.01 else f"{self.chance:.0%}".replace("%", " %")
+        text = (
+            f"the best of {self.n} draws of a normal distribution of this mean and deviation is "
+            f"{self.expected:.6g} in the median (the best seed is {abs(self.distance):.2g} "
+            f"deviations {side}), and at least as good as the best seed in {chance} of sweeps"
+        )
+        if self.is_all:
+            text += ": nothing says that it is better than the others on new data"
+        if abs(self.skewness) > 1:
+            text += f". The values are skewed ({self.skewness:.2g}), so this is a rough guide"
+        return text
