@@ -26,6 +26,7 @@ from seedscope.costs import (
     arms_of,
     benchmark_order,
     combine,
+    first_line,
     in_fresh_process,
     run_session,
 )
@@ -35,6 +36,8 @@ from .models import CASES, Case, make_step, origin
 
 _BACKENDS = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH")
 _SIZES = 8  # new heights and widths of the input, one step each
+# Autotuning takes seconds for each size: two networks show it.
+_SIZED = (Case("ResNet-50"), Case("U-Net"))
 
 
 def attention_arms() -> list[Arm]:
@@ -62,7 +65,7 @@ def run_case(case: Case, benchmark: bool, device: str, quick: bool) -> dict[str,
         if case.precision == "tf32":
             torch.set_float32_matmul_precision("high")
         found = run_session(partial(make_step, case, device), arms, effort_of(case, quick))
-        if case.has_sizes:
+        if case in _SIZED:
             found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
     gc.collect()
     if is_cuda:
@@ -99,7 +102,11 @@ def run_process(
 ) -> Progress:
     """Measure `cases` one after another, and append each to `part` as it is done."""
     for case in cases:
-        found = run_case(case, benchmark, device, quick)
+        try:
+            found = run_case(case, benchmark, device, quick)
+        except Exception as error:  # one network that fails must not cost the others their time
+            failed = f"{type(error).__name__}: {first_line(error)}"
+            found = {"benchmark": benchmark, "arms": [], "canary_ms": [], "failed": failed}
         with open(part, "a") as file:
             file.write(json.dumps({"session": session, "case": case.name, "found": found}) + "\n")
         bar.advance(f"process {session + 1}, {case.name}")
@@ -151,7 +158,9 @@ def _plan_cache() -> dict[str, float]:
     quick as a repeated one, cuDNN's plans were kept and nothing was tuned.
     """
     found = {}
-    for name, before, size in (("fresh", None, 56), ("after benchmark off", False, 60)):
+    # The first starts cuDNN, and is no plan's time.
+    cases = (("", None, 28), ("fresh", None, 56), ("after benchmark off", False, 60))
+    for name, before, size in cases:
         x = torch.randn(16, 64, size, size, device="cuda")
         weight = torch.randn(64, 64, 3, 3, device="cuda")
         for benchmark in [True] if before is None else [before, True]:
@@ -161,6 +170,7 @@ def _plan_cache() -> dict[str, float]:
             torch.nn.functional.conv2d(x, weight, padding=1)
             torch.cuda.synchronize()
             found[name] = (time.perf_counter() - begin) * 1e3
+    del found[""]
     return found
 
 
@@ -180,7 +190,8 @@ def show_report(report: dict[str, Any]) -> None:
     sizes = ", small sizes" * (report["device"] == "cpu")
     print(f"\nsummary, on {report['device']}{sizes}")
     for name, cost in found.items():
-        print(f"  {name}: {cost.recommendation()}")
+        failed = {session.get("failed") for session in report["cases"][name]["sessions"]} - {None}
+        print(f"  {name}: {', '.join(failed) or cost.recommendation()}")
     if probe := report.get("plan_cache_ms"):
         print(f"  first call with benchmark on, ms: {probe}")
 

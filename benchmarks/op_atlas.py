@@ -59,7 +59,7 @@ def measure_operation(operation: Operation, device: str, runs: int) -> dict[str,
     with seeded(SEED, deterministic=False):
         try:
             call = operation.make(Inputs(device))
-        except (RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # whatever it is, it is what this operation does here
             return {"missing": first_line(error)}
     for mode, deterministic in MODES.items():
         with (
@@ -69,7 +69,7 @@ def measure_operation(operation: Operation, device: str, runs: int) -> dict[str,
             warnings.simplefilter("always")
             try:
                 distinct = _distinct(call, runs)
-            except (RuntimeError, NotImplementedError) as error:
+            except Exception as error:
                 found[mode] = {"error": first_line(error)}
                 continue
             lines = [first_line(warning.message) for warning in told]
@@ -116,9 +116,10 @@ def _time(call: Callable[[], Any], found: dict[str, Any], device: str, rounds: i
             if number:  # the first warms up
                 samples[mode].append(reading())
     for mode in running:
-        ratios = [a / b for a, b in zip(samples[mode], samples["default"], strict=True)]
         found[mode]["ms"] = summary(samples[mode])
-        found[mode]["to_default"] = summary(ratios)
+        if "default" in running:
+            pairs = zip(samples[mode], samples["default"], strict=True)
+            found[mode]["to_default"] = summary(a / b for a, b in pairs)
 
 
 def collect(device: str, quick: bool, folder: Path, only: str) -> dict[str, Any]:

@@ -282,6 +282,8 @@ def run_session(
 ) -> dict[str, Any]:
     """Return what was measured of each arm here, and of a fixed product beside them."""
     is_cuda = torch.cuda.is_available()
+    if is_cuda:
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # memory statistics can be reset once it runs
     measured = {arm.name: _repeat(make_step, arm, effort.repeats, is_cuda) for arm in arms}
     running = [arm for arm in arms if measured[arm.name].error is None]
     canary = _canary(is_cuda)

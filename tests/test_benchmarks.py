@@ -67,6 +67,27 @@ def test_determinism_cost_measures_writes_as_it_goes_and_resumes(tmp_path):
     assert not part.exists()
 
 
+def test_a_network_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    def run_case(case, *_):
+        if case.mode == "train":
+            raise ValueError("no such layer\nat all")
+        return {"benchmark": False, "arms": [], "canary_ms": []}
+
+    monkeypatch.setattr(determinism_cost, "run_case", run_case)
+    cases = [case for case in CASES if case.model == "LSTM"]
+    part = tmp_path / "part.jsonl"
+    part.write_text("{}\n")
+    bar = determinism_cost.Progress("x", 2)
+    determinism_cost.run_process(0, False, cases, "cpu", True, part, bar)
+    lines = [json.loads(line) for line in part.read_text().splitlines()[1:]]
+    assert [line["found"].get("failed") for line in lines] == ["ValueError: no such layer", None]
+    made = {line["case"]: {"origin": "made up", "sessions": [line["found"]]} for line in lines}
+    facts = json.loads((MADE_UP / "determinism_cost_cuda.json").read_text())
+    determinism_cost.show_report(facts | {"cases": made})
+    assert "LSTM, train, bf16: ValueError: no such layer" in capsys.readouterr().out
+    assert report.cost_tables(facts | {"cases": made}).count("| none |") == 2
+
+
 @pytest.mark.slow
 def test_every_network_has_a_step_that_repeats_on_the_cpu():
     for case in CASES:
@@ -74,7 +95,7 @@ def test_every_network_has_a_step_that_repeats_on_the_cpu():
         arms = {arm["arm"]: arm for arm in found["arms"]}
         assert len(set(arms["deterministic=True"]["digests"])) == 1, case
         assert ("MATH" in arms) is case.has_attention
-        assert ("new_sizes_ms" in found) is case.has_sizes
+        assert ("new_sizes_ms" in found) is (case in determinism_cost._SIZED)
 
 
 def test_the_atlas_measures_writes_and_knows_the_lists(tmp_path):
