@@ -27,7 +27,6 @@ class Operation:
     name: str
     make: Callable[[Inputs], Call]
     entries: tuple[str, ...] = ()
-    is_backward: bool = False
 
 
 class Inputs:
@@ -105,7 +104,7 @@ def _convolutions() -> list[Operation]:
             make = partial(
                 _convolution, name=function, dims=dims, kernel=kernel, options=options, part=part
             )
-            found.append(Operation(f"{name}, {part}", make, entries, part != "forward"))
+            found.append(Operation(f"{name}, {part}", make, entries))
     return found
 
 
@@ -184,25 +183,21 @@ def _indexing() -> list[Operation]:
                 f"gather backward, {kind}",
                 _rows(lambda x, i: x[:, 0].gather(0, i), kind),
                 ("gather", "take_along_dim"),
-                True,
             ),
             add(
                 f"embedding backward, {kind}",
                 _rows(lambda x, i: F.embedding(i, x), kind),
                 ("nn.Embedding",),
-                True,
             ),
             add(
                 f"index_select backward, {kind}",
                 _rows(lambda x, i: x.index_select(0, i), kind),
                 ("index_select",),
-                True,
             ),
             add(
                 f"x[[...]] backward, {kind}",
                 _rows(lambda x, i: x[i], kind),
                 ("Tensor.__getitem__",),
-                True,
             ),
         ]
     for reduce in ("sum", "prod", "mean", "amax"):
@@ -227,19 +222,16 @@ def _indexing() -> list[Operation]:
             "repeat_interleave backward",
             lambda t: gradient(lambda x: x.repeat_interleave(t.n // 64, 0), t.randn(64)),
             ("repeat_interleave",),
-            True,
         ),
         Operation(
             "embedding_bag max backward",
             _bags("max"),
             ("nn.EmbeddingBag", "embedding_bag_backward_cuda_max", "nn.functional.embedding_bag"),
-            True,
         ),
         Operation(
             "embedding_bag sum backward",
             _bags("sum"),
             ("nn.EmbeddingBag", "nn.functional.embedding_bag"),
-            True,
         ),
     ]
     return found
@@ -262,9 +254,9 @@ def _scans() -> list[Operation]:
         op("cumsum", _float(lambda x: x.cumsum(0)), ("cumsum",)),
         op("cumprod", _float(lambda x: (1 + x / 1e4).cumprod(0))),
         op("logcumsumexp", _float(lambda x: x.logcumsumexp(0))),
-        op("cummax backward", _float(lambda x: x.cummax(0), back=True), ("cummax",), True),
-        op("cummin backward", _float(lambda x: x.cummin(0), back=True), ("cummin",), True),
-        op("prod backward", _float(lambda x: (1 + x / 1e4).prod(), back=True), ("prod",), True),
+        op("cummax backward", _float(lambda x: x.cummax(0), back=True), ("cummax",)),
+        op("cummin backward", _float(lambda x: x.cummin(0), back=True), ("cummin",)),
+        op("prod backward", _float(lambda x: (1 + x / 1e4).prod(), back=True), ("prod",)),
         op("sum", _float(torch.sum)),
         op("bincount", lambda t: partial(torch.bincount, t.below(64, t.n)), ("bincount",)),
         op(
@@ -318,12 +310,12 @@ def _resizing() -> list[Operation]:
         names += ["nn.functional.upsample_nearest"] * (mode == "nearest")
         function = partial(F.interpolate, scale_factor=2, mode=mode)
         make = partial(_image_gradient, function=function, dims=dims)
-        found.append(Operation(f"interpolate {mode} {dims}d backward", make, tuple(names), True))
+        found.append(Operation(f"interpolate {mode} {dims}d backward", make, tuple(names)))
     for mode in ("bilinear", "bicubic"):
         function = partial(F.interpolate, scale_factor=0.5, mode=mode, antialias=True)
         entries = (f"upsample_{mode}2d_aa_backward_out_cuda", f"_upsample_{mode}2d_aa")
         make = partial(_image_gradient, function=function, dims=2)
-        found.append(Operation(f"interpolate {mode} antialiased backward", make, entries, True))
+        found.append(Operation(f"interpolate {mode} antialiased backward", make, entries))
     return found
 
 
@@ -345,7 +337,7 @@ def _padding() -> list[Operation]:
             )
             function = partial(F.pad, pad=[2] * 2 * dims, mode=mode)
             make = partial(_image_gradient, function=function, dims=dims)
-            found.append(Operation(f"pad {mode} {dims}d backward", make, entries, True))
+            found.append(Operation(f"pad {mode} {dims}d backward", make, entries))
     return found
 
 
@@ -367,13 +359,13 @@ def _pooling() -> list[Operation]:
             function = partial(getattr(F, name), **options)
             make = partial(_image_gradient, function=_with(function, size), dims=dims)
             entries = (f"nn.functional.{name}", module, *kernels)
-            found.append(Operation(f"{name} backward", make, entries, True))
+            found.append(Operation(f"{name} backward", make, entries))
         if dims > 1:
             name = f"fractional_max_pool{dims}d"
             make = partial(_fractional, name=name, dims=dims)
             kernels = [f"{name}_backward_cuda", f"{name}_backward_out_cuda"]
             entries = (f"nn.functional.{name}", f"nn.FractionalMaxPool{dims}d", *kernels)
-            found.append(Operation(f"{name} backward", make, entries, True))
+            found.append(Operation(f"{name} backward", make, entries))
         entries = (f"nn.MaxUnpool{dims}d", f"max_unpooling{max(dims, 2)}d_forward_out")
         found.append(Operation(f"max_unpool{dims}d", partial(_unpool, dims=dims), entries))
     return found
@@ -439,7 +431,6 @@ def _losses() -> list[Operation]:
                 "nn.functional.linear_cross_entropy.chunked_none",
                 "nn.LinearCrossEntropyLoss",
             ),
-            True,
         ),
         Operation(
             "binary_cross_entropy_with_logits backward",
@@ -447,9 +438,8 @@ def _losses() -> list[Operation]:
                 F.binary_cross_entropy_with_logits, t.randn(t.n), t.randn(t.n).sigmoid()
             ),
             ("nn.functional.binary_cross_entropy_with_logits",),
-            True,
         ),
-        Operation("ctc_loss backward", _ctc, ("nn.CTCLoss", "ctc_loss_backward_gpu"), True),
+        Operation("ctc_loss backward", _ctc, ("nn.CTCLoss", "ctc_loss_backward_gpu")),
     ]
     for dims in (2, 3):
         entries = (
@@ -458,12 +448,12 @@ def _losses() -> list[Operation]:
             f"grid_sampler_{dims}d_backward_cuda",
         )
         make = partial(_grid, dims=dims)
-        found.append(Operation(f"grid_sample {dims}d backward", make, entries, True))
+        found.append(Operation(f"grid_sample {dims}d backward", make, entries))
     for backend in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH"):
         for length in (1024, 4096, 8192):
             name = f"attention {backend.partition('_')[0].lower()} {length} backward"
             make = partial(_attention, backend=backend, length=length)
-            found.append(Operation(name, make, (), True))
+            found.append(Operation(name, make, ()))
     return found
 
 
@@ -521,10 +511,9 @@ def _products() -> list[Operation]:
                 *(t.randn(128, 128) for _ in range(3)),
             ),
             ("linalg.multi_dot",),
-            True,
         ),
         op("linalg.cond", _product(torch.linalg.cond, (64, 64)), ("linalg.cond",)),
-        op("pinverse backward", _float(torch.pinverse, 64, 64, back=True), ("pinverse",), True),
+        op("pinverse backward", _float(torch.pinverse, 64, 64, back=True), ("pinverse",)),
         op(
             "stft backward",
             _float(
@@ -535,10 +524,9 @@ def _products() -> list[Operation]:
                 back=True,
             ),
             ("stft",),
-            True,
         ),
-        op("LSTM, weight gradients", partial(_recurrent, kind="LSTM"), (), True),
-        op("GRU, weight gradients", partial(_recurrent, kind="GRU"), (), True),
+        op("LSTM, weight gradients", partial(_recurrent, kind="LSTM"), ()),
+        op("GRU, weight gradients", partial(_recurrent, kind="GRU"), ()),
         op(
             "resize_ of a quantized tensor",
             _resize_quantized,

@@ -169,6 +169,19 @@ def test_a_closed_or_full_stream_does_not_stop_the_program(tmp_path):
         (tmp_path / "ran").unlink()
 
 
+def test_an_operation_that_cannot_repeat_says_the_ways_on(tmp_path):
+    (tmp_path / "unpool.py").write_text(
+        """
+from torch import ones
+from torch.nn.functional import max_pool2d, max_unpool2d
+max_unpool2d(*max_pool2d(ones(1, 1, 4, 4), 2, return_indices=True), 2)
+"""
+    )
+    done = run("--seed", "3", "unpool.py")
+    assert done.returncode == 1
+    assert "Two ways on: replace the operation by one that repeats, or seeded(" in done.stderr
+
+
 def test_a_package_draws_inside_the_scope_when_it_is_imported(tmp_path):
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "__init__.py").write_text("import random; X = random.random()")

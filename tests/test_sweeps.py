@@ -399,8 +399,8 @@ def test_a_sweep_killed_at_any_point_runs_only_what_is_missing(processes, tmp_pa
     # Each kill loses at most the seeds that were running or on their way home.
     assert marks.read_text().count("x") <= 40 + kills * 3 * processes
     rows = [line.split(",")[:2] for line in done.stdout.splitlines()[1:]]
-    monkey = {str(o.seed): str(o.value) for o in sweep(lambda: torch.rand(1).item(), 40)}
-    assert dict(rows) == monkey and len(rows) == 40
+    expected = {str(o.seed): str(o.value) for o in sweep(lambda: torch.rand(1).item(), 40)}
+    assert dict(rows) == expected and len(rows) == 40
 
 
 def test_ctrl_c_on_the_command_line_says_what_is_kept(tmp_path):
