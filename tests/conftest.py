@@ -19,8 +19,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("cuda"):
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+        torch.cuda.init()  # whichever test is the first to use it has not changed its state
 
 
 @pytest.fixture(autouse=True)
