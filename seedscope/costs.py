@@ -171,9 +171,13 @@ class Cost:
 
     def rows(self) -> list[list[str]]:
         """Return the table's texts, the headers first."""
-        table = [["setting", "ms a step", "quartiles", "to default", "95 % interval", "repeats"]]
+        has_peak = any(measured.peak_mb for measured in self)
+        peak = ["peak MB"] * has_peak
+        headers = ["setting", "ms a step", "quartiles", "to default", "95 % interval"]
+        table = [[*headers, *peak, "repeats"]]
         for measured in self:
-            table.append([measured.arm, *self._figures(measured), self._verdict(measured)])
+            peak = [f"{measured.peak_mb:.0f}" if measured.peak_mb else ""] * has_peak
+            table.append([measured.arm, *self._figures(measured), *peak, self._verdict(measured)])
         return table
 
     @staticmethod
@@ -288,6 +292,7 @@ def run_session(
     running = [arm for arm in arms if measured[arm.name].error is None]
     canary = _canary(is_cuda)
     canary_ms: list[float] = []
+    gpu: dict[str, float] = {}
     if running:
         with running[0].open():
             step = make_step()
@@ -305,6 +310,7 @@ def run_session(
                     readings.append((measured[arm.name].ms, reading))
                 readings.append((canary_ms, timed(canary, 10, is_cuda)))
                 if is_cuda:
+                    gpu = _gpu_state()  # while it works
                     torch.cuda.synchronize()  # once for all of the round
                 for kept, reading in readings:
                     kept.append(reading())
@@ -314,7 +320,7 @@ def run_session(
         "benchmark": arms[0].benchmark,
         "arms": [vars(found) for found in measured.values()],
         "canary_ms": canary_ms,
-        "gpu": _gpu_state() if is_cuda else {},
+        "gpu": gpu,
     }
 
 
@@ -338,7 +344,9 @@ def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
                     found.first_ms.append((time.perf_counter() - begin) * 1e3)
                 for _ in range(_STEPS - 1):
                     result = step()
-                found.digests.append(digest(result))
+            if is_cuda and number == 0:
+                found.peak_mb = torch.cuda.max_memory_allocated() / 1e6
+            found.digests.append(digest(result))
             found.warned += [first_line(w.message) for w in told if "determinis" in str(w.message)]
             del step, result
     except RuntimeError as error:
@@ -348,8 +356,6 @@ def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
         found.error = first_line(error)
         found.digests.clear()
     found.warned = [*dict.fromkeys(found.warned)]
-    if is_cuda:
-        found.peak_mb = torch.cuda.max_memory_allocated() / 1e6
     return found
 
 
@@ -434,8 +440,8 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
         thing = [item for pair in thing.items() for item in pair]
     if isinstance(thing, torch.Tensor):
         sha.update(f"{thing.dtype}{tuple(thing.shape)}".encode())
-        flat = thing.detach().cpu().contiguous().reshape(-1)
-        sha.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        flat = thing.detach().contiguous().reshape(-1).view(torch.uint8)
+        sha.update(_sums(flat).numpy() if flat.is_cuda else flat.cpu().numpy())
     elif isinstance(thing, (np.ndarray, np.generic)):
         sha.update(f"{thing.dtype}{thing.shape}".encode() + thing.tobytes())
     elif isinstance(thing, (list, tuple)):
@@ -450,6 +456,25 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
         sha.update(b"None")
     else:
         raise TypeError(f"the step returned {thing!r:.100}: return the model, or tensors")
+
+
+def _sums(flat: torch.Tensor) -> torch.Tensor:
+    """Return a few integers, on the CPU, that tell one tensor of bytes from another.
+
+    They are reckoned where the tensor is: to read a network back from a GPU and hash it
+    takes longer than its steps. Sums of integers do not depend on their order. Each word
+    counts times an odd number of its own, so that one which differs alone is always seen;
+    several would have to cancel, a chance of about 2**-63.
+    """
+    sums = []
+    for piece in torch.split(flat, 2**24):
+        words = torch.cat([piece, piece.new_zeros(-len(piece) % 8)]).view(torch.int64)
+        odd = torch.arange(1, len(words) + 1, device=flat.device)
+        for factor in (-0x61C8864680B583EB, -0x4B47D0C5A1A5B5E5):  # products wrap around
+            odd = odd * factor
+            odd = odd ^ (odd >> 29)
+        sums.append((words * (odd | 1)).sum())
+    return torch.stack(sums).cpu()
 
 
 # --------------------------------------------------------------------- together

@@ -9,9 +9,11 @@ import pytest
 import steps_to_measure
 import torch
 from conftest import seedscope_command
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seedscope import cost, snapshot
-from seedscope.costs import ARMS, Arm, Cost, Measured, benchmark_order, combine, digest
+from seedscope.costs import ARMS, Arm, Cost, Measured, _sums, benchmark_order, combine, digest
 
 
 def by_name(found: Cost) -> dict[str, Measured]:
@@ -187,3 +189,35 @@ def test_the_command_prints_the_table_and_json(tmp_path):
     assert [arm["distinct"] for arm in found["arms"]] == [1] * 4 and found["cheapest"]
     done = seedscope_command("cost", "mine:nothing", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+@given(data=st.binary(min_size=1, max_size=100), where=st.integers(0), bit=st.integers(0, 7))
+def test_the_sums_that_compare_on_a_gpu_differ_with_any_bit(data, where, bit):
+    first = torch.tensor(list(data), dtype=torch.uint8)
+    second = first.clone()
+    assert torch.equal(_sums(first), _sums(second))
+    second[where % len(data)] ^= 1 << bit
+    assert not torch.equal(_sums(first), _sums(second))
+
+
+@given(seed=st.integers(0, 2**32 - 1), places=st.integers(2, 50))
+def test_the_sums_differ_where_last_bits_differ_in_several_places_or_words_are_swapped(
+    seed, places
+):
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(4096, generator=generator)
+    second, which = first.clone(), torch.randperm(4096, generator=generator)[:places]
+    second[which] = torch.nextafter(second[which], torch.tensor(0.0))
+    swapped = first.clone()
+    swapped[which] = first[which.roll(1)]
+    sums = [_sums(x.view(torch.uint8)) for x in (first, second, swapped)]
+    assert not torch.equal(sums[0], sums[1]) and not torch.equal(sums[0], sums[2])
+
+
+def test_the_sums_of_a_tensor_of_several_pieces_differ_in_each():
+    first = torch.zeros(2**25 + 3, dtype=torch.uint8)
+    sums = _sums(first)
+    for place in (0, 2**24, 2**25 + 2):
+        second = first.clone()
+        second[place] = 1
+        assert (_sums(second) != sums).sum() == 1
