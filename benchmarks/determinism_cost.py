@@ -8,7 +8,7 @@ again, the suite goes on where it stopped.
 from __future__ import annotations
 
 import gc
-import json
+import statistics
 import time
 from functools import partial
 from pathlib import Path
@@ -26,18 +26,20 @@ from seedscope.costs import (
     arms_of,
     benchmark_order,
     combine,
-    first_line,
-    in_fresh_process,
     run_session,
 )
 
-from .harness import Progress, environment, parse, save, suite_parser
+from .harness import environment, parse, save, suite_parser
 from .models import CASES, Case, make_step, origin
+from .resumable import Found, measure_all
 
 _BACKENDS = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH")
 _SIZES = 8  # new heights and widths of the input, one step each
 # Autotuning takes seconds for each size: two networks show it.
 _SIZED = (Case("ResNet-50"), Case("U-Net"))
+_PLANS = "plan cache"
+# What torch.cuda says of the GPU: clock in MHz, temperature in degrees, power in mW.
+_STATES = (("clock_rate", "MHz", 1), ("temperature", "degrees C", 1), ("power_draw", "W", 1e-3))
 
 
 def attention_arms() -> list[Arm]:
@@ -55,22 +57,26 @@ def effort_of(case: Case, quick: bool) -> Effort:
     return Effort(rounds=6 if is_training else 4, block_s=0.08 if is_training else 0.05)
 
 
-def run_case(case: Case, benchmark: bool, device: str, quick: bool) -> dict[str, Any]:
+def run_case(
+    case: Case, benchmark: bool, device: str, quick: bool, new_sizes: bool
+) -> dict[str, Any]:
     """Measure one case in this process."""
     is_cuda = device == "cuda"
     arms = arms_of(ARMS, benchmark, is_cuda)
     if case.has_attention and not benchmark:
         arms += attention_arms()
-    with seeded(SEED, deterministic=False):  # puts the precision back
-        if case.precision == "tf32":
-            torch.set_float32_matmul_precision("high")
-        found = run_session(partial(make_step, case, device), arms, effort_of(case, quick))
-        if case in _SIZED:
-            found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
-    gc.collect()
-    if is_cuda:
-        torch.cuda.empty_cache()
-    return found
+    try:
+        with seeded(SEED, deterministic=False):  # puts the precision back
+            if case.precision == "tf32":
+                torch.set_float32_matmul_precision("high")
+            found = run_session(partial(make_step, case, device), arms, effort_of(case, quick))
+            if new_sizes and case in _SIZED:
+                found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
+        return found
+    finally:
+        gc.collect()
+        if is_cuda:
+            torch.cuda.empty_cache()
 
 
 def _new_sizes(case: Case, arm: Arm, device: str) -> dict[str, float]:
@@ -91,87 +97,86 @@ def _new_sizes(case: Case, arm: Arm, device: str) -> dict[str, float]:
     return {"first": first / _SIZES, "third": third / _SIZES}
 
 
-def run_process(
-    session: int,
-    benchmark: bool,
-    cases: list[Case],
-    device: str,
-    quick: bool,
-    part: Path,
-    bar: Progress,
-) -> Progress:
-    """Measure `cases` one after another, and append each to `part` as it is done."""
-    for case in cases:
-        try:
-            found = run_case(case, benchmark, device, quick)
-        except Exception as error:  # one network that fails must not cost the others their time
-            failed = f"{type(error).__name__}: {first_line(error)}"
-            found = {"benchmark": benchmark, "arms": [], "canary_ms": [], "failed": failed}
-        with open(part, "a") as file:
-            file.write(json.dumps({"session": session, "case": case.name, "found": found}) + "\n")
-        bar.advance(f"process {session + 1}, {case.name}")
-    return bar
+def measure(group: str, item: str, device: str, quick: bool) -> Found:
+    """Measure one item of a process: a case, or how cuDNN keeps its plans."""
+    if group == _PLANS:
+        return {"ms": _plan_cache()}
+    case = next(case for case in CASES if case.name == item)
+    order = processes(device)
+    is_early = group in [*order][:2]  # one for each value of benchmark: tuning takes seconds a size
+    return run_case(case, order[group], device, quick, new_sizes=is_early)
+
+
+def processes(device: str) -> dict[str, bool]:
+    """The processes, each with its value of `cudnn.benchmark`."""
+    order = benchmark_order(device == "cuda")
+    return {f"process {number}": benchmark for number, benchmark in enumerate(order, 1)}
 
 
 def collect(device: str, quick: bool, folder: Path, cases: tuple[Case, ...]) -> dict[str, Any]:
     """Return everything that this suite measures, ready for JSON."""
     facts = environment(device) | {"quick": quick}
-    part = folder / f"determinism_cost_{device}.part.jsonl"
-    done = _resume(part, {name: facts[name] for name in ("device", "versions", "quick")})
-    order = benchmark_order(device == "cuda")
-    bar = Progress("determinism_cost", len(order) * len(cases), len(done))
-    for session, benchmark in enumerate(order):
-        missing = [case for case in cases if (session, case.name) not in done]
-        if missing:
-            arguments = (session, benchmark, missing, device, quick, part, bar)
-            bar = in_fresh_process(run_process, *arguments)
-    done = _resume(part, None)
-    if device == "cuda":
-        facts["plan_cache_ms"] = in_fresh_process(_plan_cache)
+    names = [case.name for case in cases]
+    groups = {_PLANS: ["conv2d"]} if device == "cuda" else {}
+    groups |= {process: names for process in processes(device)}
+    done = measure_all(
+        f"determinism_cost_{device}",
+        folder,
+        {name: facts[name] for name in ("device", "versions", "quick")},
+        groups,
+        partial(measure, device=device, quick=quick),
+    )
+    nothing: Found = {"arms": [], "canary_ms": []}
     return facts | {
+        "plan_cache": done.get((_PLANS, "conv2d"), {}),
         "cases": {
             case.name: {
                 "origin": origin(case.model, device == "cpu"),
-                "sessions": [done[session, case.name] for session in range(len(order))],
+                "sessions": [nothing | done[process, case.name] for process in processes(device)],
             }
             for case in cases
-        }
+        },
     }
 
 
-def _resume(part: Path, facts: dict[str, Any] | None) -> dict[tuple[int, str], dict[str, Any]]:
-    """What an interrupted run of the same facts has measured; else begin the file anew."""
-    texts = part.read_text().splitlines(keepends=True) if part.exists() else []
-    # The last line may have been cut short.
-    lines = [json.loads(text) for text in texts if text.endswith("}\n")]
-    if facts is not None:
-        lines = lines if lines and lines[0] == facts else [facts]
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return {(line["session"], line["case"]): line["found"] for line in lines[1:]}
-
-
 def _plan_cache() -> dict[str, float]:
-    """Whether plans chosen without autotuning are used with it: milliseconds of first calls.
+    """Milliseconds of a convolution's first call with `benchmark` on, and of a later one.
 
-    Where the first call with `benchmark` on, for shapes that were used with it off, is as
-    quick as a repeated one, cuDNN's plans were kept and nothing was tuned.
+    "after benchmark off" is of shapes that were used with it off: where that is as quick as
+    a later call, cuDNN's plans were kept and nothing was tuned.
     """
     found = {}
     # The first starts cuDNN, and is no plan's time.
-    cases = (("", None, 28), ("fresh", None, 56), ("after benchmark off", False, 60))
-    for name, before, size in cases:
+    cases = ("", 28), ("first, benchmark on", 56), ("first, after benchmark off", 60)
+    for name, size in cases:
         x = torch.randn(16, 64, size, size, device="cuda")
         weight = torch.randn(64, 64, 3, 3, device="cuda")
-        for benchmark in [True] if before is None else [before, True]:
+        for benchmark in [False, True] if "off" in name else [True]:
             torch.backends.cudnn.benchmark = benchmark
-            torch.cuda.synchronize()
-            begin = time.perf_counter()
-            torch.nn.functional.conv2d(x, weight, padding=1)
-            torch.cuda.synchronize()
-            found[name] = (time.perf_counter() - begin) * 1e3
+            found[name] = _call_ms(x, weight)
+    found["later"] = _call_ms(x, weight)
     del found[""]
     return found
+
+
+def _call_ms(x: torch.Tensor, weight: torch.Tensor) -> float:
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    torch.nn.functional.conv2d(x, weight, padding=1)
+    torch.cuda.synchronize()
+    return (time.perf_counter() - begin) * 1e3
+
+
+def plan_verdict(report: dict[str, Any]) -> str:
+    """Return a sentence on whether `cudnn.benchmark` reaches shapes that were used without it."""
+    plans = report["plan_cache"]
+    if "ms" not in plans:
+        return f"cuDNN's plans: {plans['failed']}" if plans else ""
+    first, after, later = plans["ms"].values()
+    kept = after**2 < first * later
+    what = "are kept: benchmark has no effect on them" if kept else "are chosen anew with it on"
+    figures = ", ".join(f"{name}: {ms:.2f} ms" for name, ms in plans["ms"].items())
+    return f"cuDNN's plans of shapes that were used with benchmark off {what} ({figures})"
 
 
 def costs(report: dict[str, Any]) -> dict[str, Cost]:
@@ -180,6 +185,26 @@ def costs(report: dict[str, Any]) -> dict[str, Cost]:
         name: Cost(f"{name} ({case['origin']})", report["device"], combine(case["sessions"]))
         for name, case in report["cases"].items()
     }
+
+
+# Bits that say why a GPU's clock was held back: https://docs.nvidia.com/deploy/nvml-api
+_HELD_BACK = {0x84: "power", 0x60: "heat", 0x08: "the hardware"}
+
+
+def clocks(report: dict[str, Any]) -> str:
+    """Return a sentence on whether the machine was as quick in all processes."""
+    sessions = [session for case in report["cases"].values() for session in case["sessions"]]
+    products = [statistics.median(x["canary_ms"]) for x in sessions if x["canary_ms"]]
+    if not products:
+        return ""
+    text = f"the fixed product took {min(products):.3g} to {max(products):.3g} ms beside them"
+    states = [session["gpu"] for session in sessions if session.get("gpu")]
+    for name, unit, scale in _STATES:
+        values = [state[name] * scale for state in states if name in state]
+        text += f", {min(values):.0f} to {max(values):.0f} {unit}" if values else ""
+    reasons = {int(state.get("throttle_reasons", 0)) for state in states}
+    why = [what for bits, what in _HELD_BACK.items() if any(bits & reason for reason in reasons)]
+    return text + f"; clocks held back at times by {', '.join(why)}" * bool(why)
 
 
 def show_report(report: dict[str, Any]) -> None:
@@ -191,9 +216,10 @@ def show_report(report: dict[str, Any]) -> None:
     print(f"\nsummary, on {report['device']}{sizes}")
     for name, cost in found.items():
         failed = {session.get("failed") for session in report["cases"][name]["sessions"]} - {None}
-        print(f"  {name}: {', '.join(failed) or cost.recommendation()}")
-    if probe := report.get("plan_cache_ms"):
-        print(f"  first call with benchmark on, ms: {probe}")
+        known = [cost.recommendation()] * bool([*cost])
+        print(f"  {name}: {'; '.join([*known, *sorted(failed)])}")
+    for sentence in filter(None, (plan_verdict(report), clocks(report))):
+        print(f"  {sentence}")
 
 
 def main(arguments: list[str]) -> int:
@@ -204,5 +230,4 @@ def main(arguments: list[str]) -> int:
     report = collect(options.device, options.quick, options.out, cases)
     show_report(report)
     print(f"\nwritten: {save(f'determinism_cost_{options.device}', report, options.out)}")
-    (options.out / f"determinism_cost_{options.device}.part.jsonl").unlink()
     return 0

@@ -128,12 +128,12 @@ class Progress:
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
-        self.begun, self.new = time.monotonic(), 0
+        self.begun, self.done_before = time.monotonic(), done
 
     def advance(self, text: str) -> None:
         self.done += 1
-        self.new += 1
-        left = (time.monotonic() - self.begun) / self.new * (self.total - self.done)
+        a_step = (time.monotonic() - self.begun) / (self.done - self.done_before)
+        left = a_step * (self.total - self.done)
         progress(f"{self.name} {self.done}/{self.total}, about {left:.0f} s left: {text}")
 
 
@@ -167,9 +167,15 @@ def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> N
         print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
 
 
+def part(name: str, folder: Path) -> Path:
+    """Return the file that holds what is done of a report that is not complete."""
+    return folder / f"{name}.part.jsonl"
+
+
 def save(name: str, report: Mapping[str, Any], folder: Path) -> Path:
-    """Write `report` as JSON into `folder`; return the file."""
+    """Write `report` as JSON into `folder`, in place of its part; return the file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
+    part(name, folder).unlink(missing_ok=True)
     return file

@@ -231,7 +231,7 @@ def _indexing() -> list[Operation]:
         Operation(
             "embedding_bag sum backward",
             _bags("sum"),
-            ("nn.EmbeddingBag", "nn.functional.embedding_bag"),
+            ("nn.functional.embedding_bag",),
         ),
     ]
     return found
@@ -258,7 +258,7 @@ def _scans() -> list[Operation]:
         op("cummin backward", _float(lambda x: x.cummin(0), back=True), ("cummin",)),
         op("prod backward", _float(lambda x: (1 + x / 1e4).prod(), back=True), ("prod",)),
         op("sum", _float(torch.sum)),
-        op("bincount", lambda t: partial(torch.bincount, t.below(64, t.n)), ("bincount",)),
+        op("bincount", lambda t: partial(torch.bincount, t.below(64, t.n))),
         op(
             "bincount with weights",
             lambda t: partial(torch.bincount, t.below(64, t.n), t.randn(t.n)),

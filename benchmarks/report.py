@@ -64,9 +64,9 @@ def cost_tables(report: dict[str, Any]) -> str:
             "### Eight new input sizes",
             markdown(["network", "benchmark", "first step, ms", "third step, ms"], sizes),
         ]
-    if probe := report.get("plan_cache_ms"):
-        texts = [f"{name}: {ms:.2f} ms" for name, ms in probe.items()]
-        parts.append("First call with `cudnn.benchmark` on: " + ", ".join(texts) + ".")
+    sentences = (determinism_cost.plan_verdict(report), determinism_cost.clocks(report))
+    if notes := bullets([*filter(None, sentences)]):
+        parts += ["### Notes", notes]
     return "\n\n".join(parts)
 
 
@@ -143,9 +143,6 @@ def atlas_tables(report: dict[str, Any]) -> str:
     told = []
     for row in rows:
         _, default, warn, strict, *_ = row
-        if default == "missing":
-            counts["not on this device"] += 1
-            continue
         counts["repeat by default"] += default == "1"
         counts["do not repeat by default"] += default not in ("1", "raises")
         counts["repeat under True"] += strict == "1"
@@ -155,18 +152,22 @@ def atlas_tables(report: dict[str, Any]) -> str:
         if {default, warn, strict} != {"1"}:
             told.append(row)
     summary = [[name, str(count)] for name, count in counts.items()]
-    disagreements = op_atlas.disagreements(report)
-    return "\n\n".join(
-        [
-            f"## Which operations repeat ({where(report)})",
-            f"{len(rows)} operations, {report['runs']} runs each on the same inputs.",
-            markdown(["operations that", "number"], summary),
-            "### Those that do not always repeat, or raise (distinct results)",
-            markdown(op_atlas.HEADERS, told),
-            "### Where documentation and measurement disagree",
-            "\n".join(f"- {text}" for text in disagreements) or "Nowhere.",
-        ]
-    )
+    parts = [
+        f"## Which operations repeat ({where(report)})",
+        f"{len(rows)} operations, {report['runs']} runs each on the same inputs.",
+        markdown(["operations that", "number"], summary),
+        "### Those that do not always repeat, or raise (distinct results)",
+        markdown(op_atlas.HEADERS, told),
+        "### Where documentation and measurement disagree",
+        bullets(op_atlas.disagreements(report)) or "Nowhere.",
+    ]
+    if failed := op_atlas.failures(report):
+        parts += ["### Could not be measured here", bullets(failed)]
+    return "\n\n".join(parts)
+
+
+def bullets(texts: list[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
 
 
 def _device(report: dict[str, Any]) -> str:

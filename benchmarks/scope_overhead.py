@@ -13,7 +13,7 @@ import random
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -183,6 +183,12 @@ def cuda_calls(body: Body) -> Counter[str]:
     )
 
 
+def busy(calls: Iterable[str]) -> list[str]:
+    """Return those of the calls that launch, copy, allocate or wait; asking is none of it."""
+    asks = re.compile("cu(da)?(?!.*(Launch|Synchronize|Mem|Malloc|Free))[A-Z]")
+    return [name for name in calls if not asks.match(name)]
+
+
 def collect(device: str, quick: bool) -> dict[str, Any]:
     """Return everything that this suite measures, ready for JSON; times in microseconds."""
     rounds, block_s = (25, 0.001) if quick else (250, 0.002)
@@ -251,9 +257,11 @@ def show_report(report: dict[str, Any]) -> None:
         "heavy modules loaded by import": imported["loaded_by_import"],
         "heavy modules loaded by the first scope": imported["loaded_by_first_scope"],
         "CUDA initialised by them": ["yes"] * imported["cuda_initialised"],
-        # The step shows that the profiler sees calls where there are some.
-        **{f"CUDA calls of a {n}": list(c) for n, c in report.get("cuda_calls", {}).items()},
     }
+    for what, calls in report.get("cuda_calls", {}).items():
+        # The step shows that the profiler sees calls where there are some.
+        found[f"CUDA calls of a {what}"] = list(calls)
+        found[f"... that launch, copy, allocate or wait, of a {what}"] = busy(calls)
     found |= {f"left unrestored: {name}": left for name, left in report["left_unrestored"].items()}
     rows = [[what, ", ".join(names) or "nothing"] for what, names in found.items()]
     show("checks", ["", "found"], rows)

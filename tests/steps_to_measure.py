@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
@@ -53,3 +55,23 @@ def returns_nothing():
 
 def no_step():
     return torch.zeros(3)
+
+
+def fine_or_not(group, item):
+    """What `measure_all` calls: it raises, ends its process, or says which process it is."""
+    if item == "raises":
+        raise ValueError("no such layer\nat all")
+    if item == "dies":
+        os._exit(1)
+    return {"process": os.getpid()}
+
+
+def device_or_not(group, item):
+    """As after an illegal access on a GPU: CUDA answers nothing else any more."""
+
+    def synchronize():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    if item == "lost":
+        torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
+    return {"process": os.getpid()}

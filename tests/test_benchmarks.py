@@ -7,21 +7,25 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
+from steps_to_measure import device_or_not, fine_or_not
 
-from benchmarks import determinism_cost, op_atlas, report
+from benchmarks import determinism_cost, op_atlas, report, scope_overhead
 from benchmarks.models import CASES
 from benchmarks.operations import OPERATIONS
+from benchmarks.resumable import measure_all
+from seedscope.costs import ARMS
 
 # Figures that nobody measured: they are there to be drawn.
 MADE_UP = Path(__file__).parent / "made_up_results"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, program: tuple[str, ...] = ("-m", "benchmarks")) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
+        [sys.executable, *program, *arguments],
         capture_output=True,
         text=True,
         timeout=200,
@@ -58,8 +62,8 @@ def test_determinism_cost_measures_writes_as_it_goes_and_resumes(tmp_path):
     part = tmp_path / "determinism_cost_cpu.part.jsonl"
     facts = {name: found[name] for name in ("device", "versions", "quick")}
     first = found["cases"]["LSTM, train, bf16"]["sessions"][0] | {"kept": "from before"}
-    line = {"session": 0, "case": "LSTM, train, bf16", "found": first}
-    part.write_text(json.dumps(facts) + "\n" + json.dumps(line) + "\n" + '{"session": 1, "ca')
+    line = ["process 1", "LSTM, train, bf16", first]
+    part.write_text(json.dumps(facts) + "\n" + json.dumps(line) + "\n" + '["process 1", "LSTM, ev')
     assert "1/4" not in run(*command).stderr
     again = json.loads((tmp_path / "determinism_cost_cpu.json").read_text())
     sessions = again["cases"]["LSTM, train, bf16"]["sessions"]
@@ -67,31 +71,56 @@ def test_determinism_cost_measures_writes_as_it_goes_and_resumes(tmp_path):
     assert not part.exists()
 
 
-def test_a_network_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    def run_case(case, *_):
-        if case.mode == "train":
-            raise ValueError("no such layer\nat all")
-        return {"benchmark": False, "arms": [], "canary_ms": []}
+def test_what_fails_or_takes_its_process_with_it_is_reported_and_the_others_go_on(tmp_path):
+    items = ["fine", "raises", "dies", "fine too"]
+    groups = {"a": items, "b": ["fine"]}
+    done = measure_all("x", tmp_path, {"torch": "1"}, groups, fine_or_not)
+    assert done["a", "raises"] == {"failed": "ValueError: no such layer"}
+    assert done["a", "dies"] == {"failed": "the process that measured it died"}
+    fine = [done["a", "fine"], done["a", "fine too"], done["b", "fine"]]
+    assert len({found["process"] for found in fine}) == 3  # a new one after the death, and for b
+    assert measure_all("x", tmp_path, {"torch": "1"}, groups, fine_or_not) == done  # all are kept
+    again = measure_all("x", tmp_path, {"torch": "2"}, {"b": ["fine"]}, fine_or_not)
+    assert again["b", "fine"] != done["b", "fine"]
 
-    monkeypatch.setattr(determinism_cost, "run_case", run_case)
-    cases = [case for case in CASES if case.model == "LSTM"]
-    part = tmp_path / "part.jsonl"
-    part.write_text("{}\n")
-    bar = determinism_cost.Progress("x", 2)
-    determinism_cost.run_process(0, False, cases, "cpu", True, part, bar)
-    lines = [json.loads(line) for line in part.read_text().splitlines()[1:]]
-    assert [line["found"].get("failed") for line in lines] == ["ValueError: no such layer", None]
-    made = {line["case"]: {"origin": "made up", "sessions": [line["found"]]} for line in lines}
+
+def test_a_process_that_lost_its_device_is_replaced(tmp_path):
+    done = measure_all("x", tmp_path, {}, {"a": ["lost", "after"]}, device_or_not)
+    assert done["a", "lost"]["process"] != done["a", "after"]["process"]
+
+
+def test_a_network_that_failed_is_named_in_summary_and_report(capsys):
+    failed = {"arms": [], "canary_ms": [], "failed": "ValueError: no such layer"}
     facts = json.loads((MADE_UP / "determinism_cost_cuda.json").read_text())
-    determinism_cost.show_report(facts | {"cases": made})
-    assert "LSTM, train, bf16: ValueError: no such layer" in capsys.readouterr().out
-    assert report.cost_tables(facts | {"cases": made}).count("| none |") == 2
+    fine = facts["cases"]["ResNet-50, train, bf16"]["sessions"]
+    cases = {
+        "LSTM, train, bf16": {"origin": "made up", "sessions": [failed] * 4},
+        "U-Net, train, bf16": {"origin": "made up", "sessions": [*fine[:3], failed]},
+    }
+    determinism_cost.show_report(facts | {"cases": cases})
+    shown = capsys.readouterr().out
+    assert "LSTM, train, bf16: ValueError: no such layer" in shown
+    assert re.search("U-Net, train, bf16: cheapest reproducible.*; ValueError: no such", shown)
+    assert report.cost_tables(facts | {"cases": cases}).count("| none |") == 1
+
+
+def test_the_summary_says_what_cudnn_kept_and_how_steady_the_clocks_were(capsys):
+    made_up = json.loads((MADE_UP / "determinism_cost_cuda.json").read_text())
+    determinism_cost.show_report(made_up)
+    shown = capsys.readouterr().out
+    assert "with benchmark off are kept: benchmark has no effect on them (first, bench" in shown
+    assert "the fixed product took 1 to 1 ms beside them, 1980 to 1980 MHz" in shown
+    assert "500 to 500 W; clocks held back at times by power" in shown
+    made_up["plan_cache"]["ms"]["first, after benchmark off"] = 29.0
+    assert "are chosen anew with it on" in determinism_cost.plan_verdict(made_up)
+    made_up["plan_cache"] = {"failed": "RuntimeError: no cuDNN"}
+    assert determinism_cost.plan_verdict(made_up) == "cuDNN's plans: RuntimeError: no cuDNN"
 
 
 @pytest.mark.slow
 def test_every_network_has_a_step_that_repeats_on_the_cpu():
     for case in CASES:
-        found = determinism_cost.run_case(case, False, "cpu", quick=True)
+        found = determinism_cost.run_case(case, False, "cpu", quick=True, new_sizes=True)
         arms = {arm["arm"]: arm for arm in found["arms"]}
         assert len(set(arms["deterministic=True"]["digests"])) == 1, case
         assert ("MATH" in arms) is case.has_attention
@@ -135,7 +164,8 @@ def test_the_report_draws_what_there_is_and_names_the_device(tmp_path):
     assert "| 1.31x, 1/12 |" in text and "| cannot run |" in text and "3/12" in text
     assert "cheapest that repeats" in text and 'deterministic="cudnn", 1.02x' in text
     assert "FLASH_ATTENTION" in text and "Eight new input sizes" in text
-    assert "after benchmark off: 0.20 ms" in text
+    assert "after benchmark off: 0.20 ms" in text and "clocks held back" in text
+    assert "attention cudnn 1024 backward: RuntimeError: no kernel" in text
     assert "| ResNet-50, train, bf16 | 90 | 81 |" in text  # the first step of a process
     assert "cumsum: documented to raise under True, and runs" in text
     figure = (tmp_path / "determinism_cost_cuda.svg").read_text()
@@ -164,6 +194,60 @@ def test_a_gpu_that_is_not_there_and_results_that_are_not_are_one_line(tmp_path)
         assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
+def pretend(*arguments: str) -> Any:
+    """Run a suite as on a GPU, at the CPU's sizes."""
+    program = (str(ROOT / "tests" / "pretended_gpu.py"),)
+    return run(*arguments, "--device", "cuda", "--quick", program=program)
+
+
+def test_determinism_cost_takes_the_ways_of_a_gpu(tmp_path):
+    done = pretend("determinism_cost", "--cases", "U-Net, train", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "determinism_cost_cuda.json").read_text())
+    assert found["device"] == "PRETENDED, no GPU measured this"
+    sessions = found["cases"]["U-Net, train, bf16"]["sessions"]
+    assert [session["benchmark"] for session in sessions] == [False, True, True, False]
+    assert ["new_sizes_ms" in session for session in sessions] == [True, True, False, False]
+    for session in sessions:
+        assert session["canary_ms"] and session["gpu"]["clock_rate"] == 1980
+        assert [arm["arm"] for arm in session["arms"]] == [
+            arm.name for arm in ARMS if arm.benchmark == session["benchmark"]
+        ]
+        for arm in session["arms"]:
+            assert arm["ms"] and len(arm["digests"]) == 3 and arm["peak_mb"] == 1
+    assert all(ms > 0 for ms in found["plan_cache"]["ms"].values())
+    assert "peak MB" in done.stdout and "cuDNN's plans of shapes" in done.stdout
+    report.write(tmp_path, tmp_path)
+    assert "first step of a process" in (tmp_path / "report.md").read_text()
+
+
+def test_the_atlas_takes_the_ways_of_a_gpu(tmp_path):
+    pretend("op_atlas", "--only", "index_put", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "op_atlas_cuda.json").read_text())["operations"]
+    modes = found["index_put accumulate, many collisions"]["modes"]
+    assert modes["default"]["distinct"] <= 5 and modes["True"]["distinct"] == 1
+    assert modes["True"]["to_default"]["median"] > 0
+
+
+def test_asking_cuda_is_not_work_and_all_else_is():
+    work = ["cudaLaunchKernel", "cudaLaunchKernelExC", "cudaDeviceSynchronize", "cuLaunchKernel"]
+    work += [
+        "cudaMemcpyAsync",
+        "cudaMemsetAsync",
+        "cudaMalloc",
+        "cudaFree",
+        "void at::vec_kernel<4>",
+    ]
+    assert scope_overhead.busy([*work, "cudaStreamIsCapturing", "cudaGetDevice", "cuInit"]) == work
+
+
+@pytest.mark.slow
+def test_scope_overhead_takes_the_ways_of_a_gpu(tmp_path):
+    pretend("scope_overhead", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "scope_overhead_cuda.json").read_text())
+    assert found["cuda_calls"]["scope"] == {}
+    assert found["left_unrestored"]["with seeded(1029)"] == []
+
+
 @pytest.mark.cuda
 def test_the_suites_run_on_a_gpu(tmp_path):
     run(
@@ -171,5 +255,7 @@ def test_the_suites_run_on_a_gpu(tmp_path):
     )
     run("op_atlas", "--device", "cuda", "--quick", "--only", "index", "--out", str(tmp_path))
     run("scope_overhead", "--device", "cuda", "--quick", "--out", str(tmp_path))
+    calls = json.loads((tmp_path / "scope_overhead_cuda.json").read_text())["cuda_calls"]
+    assert scope_overhead.busy(calls["scope"]) == [] != scope_overhead.busy(calls["training step"])
     run("report", "--results", str(tmp_path))
     assert "determinism" in (tmp_path / "report.md").read_text()
