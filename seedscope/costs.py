@@ -256,7 +256,7 @@ def cost(
         say(f"process {number} of {len(order)}, cudnn.benchmark {'on' if benchmark else 'off'}")
         arms, effort = arms_of(ARMS, benchmark, is_cuda), QUICK if quick else Effort()
         sessions.append(in_fresh_process(run_session, make_step, arms, effort))
-    return Cost(name, devices_used(is_cuda), combine(sessions))
+    return Cost(name, sessions[0]["device"], combine(sessions))
 
 
 def benchmark_order(is_cuda: bool) -> list[bool]:
@@ -267,10 +267,6 @@ def benchmark_order(is_cuda: bool) -> list[bool]:
 def arms_of(arms: Iterable[Arm], benchmark: bool, is_cuda: bool) -> list[Arm]:
     """Those of the process; without a GPU cuDNN's switches do nothing."""
     return [a for a in arms if a.benchmark == benchmark and (is_cuda or a.deterministic != "cudnn")]
-
-
-def devices_used(is_cuda: bool) -> str:
-    return torch.cuda.get_device_name() if is_cuda else f"{devices()[0]} (CPU)"
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -316,7 +312,9 @@ def run_session(
                     kept.append(reading())
         finally:
             gc.enable()
+    on_gpu = any(found.peak_mb for found in measured.values())  # a step may leave it alone
     return {
+        "device": torch.cuda.get_device_name() if on_gpu else f"{devices()[0]} (CPU)",
         "benchmark": arms[0].benchmark,
         "arms": [vars(found) for found in measured.values()],
         "canary_ms": canary_ms,

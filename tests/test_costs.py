@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -25,9 +26,10 @@ def test_a_training_step_repeats_under_every_setting_and_is_timed():
     found = cost(steps_to_measure.training, quick=True)
     assert before.changed(snapshot()) == ()
     arms = by_name(found)
-    assert set(arms) == {
-        arm.name for arm in ARMS if "benchmark" not in arm.name and '"cudnn"' not in arm.name
-    }
+    of_cudnn = ("benchmark", '"cudnn"')
+    names = {arm.name for arm in ARMS}
+    without_gpu = {name for name in names if not any(word in name for word in of_cudnn)}
+    assert set(arms) == (names if torch.cuda.is_available() else without_gpu)
     for measured in arms.values():
         assert measured.repeats and len(measured.digests) == 6  # three in each of two processes
         assert len(measured.ms) == 10 and min(measured.ms) > 0
@@ -57,7 +59,7 @@ def test_what_cannot_run_strictly_is_said_with_its_reason():
     )
     assert arms['deterministic="warn"'].warned and not arms["deterministic=True"].repeats
     # It repeats with the plain settings; with "warn" it may be luck.
-    assert found.cheapest.arm == "torch's defaults"
+    assert found.cheapest.repeats and not found.cheapest.warned
     assert "cannot run: max_unpooling2d" in str(found) and "warned of: max_unpool" in str(found)
 
 
@@ -183,10 +185,10 @@ def test_the_command_prints_the_table_and_json(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("mine:make on ") and "(CPU)" in done.stdout.splitlines()[0]
     assert "cheapest reproducible setting: " in done.stdout.splitlines()[-1]
-    assert "seedscope: process 2 of 2" in done.stderr
+    assert re.search("seedscope: process 2 of [24]", done.stderr)
     done = seedscope_command("cost", "mine.py:make", "--quick", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)
-    assert [arm["distinct"] for arm in found["arms"]] == [1] * 4 and found["cheapest"]
+    assert {arm["distinct"] for arm in found["arms"]} == {1} and found["cheapest"]
     done = seedscope_command("cost", "mine:nothing", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from functools import partial
 
 import pytest
 import torch
@@ -101,14 +102,15 @@ def test_compiled_and_wrapped_models():
     model = network()
     model[1].eval()
     before = modes(model)
-    compiled, parallel = torch.compile(model, backend="eager"), nn.DataParallel(model)
-    for wrapped in (compiled, parallel):
+    for wrap in (partial(torch.compile, backend="eager"), nn.DataParallel):
+        wrapped = wrap(model)  # nn.DataParallel moves it to the first GPU, where there is one
+        x = X.to(model[0].weight.device)
         with evaluating(wrapped):
             assert not any(modes(model))
-            result = wrapped(X)
+            result = wrapped(x)
         assert modes(model) == before
         with evaluating(model):
-            assert torch.equal(model(X), result)
+            assert torch.equal(model(x), result)
     torch._dynamo.reset()
 
 

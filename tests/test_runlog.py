@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from conftest import ROOT, draw, run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedscope import RunLog, note, seeded, snapshot
+from seedscope import RunLog, machine, note, seeded, snapshot
 from seedscope.runlog import decode, encode
 
 FORK = multiprocessing.get_context("fork")
@@ -82,6 +83,22 @@ def test_every_line_is_plain_json_also_with_nan(log):
     with open(log.path) as file:
         for line in file:
             json.loads(line, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_cudnns_version_is_read_and_no_gpu_is_started(monkeypatch, private):
+    def version():
+        assert torch.cuda.is_initialized(), "torch.backends.cudnn.version() would start it"
+        return 91900
+
+    cudnn = types.SimpleNamespace(getVersionInt=lambda: 91900)
+    monkeypatch.setattr(torch._C, "_cudnn", cudnn if private else None, raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "version", version)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert machine.versions()["cudnn"] == ("91900" if private else None)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert machine.versions()["cudnn"] == "91900"
 
 
 def test_the_log_does_not_move_a_random_number_inside_or_outside(tmp_path):
