@@ -151,17 +151,20 @@ def atlas_tables(report: dict[str, Any]) -> str:
         counts["do not repeat under True"] += strict not in ("1", "raises")
         if {default, warn, strict} != {"1"}:
             told.append(row)
+    failed = op_atlas.failures(report)
+    if failed:
+        counts["could not be measured here"] = len(failed)
     summary = [[name, str(count)] for name, count in counts.items()]
     parts = [
         f"## Which operations repeat ({where(report)})",
-        f"{len(rows)} operations, {report['runs']} runs each on the same inputs.",
+        f"{len(report['operations'])} operations, {report['runs']} runs each on the same inputs.",
         markdown(["operations that", "number"], summary),
         "### Those that do not always repeat, or raise (distinct results)",
         markdown(op_atlas.HEADERS, told),
         "### Where documentation and measurement disagree",
         bullets(op_atlas.disagreements(report)) or "Nowhere.",
     ]
-    if failed := op_atlas.failures(report):
+    if failed:
         parts += ["### Could not be measured here", bullets(failed)]
     return "\n\n".join(parts)
 

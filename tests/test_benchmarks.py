@@ -166,6 +166,7 @@ def test_the_report_draws_what_there_is_and_names_the_device(tmp_path):
     assert "FLASH_ATTENTION" in text and "Eight new input sizes" in text
     assert "after benchmark off: 0.20 ms" in text and "clocks held back" in text
     assert "attention cudnn 1024 backward: RuntimeError: no kernel" in text
+    assert "\n5 operations, 30 runs each" in text and "| could not be measured here | 1 |" in text
     assert "| ResNet-50, train, bf16 | 90 | 81 |" in text  # the first step of a process
     assert "cumsum: documented to raise under True, and runs" in text
     figure = (tmp_path / "determinism_cost_cuda.svg").read_text()
