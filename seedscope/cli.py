@@ -121,8 +121,9 @@ def _add_run(commands: Any) -> None:
         help="run a script in a scope, and log its seed",
         description=(
             "Run a script or module as `python` does, with a scope around it. Without --seed the\n"
-            "seed is a fresh one, printed and logged. The hash seed and the cuBLAS workspace are\n"
-            "set before the interpreter starts. note(loss=...) in the script adds to the log."
+            "seed is a fresh one, printed and logged. The hash seed is set before the interpreter\n"
+            "starts, as the cuBLAS workspace is for torch before 2.11. note(loss=...) in the\n"
+            "script adds to the log."
         ),
         epilog="example: seedscope run --seed 7 train.py --lr 0.1",
     )

@@ -45,7 +45,8 @@ def launch(
     """Run `command`, a script or module and its arguments, as `python` does.
 
     The process is replaced once by a new interpreter (`python restart...`), whose hash seed
-    and cuBLAS workspace are set from its start; the second time it runs the command.
+    is set from its start, and the cuBLAS workspace for torch before 2.11; the second time
+    it runs the command.
 
     Raises:
         LaunchError: there is no such script or module, or several ranks have no seed.
@@ -114,10 +115,20 @@ def _say(text: str) -> None:
         os.write(sys.stderr.fileno(), f"seedscope: {text}\n".encode())
 
 
+def _torch_version() -> str:
+    """Return it without an import of torch, which takes a second."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:  # built in place
+        return ""
+
+
 def _restart(seed: int, arguments: Sequence[str]) -> NoReturn:
     environment = {
         **os.environ,
-        **variables(seed, os.environ.get("CUBLAS_WORKSPACE_CONFIG")),
+        **variables(seed, os.environ.get("CUBLAS_WORKSPACE_CONFIG"), _torch_version()),
         _SEED_VARIABLE: str(seed),
     }
     for stream in (sys.stdout, sys.stderr):

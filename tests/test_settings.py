@@ -220,14 +220,17 @@ def test_children_get_the_hash_seed_and_unset_differs_from_empty(outside, monkey
         (":4096:8", ":4096:8"),
     ],
 )
-def test_the_cublas_workspace_is_set_unless_it_is_deterministic_already(
-    outside, inside, monkeypatch
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.0+cu128", "2.11.0+cu130", "2.14.1", "3.0.0a0"])
+def test_the_cublas_workspace_is_set_where_torch_asks_for_it_and_it_is_not(
+    outside, inside, version, monkeypatch
 ):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     if outside is not None:
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", outside)
+    asks = version in ("2.6.0", "2.10.0+cu128")
     with seeded(1029):
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == inside
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (inside if asks else outside)
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == outside
 
 

@@ -9,6 +9,8 @@ import os
 from functools import cache, partial
 from typing import Any
 
+import torch
+
 from ..children import variables
 from .base import Setting
 
@@ -46,4 +48,4 @@ SETTINGS = [
 
 
 def values_for_children(seed: int) -> dict[str, Any]:
-    return variables(seed, read_variable("CUBLAS_WORKSPACE_CONFIG"))
+    return variables(seed, read_variable("CUBLAS_WORKSPACE_CONFIG"), torch.__version__)
