@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import torch
 
@@ -75,3 +76,8 @@ def device_or_not(group, item):
     if item == "lost":
         torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
     return {"process": os.getpid()}
+
+
+def slow(group, item):
+    time.sleep(0.5)
+    return {}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,27 @@ def test_what_fails_or_takes_its_process_with_it_is_reported_and_the_others_go_o
 def test_a_process_that_lost_its_device_is_replaced(tmp_path):
     done = measure_all("x", tmp_path, {}, {"a": ["lost", "after"]}, device_or_not)
     assert done["a", "lost"]["process"] != done["a", "after"]["process"]
+
+
+def test_a_run_that_is_killed_leaves_no_process_that_goes_on(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from steps_to_measure import slow
+from benchmarks.resumable import measure_all
+if __name__ == "__main__":
+    measure_all("x", pathlib.Path({str(tmp_path)!r}), {{}}, {{"a": list("abcdefghij")}}, slow)
+"""
+    (tmp_path / "main.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    part = tmp_path / "x.part.jsonl"
+    with subprocess.Popen([sys.executable, tmp_path / "main.py"], env=environment) as process:
+        while not part.exists() or part.read_text().count("\n") < 3:
+            time.sleep(0.05)
+        process.kill()
+    done = part.read_text().count("\n")
+    time.sleep(2)
+    assert part.read_text().count("\n") <= done + 1 < 11
 
 
 def test_a_network_that_failed_is_named_in_summary_and_report(capsys):
