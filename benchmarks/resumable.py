@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def _measure_items(
             found = {"failed": f"{type(error).__name__}: {first_line(error)}"}
         _append(file, group, item, found)
         bar.advance(f"{group}, {item}")
-        if _device_is_lost() or _is_orphan():
+        if _device_is_lost():
             break
 
 
@@ -75,12 +74,6 @@ def _device_is_lost() -> bool:
     except RuntimeError:
         return True
     return False
-
-
-def _is_orphan() -> bool:
-    """Whether the run that started this process was killed: what is left is the next one's."""
-    parent = parent_process()
-    return parent is not None and not parent.is_alive()
 
 
 def _begin(file: Path, facts: Mapping[str, Any]) -> Done:

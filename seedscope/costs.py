@@ -11,6 +11,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import os
 import random
 import statistics
 import time
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -270,8 +272,20 @@ def arms_of(arms: Iterable[Arm], benchmark: bool, is_cuda: bool) -> list[Arm]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_the_parent) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _end_with_the_parent() -> None:
+    """Watch the process that started this one: killed, it would leave this at work on the GPU."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 # -------------------------------------------------------------- in one process

@@ -80,4 +80,4 @@ def device_or_not(group, item):
 
 def slow(group, item):
     time.sleep(0.5)
-    return {}
+    return {"process": os.getpid()}
