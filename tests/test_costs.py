@@ -166,6 +166,13 @@ def test_a_digest_tells_every_bit_type_and_shape_apart():
         False,
         "0",
         (0.0, None),
+        [1, 23],
+        [12, 3],
+        ["a", "b"],
+        ["a1", "b"],
+        float("nan"),
+        torch.tensor([1 + 1j]),
+        torch.tensor([1 + 1j]).conj(),
     ]
     assert len({digest(value) for value in values}) == len(values)
     assert digest(torch.zeros(2)) == digest(torch.zeros(2))
@@ -173,8 +180,10 @@ def test_a_digest_tells_every_bit_type_and_shape_apart():
     before = digest(network)
     network.running_mean[1] = 1e-45  # a buffer, and the smallest of numbers
     assert digest(network) != before
-    with pytest.raises(TypeError, match="return the model, or tensors"):
-        digest(object())
+    quantized = torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
+    for odd in (object(), torch.eye(2).to_sparse(), quantized, np.array([object()])):
+        with pytest.raises(TypeError, match="return the model, or tensors"):
+            digest(odd)
 
 
 def test_the_command_prints_the_table_and_json(tmp_path):
@@ -202,18 +211,25 @@ def test_the_sums_that_compare_on_a_gpu_differ_with_any_bit(data, where, bit):
     assert not torch.equal(_sums(first), _sums(second))
 
 
-@given(seed=st.integers(0, 2**32 - 1), places=st.integers(2, 50))
-def test_the_sums_differ_where_last_bits_differ_in_several_places_or_words_are_swapped(
-    seed, places
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    places=st.integers(2, 50),
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+)
+def test_the_sums_differ_where_several_words_differ_in_last_bits_signs_or_places(
+    seed, places, dtype
 ):
     generator = torch.Generator().manual_seed(seed)
-    first = torch.randn(4096, generator=generator)
-    second, which = first.clone(), torch.randperm(4096, generator=generator)[:places]
-    second[which] = torch.nextafter(second[which], torch.tensor(0.0))
-    swapped = first.clone()
-    swapped[which] = first[which.roll(1)]
-    sums = [_sums(x.view(torch.uint8)) for x in (first, second, swapped)]
-    assert not torch.equal(sums[0], sums[1]) and not torch.equal(sums[0], sums[2])
+    first = torch.randn(4096, generator=generator).to(dtype)
+    which = torch.randperm(4096, generator=generator)[:places]
+    others = [first.clone() for _ in range(3)]
+    others[0][which] = torch.nextafter(first[which].float(), torch.tensor(0.0)).to(dtype)
+    others[1][which] = first[which.roll(1)]
+    others[2][which] *= -1  # the top bit alone, as of an eigenvector of the other sign
+    sums = [_sums(x.view(torch.uint8)) for x in others]
+    for other, found in zip(others, sums, strict=True):
+        if not torch.equal(other, first):
+            assert not torch.equal(found, _sums(first.view(torch.uint8)))
 
 
 def test_the_sums_of_a_tensor_of_several_pieces_differ_in_each():
