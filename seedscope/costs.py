@@ -92,7 +92,8 @@ class Measured:
 
     Attributes:
         ms: milliseconds of a step, one figure for each round; none if it raised.
-        ratios: of those to torch's defaults, each paired with a round beside it.
+        ratios: of those to torch's defaults, each paired with a round beside it; a list
+            for each process.
         digests: of the results of repeats from one seed, one for each repeat.
         error: the first line of what it raised.
         warned: what it warned of: operations that do not repeat.
@@ -102,12 +103,18 @@ class Measured:
 
     arm: str
     ms: list[float] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
+    ratios: list[list[float]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     error: str | None = None
     warned: list[str] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
     peak_mb: float | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Keep why it cannot run, and nothing else."""
+        self.error = first_line(error) or type(error).__name__
+        self.ms.clear()
+        self.digests.clear()
 
     @property
     def distinct(self) -> int:
@@ -120,15 +127,21 @@ class Measured:
 
     @property
     def ratio(self) -> float | None:
-        return statistics.median(self.ratios) if self.ratios else None
+        together = [ratio for process in self.ratios for ratio in process]
+        return statistics.median(together) if together else None
 
     def interval(self) -> tuple[float, float] | None:
-        """A 95 % bootstrap interval of the median ratio."""
-        if len(self.ratios) < 3:
+        """A 95 % bootstrap interval of the median ratio, over processes and their rounds."""
+        if sum(map(len, self.ratios)) < 3:
             return None
         generator = np.random.Generator(np.random.PCG64(SEED))
-        drawn = generator.choice(self.ratios, (2000, len(self.ratios)))
-        low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+        medians = []
+        for _ in range(2000):
+            # Processes first: what differs between them is not seen within one.
+            which = generator.integers(len(self.ratios), size=len(self.ratios))
+            rounds = [generator.choice(self.ratios[i], len(self.ratios[i])) for i in which]
+            medians.append(np.median(np.concatenate(rounds)))
+        low, high = np.quantile(medians, [0.025, 0.975])
         return float(low), float(high)
 
 
@@ -148,14 +161,18 @@ class Cost:
         """The quickest setting of those whose repeats all gave the same bits.
 
         One that warned of operations that need not repeat counts only if there is no
-        other. Of those within 1 % the strictest: it repeats by more than luck.
+        other. Of those that cannot be told from the quickest, by their intervals or
+        within 1 %, the strictest: it repeats by more than luck.
         """
         strictness = {arm.name: rank for rank, arm in enumerate(ARMS)} | {STRICT.name: len(ARMS)}
-        found = [m for m in self if m.repeats and m.ratios and m.arm in strictness]
+        found = [m for m in self if m.repeats and m.ratio and m.arm in strictness]
         found = [measured for measured in found if not measured.warned] or found
-        least = min((measured.ratio or 0 for measured in found), default=0)
-        equals = [measured for measured in found if (measured.ratio or 0) <= 1.01 * least]
-        return max(equals, key=lambda measured: strictness[measured.arm], default=None)
+        quickest = min(found, key=lambda m: m.ratio or 0, default=None)
+        if quickest is None:
+            return None
+        limit = max(1.01 * (quickest.ratio or 0), (quickest.interval() or (0, 0))[1])
+        equals = [m for m in found if min(m.ratio or 0, *(m.interval() or ())) <= limit]
+        return max(equals, key=lambda measured: strictness[measured.arm])
 
     def recommendation(self) -> str:
         """Return one sentence: what to use."""
@@ -237,10 +254,12 @@ def cost(
     `make_step` builds model, optimizer and data, and returns a function that takes one
     step and returns what to compare bit for bit: the model, tensors, or a container of them.
     It is called in fresh processes, two for each value of `cudnn.benchmark` that the
-    device knows, so it must be importable: a function at the top of a module.
+    device knows, so it must be importable: a function at the top of a module, whose script,
+    if it is one, calls `cost` under `if __name__ == "__main__":`.
 
     Each setting runs 3 steps from one seed several times in each process, and the results
-    are compared; then it is timed. On a GPU this takes minutes, with `quick` less.
+    are compared; then it is timed, on the current GPU and stream, for thousands of steps.
+    On a GPU this takes minutes, with `quick` less.
 
     Raises:
         TypeError: `make_step` cannot be imported by another process, or what it makes
@@ -252,7 +271,8 @@ def cost(
             f"{make_step!r} cannot be imported by the processes that run it: "
             "move it to the top of a module"
         )
-    is_cuda = torch.cuda.is_available()
+    # Asked elsewhere: to ask here would keep forks of this process from using a GPU.
+    is_cuda = in_fresh_process(torch.cuda.is_available)
     sessions = []
     for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):
         say(f"process {number} of {len(order)}, cudnn.benchmark {'on' if benchmark else 'off'}")
@@ -300,40 +320,61 @@ def run_session(
         torch.cuda.init()  # type: ignore[no-untyped-call]  # memory statistics can be reset once it runs
     measured = {arm.name: _repeat(make_step, arm, effort.repeats, is_cuda) for arm in arms}
     running = [arm for arm in arms if measured[arm.name].error is None]
-    canary = _canary(is_cuda)
-    canary_ms: list[float] = []
-    gpu: dict[str, float] = {}
-    if running:
-        with running[0].open():
-            step = make_step()
-        counts = {arm.name: _steps_for(step, arm, effort.block_s, is_cuda) for arm in running}
-        order = random.Random(SEED)
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(effort.rounds):
-                readings: list[tuple[list[float], Callable[[], float]]] = []
-                for arm in order.sample(running, len(running)):
-                    with arm.open(), _silenced():
-                        step()  # what the change of settings costs is no step's
-                        reading = timed(step, counts[arm.name], is_cuda)
-                    readings.append((measured[arm.name].ms, reading))
-                readings.append((canary_ms, timed(canary, 10, is_cuda)))
-                if is_cuda:
-                    gpu = _gpu_state()  # while it works
-                    torch.cuda.synchronize()  # once for all of the round
-                for kept, reading in readings:
-                    kept.append(reading())
-        finally:
-            gc.enable()
     on_gpu = any(found.peak_mb for found in measured.values())  # a step may leave it alone
-    return {
+    session = {
         "device": torch.cuda.get_device_name() if on_gpu else f"{devices()[0]} (CPU)",
         "benchmark": arms[0].benchmark,
         "arms": [vars(found) for found in measured.values()],
-        "canary_ms": canary_ms,
-        "gpu": gpu,
+        "canary_ms": [],
+        "gpu": {},
     }
+    if running:
+        with running[0].open():
+            step = make_step()
+        gc.freeze()  # so that the collections between the blocks are short
+        try:
+            _time(step, running, measured, effort, session, is_cuda)
+        finally:
+            gc.unfreeze()
+    return session
+
+
+def _time(
+    step: Callable[[], Any],
+    running: list[Arm],
+    measured: dict[str, Measured],
+    effort: Effort,
+    session: dict[str, Any],
+    is_cuda: bool,
+) -> None:
+    """Time the arms in turns, each round in another order."""
+    canary, counts, order = _canary(is_cuda), dict[str, int](), random.Random(SEED)
+    for _ in range(effort.rounds):
+        readings: list[tuple[list[float], Callable[[], float]]] = []
+        for arm in order.sample(running, len(running)):
+            found = measured[arm.name]
+            try:
+                with arm.open(), _silenced(), _no_collection():
+                    if arm.name not in counts:
+                        counts[arm.name] = _steps_for(step, effort.block_s, is_cuda)
+                    step()  # what the change of settings costs is no step's
+                    reading = timed(step, counts[arm.name], is_cuda)
+            except Exception as error:
+                if arm == DEFAULT:
+                    raise RuntimeError(
+                        f"the step failed when it was called again: {error!r:.200}. It is called "
+                        "thousands of times: give it data without end, as itertools.cycle does"
+                    ) from error
+                found.fail(error)
+                running.remove(arm)
+            else:
+                readings.append((found.ms, reading))
+        readings.append((session["canary_ms"], timed(canary, 10, is_cuda)))
+        if is_cuda:
+            _note_state(session["gpu"])  # while it works
+            torch.cuda.synchronize()  # once for all of the round
+        for kept, reading in readings:
+            kept.append(reading())
 
 
 def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
@@ -348,6 +389,8 @@ def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
                 step = make_step()
                 if not callable(step):
                     raise TypeError(f"make_step() must return a function, got {step!r:.100}")
+                if is_cuda:
+                    torch.cuda.synchronize()  # what making it has queued is not the step's
                 begin = time.perf_counter()
                 result = step()
                 if is_cuda:
@@ -361,12 +404,11 @@ def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
             found.digests.append(digest(result))
             found.warned += [first_line(w.message) for w in told if "determinis" in str(w.message)]
             del step, result
-    except RuntimeError as error:
-        # Of the plain settings it is the step's own failure.
-        if arm == DEFAULT:
+    except Exception as error:
+        # Of the plain settings it is the step's own failure; so is a wrong type.
+        if arm == DEFAULT or isinstance(error, TypeError):
             raise
-        found.error = first_line(error)
-        found.digests.clear()
+        found.fail(error)
     found.warned = [*dict.fromkeys(found.warned)]
     return found
 
@@ -376,16 +418,15 @@ def first_line(what: object) -> str:
     return line.partition(", but you set ")[0].partition(". You can turn off")[0]
 
 
-def _steps_for(step: Callable[[], Any], arm: Arm, block_s: float, is_cuda: bool) -> int:
-    """How many steps fill a block, once the arm is warm."""
-    with arm.open(), _silenced():
-        for _ in range(2):
-            step()
-        if is_cuda:
-            torch.cuda.synchronize()
-        reading = timed(step, 2, is_cuda)
-        if is_cuda:
-            torch.cuda.synchronize()
+def _steps_for(step: Callable[[], Any], block_s: float, is_cuda: bool) -> int:
+    """How many steps fill a block, once the settings are warm."""
+    for _ in range(2):
+        step()
+    if is_cuda:
+        torch.cuda.synchronize()
+    reading = timed(step, 2, is_cuda)
+    if is_cuda:
+        torch.cuda.synchronize()
     return max(1, min(1000, round(block_s * 1e3 / max(reading(), 1e-3))))
 
 
@@ -419,19 +460,30 @@ def _silenced() -> Iterator[None]:
         yield
 
 
-def _gpu_state() -> dict[str, float]:
-    """Clock, temperature, power and use, where NVML (nvidia-ml-py) can be asked."""
-    state = {}
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage before and not within: in whose block a collection falls is chance."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _note_state(state: dict[str, float]) -> None:
+    """Note clock, temperature, power and use, where NVML (nvidia-ml-py) can be asked."""
     for name in ("clock_rate", "temperature", "power_draw", "utilization"):
         with contextlib.suppress(Exception):  # whatever NVML lacks is left out
             state[name] = float(getattr(torch.cuda, name)())
     with contextlib.suppress(Exception):
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
-        handle = nvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        properties = torch.cuda.get_device_properties()
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
         # A bit for each reason: https://docs.nvidia.com/deploy/nvml-api
-        state["throttle_reasons"] = float(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-    return state
+        reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+        state["throttle_reasons"] = int(state.get("throttle_reasons", 0)) | reasons
 
 
 def digest(result: Any) -> str:
@@ -518,8 +570,9 @@ def combine(sessions: list[dict[str, Any]]) -> list[Measured]:
             found.error = found.error or record["error"]
             found.warned = [*dict.fromkeys([*found.warned, *record["warned"]])]
             found.peak_mb = max(filter(None, (found.peak_mb, record["peak_mb"])), default=None)
-            for theirs, ours in zip(base, record["ms"], strict=False):
-                found.ratios.append(ours / theirs * scale)
+            pairs = zip(base, record["ms"], strict=False)
+            if ratios := [ours / theirs * scale for theirs, ours in pairs]:
+                found.ratios.append(ratios)
     ranks = {arm.name: rank for rank, arm in enumerate(ARMS)}
     return sorted(together.values(), key=lambda found: ranks.get(found.arm, len(ranks)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+import weakref
 
 import torch
 
@@ -56,6 +58,39 @@ def returns_nothing():
 
 def no_step():
     return torch.zeros(3)
+
+
+def late():
+    """An operation that does not repeat, in every twentieth step alone."""
+    unpool, calls = without_a_deterministic_kernel(), itertools.count(1)
+    return lambda: unpool() if next(calls) % 20 == 0 else torch.ones(1)
+
+
+def ends():
+    batches = iter(torch.ones(50, 2))
+    return lambda: next(batches).sum()
+
+
+most_alive = 0
+
+
+def cyclic():
+    """Each step leaves an object that only the garbage collector takes away."""
+    alive = weakref.WeakSet()
+
+    class Left:
+        def __init__(self):
+            self.itself = self
+            alive.add(self)
+
+    def step():
+        global most_alive
+        Left()
+        most_alive = max(most_alive, len(alive))
+        time.sleep(0.0001)
+        return torch.ones(1)
+
+    return step
 
 
 def fine_or_not(group, item):

@@ -13,7 +13,7 @@ from conftest import seedscope_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedscope import cost, snapshot
+from seedscope import cost, costs, snapshot
 from seedscope.costs import ARMS, Arm, Cost, Measured, _sums, benchmark_order, combine, digest
 
 
@@ -33,9 +33,10 @@ def test_a_training_step_repeats_under_every_setting_and_is_timed():
     for measured in arms.values():
         assert measured.repeats and len(measured.digests) == 6  # three in each of two processes
         assert len(measured.ms) == 10 and min(measured.ms) > 0
-        assert len(measured.ratios) == 10 and measured.interval()[0] <= measured.ratio
+        assert [len(process) for process in measured.ratios] == [5, 5]
+        assert measured.interval()[0] <= measured.ratio <= measured.interval()[1]
     assert len({measured.digests[0] for measured in arms.values()}) == 1
-    assert all(ratio == 1 for ratio in arms["torch's defaults"].ratios)
+    assert arms["torch's defaults"].ratios == [[1] * 5] * 2
     assert found.cheapest in arms.values()
 
 
@@ -61,6 +62,17 @@ def test_what_cannot_run_strictly_is_said_with_its_reason():
     # It repeats with the plain settings; with "warn" it may be luck.
     assert found.cheapest.repeats and not found.cheapest.warned
     assert "cannot run: max_unpooling2d" in str(found) and "warned of: max_unpool" in str(found)
+
+
+def test_a_step_that_fails_later_is_said_to_and_garbage_does_not_pile_up():
+    effort, arms = costs.Effort(3, 0.01, 1), [costs.DEFAULT, costs.STRICT]
+    found = costs.run_session(steps_to_measure.late, arms, effort)["arms"]
+    assert found[0]["ms"] and "max_unpooling2d" in found[1]["error"]
+    assert not found[1]["ms"] and not found[1]["digests"]
+    with pytest.raises(RuntimeError, match=r"called again: StopIteration.*itertools.cycle"):
+        costs.run_session(steps_to_measure.ends, arms, effort)
+    costs.run_session(steps_to_measure.cyclic, arms, effort)
+    assert steps_to_measure.most_alive < 300
 
 
 def test_what_never_repeats_has_no_recommendation():
@@ -112,8 +124,9 @@ def test_a_process_without_the_defaults_is_compared_by_the_clock_of_both():
     ]
     arms = {measured.arm: measured for measured in combine(sessions)}
     assert [*arms] == [default, tuned, "deterministic=True"]
-    assert arms[tuned].ratios == [0.8] * 8
-    assert arms["deterministic=True"].ratios == [1.2] * 4 + [1.3] * 4
+    assert arms[tuned].ratios == [[0.8] * 4] * 2
+    assert arms["deterministic=True"].ratios == [[1.2] * 4, [1.3] * 4]
+    assert arms["deterministic=True"].interval() == (1.2, 1.3)  # the processes differ
     assert arms[tuned].repeats and len(arms[tuned].digests) == 6
 
 
@@ -125,7 +138,7 @@ def test_the_processes_run_off_on_on_off():
 def of(*measured: tuple[str, float, str, list[str]]) -> Cost:
     found = []
     for arm, ratio, digests, warned in measured:
-        found.append(Measured(arm, [ratio] * 4, [ratio] * 4, list(digests), warned=warned))
+        found.append(Measured(arm, [ratio] * 4, [[ratio] * 4], list(digests), warned=warned))
     return Cost("f", "cpu", found)
 
 
@@ -137,6 +150,9 @@ def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest()
     assert of(quick, cudnn, strict, slow).cheapest.arm == "deterministic=True"
     unfilled = ("deterministic=True, no fill", 1.1, "aa", [])
     assert of(quick, strict, unfilled).cheapest.arm == "deterministic=True"
+    noisy = Measured("cudnn.benchmark = True", [1], [[0.7] * 4, [1.2] * 4], ["a", "a"])
+    found = Cost("f", "gpu", [noisy, *of(quick, cudnn, strict, slow)])
+    assert found.cheapest.arm == "deterministic=True"  # none is known to be quicker
     pinned = ("MATH", 0.5, "aa", [])  # a backend is no setting
     assert of(quick, strict, pinned).cheapest.arm == "deterministic=True"
     assert of(quick, cudnn, slow).cheapest.arm == 'deterministic="cudnn"'
