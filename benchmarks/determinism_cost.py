@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,16 @@ def run_case(
     """Measure one case in this process."""
     is_cuda = device == "cuda"
     arms = arms_of(ARMS, benchmark, is_cuda)
-    if case.has_attention and not benchmark:
-        arms += attention_arms()
+    if case.has_attention and is_cuda and not benchmark:
+        arms += attention_arms()  # the CPU's stand-ins do not go through them
     try:
         with seeded(SEED, deterministic=False):  # puts the precision back
             if case.precision == "tf32":
                 torch.set_float32_matmul_precision("high")
             found = run_session(partial(make_step, case, device), arms, effort_of(case, quick))
             if new_sizes and case in _SIZED:
-                found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
+                with suppress(torch.OutOfMemoryError):  # what is measured so far stays
+                    found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
         return found
     finally:
         gc.collect()
@@ -119,19 +121,21 @@ def collect(device: str, quick: bool, folder: Path, cases: tuple[Case, ...]) -> 
     names = [case.name for case in cases]
     groups = {_PLANS: ["conv2d"]} if device == "cuda" else {}
     groups |= {process: names for process in processes(device)}
-    done = measure_all(
+    origins = {case.name: origin(case.model, device == "cpu") for case in cases}
+    done, part = measure_all(
         f"determinism_cost_{device}",
         folder,
-        {name: facts[name] for name in ("device", "versions", "quick")},
+        {name: facts[name] for name in ("device", "versions", "quick")} | {"origins": origins},
         groups,
         partial(measure, device=device, quick=quick),
     )
     nothing: Found = {"arms": [], "canary_ms": []}
     return facts | {
+        "part": str(part),
         "plan_cache": done.get((_PLANS, "conv2d"), {}),
         "cases": {
             case.name: {
-                "origin": origin(case.model, device == "cpu"),
+                "origin": origins[case.name],
                 "sessions": [nothing | done[process, case.name] for process in processes(device)],
             }
             for case in cases
@@ -224,10 +228,11 @@ def show_report(report: dict[str, Any]) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = suite_parser("determinism_cost", __doc__, "cpu", "cuda")
-    parser.add_argument("--cases", default="", help="only those whose name contains this")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parse(parser, arguments)
-    cases = tuple(case for case in CASES if options.cases in case.name)
+    cases = tuple(case for case in CASES if options.only in case.name)
     report = collect(options.device, options.quick, options.out, cases)
+    file = save(f"determinism_cost_{options.device}", report, options.out)
     show_report(report)
-    print(f"\nwritten: {save(f'determinism_cost_{options.device}', report, options.out)}")
+    print(f"\nwritten: {file}")
     return 0

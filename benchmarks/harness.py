@@ -24,6 +24,7 @@ import torch
 from seedscope.machine import cpu_name, versions
 
 RESULTS = Path(__file__).parent / "results"
+LOOKS = "looks"
 
 #: Microseconds of each block of calls, in the order of the rounds.
 Samples = list[float]
@@ -111,7 +112,8 @@ def suite_parser(name: str, description: str | None, *devices: str) -> argparse.
     if devices:
         parser.add_argument("--device", choices=devices, default=devices[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
+    what = f"folder of the JSON file, default: {RESULTS.name}, and {LOOKS} in it for a look"
+    parser.add_argument("--out", type=Path, help=what)
     return parser
 
 
@@ -120,6 +122,10 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
     options = parser.parse_args(arguments)
     if getattr(options, "device", "cpu") == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no CUDA device here; leave the option out")
+    if options.out is None:
+        # Part of a suite, or a quick run of it, does not take the place of the figures.
+        is_look = options.quick or getattr(options, "only", "")
+        options.out = RESULTS / LOOKS if is_look else RESULTS
     return options
 
 
@@ -167,15 +173,12 @@ def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> N
         print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-def part(name: str, folder: Path) -> Path:
-    """Return the file that holds what is done of a report that is not complete."""
-    return folder / f"{name}.part.jsonl"
-
-
-def save(name: str, report: Mapping[str, Any], folder: Path) -> Path:
+def save(name: str, report: dict[str, Any], folder: Path) -> Path:
     """Write `report` as JSON into `folder`, in place of its part; return the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.json"
+    file, part = folder / f"{name}.json", report.pop("part", None)
     file.write_text(json.dumps(report, indent=1) + "\n")
-    part(name, folder).unlink(missing_ok=True)
+    if part is not None:
+        Path(part).unlink()
+        Path(f"{part}.lock").unlink(missing_ok=True)
     return file

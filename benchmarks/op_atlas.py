@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import re
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -102,20 +104,28 @@ def _time(call: Callable[[], Any], found: dict[str, Any], device: str, rounds: i
     is_cuda = device == "cuda"
     running = [mode for mode in MODES if "error" not in found[mode]]
     samples: dict[str, list[float]] = {mode: [] for mode in running}
+    launches: dict[str, list[float]] = {mode: [] for mode in running}
+    order = random.Random(SEED)
     for number in range(rounds + 1):
         readings = {}
-        for mode in running:
+        for mode in order.sample(running, len(running)):
             with seeded(SEED, deterministic=MODES[mode]), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 call()
+                begin = time.perf_counter()
                 readings[mode] = timed(call, 3, is_cuda)
+                launch_ms = (time.perf_counter() - begin) / 3 * 1e3
+            if number:  # the first warms up
+                launches[mode].append(launch_ms)
         if is_cuda:
             torch.cuda.synchronize()
         for mode, reading in readings.items():
-            if number:  # the first warms up
+            if number:
                 samples[mode].append(reading())
     for mode in running:
         found[mode]["ms"] = summary(samples[mode])
+        if is_cuda:
+            found[mode]["launch_ms"] = summary(launches[mode])
         if "default" in running:
             pairs = zip(samples[mode], samples["default"], strict=True)
             found[mode]["to_default"] = summary(a / b for a, b in pairs)
@@ -133,7 +143,7 @@ def collect(device: str, quick: bool, folder: Path, only: str) -> dict[str, Any]
     runs = 5 if quick else 30
     facts = environment(device) | {"quick": quick, "runs": runs}
     operations = [operation for operation in OPERATIONS if only in operation.name]
-    done = measure_all(
+    done, part = measure_all(
         f"op_atlas_{device}",
         folder,
         {name: facts[name] for name in ("device", "versions", "runs")},
@@ -142,11 +152,12 @@ def collect(device: str, quick: bool, folder: Path, only: str) -> dict[str, Any]
     )
     documentation = documented()
     return facts | {
+        "part": str(part),
         "operations": {
             operation.name: listed(operation, documentation, device)
             | {"modes": done[device, operation.name]}
             for operation in operations
-        }
+        },
     }
 
 
@@ -164,17 +175,23 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
         if "failed" in modes:
             continue
         ratio = modes["True"].get("to_default")
+        cost = "" if ratio is None else f"{ratio['median']:.2f}x"
         says = ["yes" * bool(found[name]) for name in ("alert", "operator_tests")]
         table.append(
             [
                 operation,
                 *(verdict(modes[mode]) for mode in MODES),
-                "" if ratio is None else f"{ratio['median']:.2f}x",
+                cost + ", launch" * any(map(_waits_for_launch, modes.values())),
                 ", ".join(found["documented"]),
                 *says,
             ]
         )
     return table
+
+
+def _waits_for_launch(mode: dict[str, Any]) -> bool:
+    """Whether a GPU takes no longer than the CPU takes to ask for the work."""
+    return "launch_ms" in mode and mode["launch_ms"]["median"] > 0.9 * mode["ms"]["median"]
 
 
 HEADERS = ["operation", "default", "warn", "True", "True costs", "documented", "alert", "tests"]
@@ -222,6 +239,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="operations whose name contains this")
     options = parse(parser, arguments)
     report = collect(options.device, options.quick, options.out, options.only)
+    file = save(f"op_atlas_{options.device}", report, options.out)
     show_report(report)
-    print(f"\nwritten: {save(f'op_atlas_{options.device}', report, options.out)}")
+    print(f"\nwritten: {file}")
     return 0

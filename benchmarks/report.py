@@ -57,7 +57,7 @@ def cost_tables(report: dict[str, Any]) -> str:
     firsts = [_first_steps(name, cost) for name, cost in found.items()]
     if report["device"] != "cpu":
         headers = ["network", "defaults", "cudnn.benchmark = True"]
-        parts += ["### The first step of a process, ms", markdown(headers, firsts)]
+        parts += ["### The first step of a case, ms", markdown(headers, firsts)]
     sizes = _size_rows(report)
     if sizes:
         parts += [
@@ -80,7 +80,8 @@ def _cell(measured: Measured | None) -> str:
         return results
     if measured.arm == DEFAULT.name:
         return f"{sorted(measured.ms)[len(measured.ms) // 2]:.3g} ms, {results}"
-    return f"{measured.ratio:.2f}x, {results}"
+    # Without the defaults there is nothing to compare with.
+    return results if measured.ratio is None else f"{measured.ratio:.2f}x, {results}"
 
 
 def _attention_rows(found: dict[str, Cost]) -> list[list[str]]:
@@ -160,6 +161,8 @@ def atlas_tables(report: dict[str, Any]) -> str:
         f"{len(report['operations'])} operations, {report['runs']} runs each on the same inputs.",
         markdown(["operations that", "number"], summary),
         "### Those that do not always repeat, or raise (distinct results)",
+        *["*launch*: the GPU waited for the CPU, so that the time is the CPU's."]
+        * any("launch" in row[4] for row in told),
         markdown(op_atlas.HEADERS, told),
         "### Where documentation and measurement disagree",
         bullets(op_atlas.disagreements(report)) or "Nowhere.",

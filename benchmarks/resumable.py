@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from seedscope.costs import first_line, in_fresh_process
 
-from .harness import Progress, part
+from .harness import Progress
 
 Found = dict[str, Any]
 #: What was found, by group and item.
@@ -27,34 +29,60 @@ def measure_all(
     facts: Mapping[str, Any],
     groups: Mapping[str, Sequence[str]],
     measure: Measure,
-) -> Done:
-    """Return what `measure` finds of every item; each group has a fresh process.
+) -> tuple[Done, Path]:
+    """Return what `measure` finds of every item, and the file that holds it.
 
-    What is found is at once a line of the report's part, and a run with the same `facts`
-    that is started again goes on behind it. Of an item that raises, or that its process dies of,
-    {"failed": why} is found, and the others go on: in another process, if that one died
-    or lost the device.
+    Each group has a fresh process. What is found is at once a line of the file, and a run
+    with the same `facts`, groups and code that is started again goes on behind it. Of an
+    item that raises, or that its process dies of, {"failed": why} is found, and the others
+    go on: in another process, if that one died or lost the device.
+
+    Raises:
+        SystemExit: another run of the same is at work.
     """
-    file = part(name, folder)
-    done = _begin(file, facts)
-    bar = Progress(name, sum(map(len, groups.values())), len(done))
-    for group, items in groups.items():
-        while missing := [item for item in items if (group, item) not in done]:
-            try:
-                in_fresh_process(_measure_items, measure, group, missing, file, bar)
-            except BrokenProcessPool:
+    facts = {**facts, "code": code_digest(), "groups": groups}
+    file = part_of(name, folder, facts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(f"{file}.lock", timeout=0).acquire()
+    except Timeout:
+        raise SystemExit(f"{name}: another run of the same is at work on {file}") from None
+    with lock:
+        _mend(file)
+        done = _read(file)
+        bar = Progress(name, sum(map(len, groups.values())), len(done))
+        for group, items in groups.items():
+            while missing := [item for item in items if (group, item) not in done]:
+                try:
+                    in_fresh_process(_measure_items, measure, group, missing, file, bar)
+                except BrokenProcessPool:
+                    _mend(file)
+                    for begun in _begun(file):
+                        died = {"failed": "the process that measured it died"}
+                        _append(file, group, begun, died)
                 done = _read(file)
-                fatal = next(item for item in missing if (group, item) not in done)
-                _append(file, group, fatal, {"failed": "the process that measured it died"})
-            done = _read(file)
-            bar.done = len(done)
-    return done
+                bar.done = len(done)
+    return done, file
+
+
+def code_digest() -> str:
+    """Return a digest of the code that measures: figures of other code are other figures."""
+    root = Path(__file__).parents[1]
+    files = sorted([*root.glob("benchmarks/*.py"), *root.glob("seedscope/**/*.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def part_of(name: str, folder: Path, facts: Mapping[str, Any]) -> Path:
+    """Return the file of what is done: runs of other facts have others, and lose nothing."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    return folder / f"{name}.{digest}.part.jsonl"
 
 
 def _measure_items(
     measure: Measure, group: str, items: list[str], file: Path, bar: Progress
 ) -> None:
     for item in items:
+        _append(file, group, item, None)
         try:
             found = measure(group, item)
         except Exception as error:  # whatever it is: it must not cost the others their time
@@ -76,21 +104,26 @@ def _device_is_lost() -> bool:
     return False
 
 
-def _begin(file: Path, facts: Mapping[str, Any]) -> Done:
-    """Return what an interrupted run with the same facts has found; else begin anew."""
-    if not file.exists() or file.read_text().partition("\n")[0] != json.dumps(facts):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(facts) + "\n")
-    elif not (text := file.read_text()).endswith("\n"):
-        file.write_text(text[: text.rindex("\n") + 1])  # its last line was cut short
-    return _read(file)
+def _append(file: Path, group: str, item: str, found: Found | None) -> None:
+    """Add a line: what was found, or None where the item is only begun."""
+    with open(file, "a") as opened:
+        opened.write(json.dumps([group, item, found]) + "\n")
+
+
+def _lines(file: Path) -> list[tuple[str, str, Found | None]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def _read(file: Path) -> Done:
-    _, *lines = file.read_text().splitlines()
-    return {(group, item): found for group, item, found in map(json.loads, lines)}
+    return {(group, item): found for group, item, found in _lines(file) if found is not None}
 
 
-def _append(file: Path, group: str, item: str, found: Found) -> None:
-    with open(file, "a") as opened:
-        opened.write(json.dumps([group, item, found]) + "\n")
+def _begun(file: Path) -> list[str]:
+    """Return the item that the last line begins, if it does."""
+    return [item for _, item, found in _lines(file)[-1:] if found is None]
+
+
+def _mend(file: Path) -> None:
+    """Cut off a last line that was not written to its end; make the file if there is none."""
+    text = file.read_text() if file.exists() else ""
+    file.write_text(text[: text.rfind("\n") + 1])

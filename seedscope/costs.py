@@ -181,11 +181,11 @@ class Cost:
             raised = next((m for m in self if m.arm == STRICT.name and m.error), None)
             why = f": {raised.error}" if raised else ""
             return f"no setting made it repeat{why}"
-        count = len(best.digests)
+        count, processes = len(best.digests), len(best.first_ms)
         text = f"cheapest reproducible setting: {best.arm}, {best.ratio:.2f}x"
         if best.arm == DEFAULT.name:
             return f"{text}: it repeated as it is, in all {count} runs here"
-        text += f" ({count} of {count} runs gave the same bits)"
+        text += f" ({count} of {count} runs in {processes} processes gave the same bits)"
         return f"{text}, though it warned: {best.warned[0]}" if best.warned else text
 
     def rows(self) -> list[list[str]]:

@@ -48,7 +48,7 @@ def test_a_race_is_found_and_the_setting_that_mends_it_is_recommended():
     assert arms["deterministic=True"].repeats
     assert found.cheapest.arm != "torch's defaults"
     assert found.recommendation().startswith("cheapest reproducible setting: deterministic=")
-    assert "NO, " in str(found) and "6 of 6 runs gave the same bits" in str(found)
+    assert "NO, " in str(found) and "6 of 6 runs in 2 processes gave the same bits" in str(found)
 
 
 def test_what_cannot_run_strictly_is_said_with_its_reason():
