@@ -53,9 +53,10 @@ def attention_arms() -> list[Arm]:
 
 def effort_of(case: Case, quick: bool) -> Effort:
     if quick:
-        return Effort(rounds=3, block_s=0.01, repeats=3)
-    is_training = case.mode == "train"
-    return Effort(rounds=6 if is_training else 4, block_s=0.08 if is_training else 0.05)
+        return Effort(rounds=3, block_s=0.01, steps=3)
+    if case.mode == "train":
+        return Effort(rounds=6, block_s=0.08, steps=3)
+    return Effort(rounds=4, block_s=0.05, steps=3)
 
 
 def run_case(
@@ -201,7 +202,10 @@ def clocks(report: dict[str, Any]) -> str:
     products = [statistics.median(x["canary_ms"]) for x in sessions if x["canary_ms"]]
     if not products:
         return ""
-    text = f"the fixed product took {min(products):.3g} to {max(products):.3g} ms beside them"
+    text = (
+        "how steady the clocks were: a fixed matrix product, timed beside the networks, took "
+        f"{min(products):.3g} to {max(products):.3g} ms"
+    )
     states = [session["gpu"] for session in sessions if session.get("gpu")]
     for name, unit, scale in _STATES:
         values = [state[name] * scale for state in states if name in state]
@@ -231,6 +235,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parse(parser, arguments)
     cases = tuple(case for case in CASES if options.only in case.name)
+    if not cases:
+        parser.error(f"--only {options.only}: no case's name contains this")
     report = collect(options.device, options.quick, options.out, cases)
     file = save(f"determinism_cost_{options.device}", report, options.out)
     show_report(report)

@@ -229,7 +229,8 @@ def show_report(report: dict[str, Any]) -> None:
     runs, device = report["runs"], report["device"]
     small = ", small sizes" * (device == "cpu")
     show(f"op_atlas on {device}{small}, distinct results of {runs} runs", HEADERS, rows(report))
-    show("where documentation and measurement disagree", [""], [[x] for x in disagreements(report)])
+    found = disagreements(report) or ["nowhere"]
+    show("where documentation and measurement disagree", [""], [[x] for x in found])
     if failed := failures(report):
         show("could not be measured here", [""], [[x] for x in failed])
 
@@ -238,6 +239,8 @@ def main(arguments: list[str]) -> int:
     parser = suite_parser("op_atlas", __doc__, "cpu", "cuda")
     parser.add_argument("--only", default="", help="operations whose name contains this")
     options = parse(parser, arguments)
+    if not any(options.only in operation.name for operation in OPERATIONS):
+        parser.error(f"--only {options.only}: no operation's name contains this")
     report = collect(options.device, options.quick, options.out, options.only)
     file = save(f"op_atlas_{options.device}", report, options.out)
     show_report(report)

@@ -47,7 +47,8 @@ def cost_tables(report: dict[str, Any]) -> str:
     parts = [
         f"## What determinism costs ({where(report)})",
         "Milliseconds of a step by default, then times that; *n/m*: m repeats from one seed gave n "
-        "different results.",
+        "different results. Of settings that cannot be told from the quickest that repeats, the "
+        "strictest is named.",
         markdown(["network", *names, "cheapest that repeats"], rows),
         "![ratios](determinism_cost.svg)".replace(".svg", f"_{_device(report)}.svg"),
     ]
@@ -104,10 +105,13 @@ def _first_steps(name: str, cost: Cost) -> list[str]:
 def _size_rows(report: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, case in report["cases"].items():
-        for session in case["sessions"][:2]:
-            if sizes := session.get("new_sizes_ms"):
-                switch = "on" if session["benchmark"] else "off"
-                rows.append([name, switch, f"{sizes['first']:.2f}", f"{sizes['third']:.2f}"])
+        seen = set()
+        for session in case["sessions"]:
+            sizes, switch = session.get("new_sizes_ms"), session.get("benchmark")
+            if sizes and switch not in seen:
+                seen.add(switch)
+                texts = [f"{sizes[turn]:.2f}" for turn in ("first", "third")]
+                rows.append([name, "on" if switch else "off", *texts])
     return rows
 
 
@@ -161,6 +165,9 @@ def atlas_tables(report: dict[str, Any]) -> str:
         f"{len(report['operations'])} operations, {report['runs']} runs each on the same inputs.",
         markdown(["operations that", "number"], summary),
         "### Those that do not always repeat, or raise (distinct results)",
+        "*Documented*: under True it switches to an algorithm that repeats, raises, or fills new "
+        "memory. *Alert*: the library says itself that it does not repeat. *Tests*: torch's own "
+        "operator tests allow it a tolerance.",
         *["*launch*: the GPU waited for the CPU, so that the time is the CPU's."]
         * any("launch" in row[4] for row in told),
         markdown(op_atlas.HEADERS, told),

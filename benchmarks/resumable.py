@@ -55,6 +55,10 @@ def measure_all(
             while missing := [item for item in items if (group, item) not in done]:
                 try:
                     in_fresh_process(_measure_items, measure, group, missing, file, bar)
+                except KeyboardInterrupt:
+                    raise SystemExit(
+                        f"{name}: stopped; the same command goes on from here"
+                    ) from None
                 except BrokenProcessPool:
                     _mend(file)
                     for begun in _begun(file):

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -424,11 +424,16 @@ def _cost(options: argparse.Namespace) -> int:
     from .functions import load_function
 
     try:
-        found = cost(load_function(options.function), quick=options.quick, say=_say)
+        with redirect_stdout(sys.stderr):  # what the file prints is no JSON
+            function = load_function(options.function)
+        found = cost(function, quick=options.quick, say=_say)
     except (LookupError, TypeError) as error:
         raise _Unusable(str(error)) from error
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # the step's own, with the traceback of the process it was in
+        print(error.__cause__ or "", file=sys.stderr)
+        raise _Unusable(f"{options.function} failed: {type(error).__name__}: {error}") from error
     if options.json:
         json.dump(found.as_dict(), sys.stdout, indent=1)
         print()

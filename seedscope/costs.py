@@ -11,6 +11,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import multiprocessing
 import os
 import random
 import statistics
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any
 
@@ -32,7 +32,6 @@ from .machine import devices, versions
 from .scope import Deterministic, seeded
 
 SEED = 1029
-_STEPS = 3  # of each repeat: an error in the first weights shows in the next
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,20 @@ ARMS = (
 class Effort:
     """How long to measure: rounds of blocks of about `block_s` seconds, and repeats.
 
-    `repeats` are those of each process.
+    `repeats` are those of each process, of `steps` each: what differs in the first weights
+    or gradients shows more the longer it goes on.
     """
 
     rounds: int = 12
     block_s: float = 0.25
     repeats: int = 3
+    steps: int = 10
 
 
+_HINT = (
+    ". Are model, optimizer and data made inside the function? Is there a time, or entropy, in "
+    "what the step returns?"
+)
 QUICK = Effort(rounds=5, block_s=0.05)
 
 
@@ -179,7 +184,7 @@ class Cost:
         best = self.cheapest
         if best is None:
             raised = next((m for m in self if m.arm == STRICT.name and m.error), None)
-            why = f": {raised.error}" if raised else ""
+            why = f": {raised.error}" if raised else _HINT
             return f"no setting made it repeat{why}"
         count, processes = len(best.digests), len(best.first_ms)
         text = f"cheapest reproducible setting: {best.arm}, {best.ratio:.2f}x"
@@ -257,9 +262,10 @@ def cost(
     device knows, so it must be importable: a function at the top of a module, whose script,
     if it is one, calls `cost` under `if __name__ == "__main__":`.
 
-    Each setting runs 3 steps from one seed several times in each process, and the results
-    are compared; then it is timed, on the current GPU and stream, for thousands of steps.
-    On a GPU this takes minutes, with `quick` less.
+    Each setting runs 10 steps from one seed several times in each process, and the results
+    are compared, of a model and of parameters with their gradients; then it is timed, on the
+    current GPU and stream, for thousands of steps. On a GPU this takes minutes, with `quick`
+    less.
 
     Raises:
         TypeError: `make_step` cannot be imported by another process, or what it makes
@@ -275,7 +281,8 @@ def cost(
     is_cuda = in_fresh_process(torch.cuda.is_available)
     sessions = []
     for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):
-        say(f"process {number} of {len(order)}, cudnn.benchmark {'on' if benchmark else 'off'}")
+        switch = f", cudnn.benchmark {'on' if benchmark else 'off'}" * is_cuda
+        say(f"process {number} of {len(order)}{switch}")
         arms, effort = arms_of(ARMS, benchmark, is_cuda), QUICK if quick else Effort()
         sessions.append(in_fresh_process(run_session, make_step, arms, effort))
     return Cost(name, sessions[0]["device"], combine(sessions))
@@ -292,13 +299,22 @@ def arms_of(arms: Iterable[Arm], benchmark: bool, is_cuda: bool) -> list[Arm]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_the_parent) as pool:
+    method = multiprocessing.get_start_method(allow_none=True)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _begin_process, (method,)) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _end_with_the_parent() -> None:
-    """Watch the process that started this one: killed, it would leave this at work on the GPU."""
-    parent = parent_process()
+def _begin_process(start_method: str | None) -> None:
+    """Make this process as the caller's: its own workers start in the same way.
+
+    What is printed goes to stderr. Killed, the caller would leave this at work on the GPU:
+    it is watched.
+    """
+    default = multiprocessing.get_all_start_methods()[0]
+    multiprocessing.set_start_method(start_method or default, force=True)
+    os.dup2(2, 1)
+    parent = multiprocessing.parent_process()
     assert parent is not None
 
     def watch() -> None:
@@ -318,7 +334,7 @@ def run_session(
     is_cuda = torch.cuda.is_available()
     if is_cuda:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # memory statistics can be reset once it runs
-    measured = {arm.name: _repeat(make_step, arm, effort.repeats, is_cuda) for arm in arms}
+    measured = {arm.name: _repeat(make_step, arm, effort, is_cuda) for arm in arms}
     running = [arm for arm in arms if measured[arm.name].error is None]
     on_gpu = any(found.peak_mb for found in measured.values())  # a step may leave it alone
     session = {
@@ -377,18 +393,21 @@ def _time(
             kept.append(reading())
 
 
-def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
+def _repeat(make_step: Any, arm: Arm, effort: Effort, is_cuda: bool) -> Measured:
     """Run the steps several times from one seed, and digest what they give."""
     found = Measured(arm.name)
     if is_cuda:
         torch.cuda.reset_peak_memory_stats()
     try:
-        for number in range(repeats):
+        for number in range(effort.repeats):
             with arm.open(), warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
                 step = make_step()
-                if not callable(step):
-                    raise TypeError(f"make_step() must return a function, got {step!r:.100}")
+                if not callable(step) or isinstance(step, torch.nn.Module):
+                    raise TypeError(
+                        f"{name_of(make_step)}() must return a function that takes one step, "
+                        f"got {step!r:.100}"
+                    )
                 if is_cuda:
                     torch.cuda.synchronize()  # what making it has queued is not the step's
                 begin = time.perf_counter()
@@ -397,7 +416,7 @@ def _repeat(make_step: Any, arm: Arm, repeats: int, is_cuda: bool) -> Measured:
                     torch.cuda.synchronize()
                 if number == 0:
                     found.first_ms.append((time.perf_counter() - begin) * 1e3)
-                for _ in range(_STEPS - 1):
+                for _ in range(effort.steps - 1):
                     result = step()
             if is_cuda and number == 0:
                 found.peak_mb = torch.cuda.max_memory_allocated() / 1e6
@@ -499,8 +518,13 @@ def digest(result: Any) -> str:
 
 def _update(sha: Any, thing: Any, inside: bool = False) -> None:
     """Add it to the digest, each leaf with its type and length before it."""
-    if isinstance(thing, (torch.nn.Module, torch.optim.Optimizer)):
+    if isinstance(thing, torch.nn.Module):
+        # A difference of gradients may be too small to show in the weights.
+        thing = [thing.state_dict(), [parameter.grad for parameter in thing.parameters()]]
+    elif isinstance(thing, torch.optim.Optimizer):
         thing = thing.state_dict()
+    elif isinstance(thing, torch.nn.Parameter) and thing.grad is not None:
+        thing = [thing.detach(), thing.grad]
     if isinstance(thing, Mapping):
         thing = [item for pair in thing.items() for item in pair]
     if isinstance(thing, torch.Tensor) and _is_plain(thing):

@@ -60,6 +60,10 @@ def no_step():
     return torch.zeros(3)
 
 
+def a_model():
+    return torch.nn.Linear(2, 2)
+
+
 def late():
     """An operation that does not repeat, in every twentieth step alone."""
     unpool, calls = without_a_deterministic_kernel(), itertools.count(1)

@@ -75,10 +75,17 @@ def test_a_step_that_fails_later_is_said_to_and_garbage_does_not_pile_up():
     assert steps_to_measure.most_alive < 300
 
 
+def test_workers_of_a_step_start_as_they_do_outside():
+    import multiprocessing
+
+    method = multiprocessing.get_start_method()
+    assert costs.in_fresh_process(multiprocessing.get_start_method) == method
+
+
 def test_what_never_repeats_has_no_recommendation():
     found = cost(steps_to_measure.entropy, quick=True)
     assert found.cheapest is None
-    assert found.recommendation() == "no setting made it repeat"
+    assert found.recommendation().startswith("no setting made it repeat. Are model, optimizer")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,8 @@ def test_what_never_repeats_has_no_recommendation():
     [
         (lambda: None, TypeError, "cannot be imported by the processes that run it"),
         (steps_to_measure.returns_nothing, TypeError, "the step returned None"),
-        (steps_to_measure.no_step, TypeError, "must return a function, got tensor"),
+        (steps_to_measure.no_step, TypeError, r"no_step\(\) must return a function that.*tensor"),
+        (steps_to_measure.a_model, TypeError, "must return a function that takes one step"),
         (steps_to_measure.broken, RuntimeError, "inconsistent tensor size"),
     ],
 )
@@ -196,6 +204,9 @@ def test_a_digest_tells_every_bit_type_and_shape_apart():
     before = digest(network)
     network.running_mean[1] = 1e-45  # a buffer, and the smallest of numbers
     assert digest(network) != before
+    before, weight = digest([network, network.weight]), digest(network.weight)
+    network.weight.grad = torch.zeros(3)
+    assert digest(network) != before and digest(network.weight) != weight
     quantized = torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
     for odd in (object(), torch.eye(2).to_sparse(), quantized, np.array([object()])):
         with pytest.raises(TypeError, match="return the model, or tensors"):
@@ -204,7 +215,9 @@ def test_a_digest_tells_every_bit_type_and_shape_apart():
 
 def test_the_command_prints_the_table_and_json(tmp_path):
     (tmp_path / "mine.py").write_text(
-        "import torch\ndef make():\n    x = torch.randn(8)\n    return lambda: x.sum()\n"
+        "import torch\nprint('loaded')\ndef make():\n    x = torch.randn(8)\n"
+        "    return lambda: print('a step') or x.sum()\n"
+        "def fails():\n    def step():\n        raise ValueError('no such data')\n    return step\n"
     )
     done = seedscope_command("cost", "mine:make", "--quick", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -214,6 +227,9 @@ def test_the_command_prints_the_table_and_json(tmp_path):
     done = seedscope_command("cost", "mine.py:make", "--quick", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)
     assert {arm["distinct"] for arm in found["arms"]} == {1} and found["cheapest"]
+    done = seedscope_command("cost", "mine:fails", "--quick", cwd=tmp_path)
+    assert done.returncode == 2 and "line 8, in step" in done.stderr
+    assert done.stderr.endswith("mine:fails failed: ValueError: no such data\n")
     done = seedscope_command("cost", "mine:nothing", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
