@@ -166,8 +166,8 @@ class Cost:
         """The quickest setting of those whose repeats all gave the same bits.
 
         One that warned of operations that need not repeat counts only if there is no
-        other. Of those that cannot be told from the quickest, by their intervals or
-        within 1 %, the strictest: it repeats by more than luck.
+        other. Of those that cannot be told from the quickest (within 1 %, or the median of
+        one within the interval of the other) the strictest: it repeats by more than luck.
         """
         strictness = {arm.name: rank for rank, arm in enumerate(ARMS)} | {STRICT.name: len(ARMS)}
         found = [m for m in self if m.repeats and m.ratio and m.arm in strictness]
@@ -175,8 +175,7 @@ class Cost:
         quickest = min(found, key=lambda m: m.ratio or 0, default=None)
         if quickest is None:
             return None
-        limit = max(1.01 * (quickest.ratio or 0), (quickest.interval() or (0, 0))[1])
-        equals = [m for m in found if min(m.ratio or 0, *(m.interval() or ())) <= limit]
+        equals = [measured for measured in found if _are_alike(measured, quickest)]
         return max(equals, key=lambda measured: strictness[measured.arm])
 
     def recommendation(self) -> str:
@@ -246,6 +245,13 @@ class Cost:
             "recommendation": self.recommendation(),
             "arms": [vars(m) | {"distinct": m.distinct, "ratio": m.ratio} for m in self],
         }
+
+
+def _are_alike(slow: Measured, quick: Measured) -> bool:
+    at, least = slow.ratio or 0, quick.ratio or 0
+    low, _ = slow.interval() or (at, at)
+    _, high = quick.interval() or (least, least)
+    return low <= 1.01 * least or at <= max(high, 1.01 * least)
 
 
 def cost(

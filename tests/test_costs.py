@@ -161,6 +161,9 @@ def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest()
     noisy = Measured("cudnn.benchmark = True", [1], [[0.7] * 4, [1.2] * 4], ["a", "a"])
     found = Cost("f", "gpu", [noisy, *of(quick, cudnn, strict, slow)])
     assert found.cheapest.arm == "deterministic=True"  # none is known to be quicker
+    unsure = Measured("deterministic=True", [1], [[1.15] * 4, [1.5] * 4], ["a", "a"])
+    plain = Measured("torch's defaults", [1], [[0.9] * 4, [1.2] * 4], ["a", "a"])
+    assert Cost("f", "gpu", [plain, unsure]).cheapest is plain  # their intervals touch, no more
     pinned = ("MATH", 0.5, "aa", [])  # a backend is no setting
     assert of(quick, strict, pinned).cheapest.arm == "deterministic=True"
     assert of(quick, cudnn, slow).cheapest.arm == 'deterministic="cudnn"'
