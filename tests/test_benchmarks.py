@@ -224,6 +224,9 @@ def test_the_reports_of_the_cpu_say_so(tmp_path):
         made_up = json.loads((MADE_UP / f"{name}_cuda.json").read_text()) | {"device": "cpu"}
         (tmp_path / f"{name}_cpu.json").write_text(json.dumps(made_up))
     report.write(tmp_path, tmp_path)
+    figure = (tmp_path / "determinism_cost_cpu.svg").read_bytes()
+    report.write(tmp_path, tmp_path)
+    assert (tmp_path / "determinism_cost_cpu.svg").read_bytes() == figure
     titles = re.findall("^## .*", (tmp_path / "report.md").read_text(), re.M)
     assert len(titles) == 2 and all("CPU only, small sizes" in title for title in titles)
 
