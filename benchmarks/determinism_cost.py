@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from seedscope.costs import (
     arms_of,
     benchmark_order,
     combine,
+    first_line,
     run_session,
 )
 
@@ -73,8 +73,10 @@ def run_case(
                 torch.set_float32_matmul_precision("high")
             found = run_session(partial(make_step, case, device), arms, effort_of(case, quick))
             if new_sizes and case in _SIZED:
-                with suppress(torch.OutOfMemoryError):  # what is measured so far stays
+                try:
                     found["new_sizes_ms"] = _new_sizes(case, arms[0], device)
+                except torch.OutOfMemoryError as error:  # what is measured so far stays
+                    found["failed"] = f"new input sizes: {first_line(error)}"
         return found
     finally:
         gc.collect()

@@ -38,7 +38,8 @@ def measure_all(
     go on: in another process, if that one died or lost the device.
 
     Raises:
-        SystemExit: another run of the same is at work.
+        SystemExit: another run of the same is at work, or this one was stopped.
+        BrokenProcessPool: a process died before it began to measure.
     """
     facts = {**facts, "code": code_digest(), "groups": groups}
     file = part_of(name, folder, facts)
@@ -64,6 +65,8 @@ def measure_all(
                     for begun in _begun(file):
                         died = {"failed": "the process that measured it died"}
                         _append(file, group, begun, died)
+                    if _read(file) == done:
+                        raise  # it died before it began one, and would again
                 done = _read(file)
                 bar.done = len(done)
     return done, file

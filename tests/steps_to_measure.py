@@ -125,6 +125,13 @@ def device_or_death(group, item):
     return found
 
 
+class DiesOnArrival:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
 def slow(group, item):
     time.sleep(0.5)
     return {"process": os.getpid()}
