@@ -426,8 +426,11 @@ def _cost(options: argparse.Namespace) -> int:
     try:
         with redirect_stdout(sys.stderr):  # what the file prints is no JSON
             function = load_function(options.function)
+    except LookupError as error:
+        raise _Unusable(str(error)) from error
+    try:
         found = cost(function, quick=options.quick, say=_say)
-    except (LookupError, TypeError) as error:
+    except TypeError as error:
         raise _Unusable(str(error)) from error
     except KeyboardInterrupt:
         return 130

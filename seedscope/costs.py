@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import importlib
 import multiprocessing
 import os
@@ -17,7 +16,7 @@ import random
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .digests import digest
 from .functions import name_of
 from .machine import devices, versions
 from .scope import Deterministic, seeded
@@ -116,7 +116,7 @@ class Measured:
     peak_mb: float | None = None
 
     def fail(self, error: Exception) -> None:
-        """Keep why it cannot run, and nothing else."""
+        """Keep why it cannot run; what it did until then is no result."""
         self.error = first_line(error) or type(error).__name__
         self.ms.clear()
         self.digests.clear()
@@ -137,15 +137,15 @@ class Measured:
 
     def interval(self) -> tuple[float, float] | None:
         """A 95 % bootstrap interval of the median ratio, over processes and their rounds."""
-        if sum(map(len, self.ratios)) < 3:
+        shortest = min(map(len, self.ratios), default=0)
+        if shortest * len(self.ratios) < 3:
             return None
+        ratios = np.array([process[:shortest] for process in self.ratios])
         generator = np.random.Generator(np.random.PCG64(SEED))
-        medians = []
-        for _ in range(2000):
-            # Processes first: what differs between them is not seen within one.
-            which = generator.integers(len(self.ratios), size=len(self.ratios))
-            rounds = [generator.choice(self.ratios[i], len(self.ratios[i])) for i in which]
-            medians.append(np.median(np.concatenate(rounds)))
+        # Processes first: what differs between them is not seen within one.
+        which = generator.integers(len(ratios), size=(2000, len(ratios), 1))
+        rounds = generator.integers(shortest, size=(2000, *ratios.shape))
+        medians = np.median(ratios[which, rounds].reshape(2000, -1), axis=1)
         low, high = np.quantile(medians, [0.025, 0.975])
         return float(low), float(high)
 
@@ -509,76 +509,6 @@ def _note_state(state: dict[str, float]) -> None:
         # A bit for each reason: https://docs.nvidia.com/deploy/nvml-api
         reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         state["throttle_reasons"] = int(state.get("throttle_reasons", 0)) | reasons
-
-
-def digest(result: Any) -> str:
-    """Return 16 hexadecimal digits that differ as soon as one bit of `result` does.
-
-    Raises:
-        TypeError: it holds something whose bits cannot be compared.
-    """
-    sha = hashlib.sha256()
-    _update(sha, result)
-    return sha.hexdigest()[:16]
-
-
-def _update(sha: Any, thing: Any, inside: bool = False) -> None:
-    """Add it to the digest, each leaf with its type and length before it."""
-    if isinstance(thing, torch.nn.Module):
-        # A difference of gradients may be too small to show in the weights.
-        thing = [thing.state_dict(), [parameter.grad for parameter in thing.parameters()]]
-    elif isinstance(thing, torch.optim.Optimizer):
-        thing = thing.state_dict()
-    elif isinstance(thing, torch.nn.Parameter) and thing.grad is not None:
-        thing = [thing.detach(), thing.grad]
-    if isinstance(thing, Mapping):
-        thing = [item for pair in thing.items() for item in pair]
-    if isinstance(thing, torch.Tensor) and _is_plain(thing):
-        thing = thing.detach().resolve_conj().resolve_neg().contiguous()
-        sha.update(f"{thing.dtype}{tuple(thing.shape)}".encode())
-        flat = thing.reshape(-1).view(torch.uint8)
-        sha.update(_sums(flat).numpy() if flat.is_cuda else flat.cpu().numpy())
-    elif isinstance(thing, (np.ndarray, np.generic)) and not thing.dtype.hasobject:
-        sha.update(f"{thing.dtype}{thing.shape}".encode() + thing.tobytes())
-    elif isinstance(thing, (list, tuple)):
-        sha.update(f"{len(thing)} items".encode())
-        for item in thing:
-            _update(sha, item, inside=True)
-    elif isinstance(thing, (bool, int, float, str)) or (thing is None and inside):
-        text = thing.hex() if isinstance(thing, float) else repr(thing)
-        sha.update(f"{type(thing).__name__} {len(text)} {text}".encode())
-    else:
-        raise TypeError(f"the step returned {thing!r:.100}: return the model, or tensors")
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether its bits are all that it holds."""
-    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
-
-
-def _sums(flat: torch.Tensor) -> torch.Tensor:
-    """Return a few integers, on the CPU, that tell one tensor of bytes from another.
-
-    They are reckoned where the tensor is: to read a network back from a GPU and hash it
-    takes longer than its steps. Sums of integers do not depend on their order. Each word
-    is mixed with its position first, so that what differs in several words does not cancel
-    but by a chance of about 2**-64.
-    """
-    sums = []
-    for piece in torch.split(flat, 2**24):
-        words = torch.cat([piece, piece.new_zeros(-len(piece) % 8)]).view(torch.int64)
-        position = torch.arange(1, len(words) + 1, device=flat.device)
-        sums.append(_mixed(words ^ _mixed(position)).sum())
-    return torch.stack(sums).cpu()
-
-
-def _mixed(words: torch.Tensor) -> torch.Tensor:
-    """The finaliser of SplitMix64, a bijection: https://prng.di.unimi.it/splitmix64.c"""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        # Signed integers shift their sign in: it is masked away. Products wrap around.
-        words = words ^ ((words >> shift) & (2 ** (64 - shift) - 1))
-        words = words * (factor - 2**64 if factor >= 2**63 else factor)
-    return words
 
 
 # --------------------------------------------------------------------- together

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import time
 import weakref
@@ -62,6 +63,11 @@ def no_step():
 
 def a_model():
     return torch.nn.Linear(2, 2)
+
+
+def asked():
+    assert multiprocessing.parent_process() is not None, "asked in the caller"
+    return False
 
 
 def late():

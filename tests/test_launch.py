@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 
 import pytest
 from conftest import ROOT, seedscope_command
 
-from seedscope import RunLog
+from seedscope import RunLog, launch
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -159,6 +160,17 @@ assert not [name for name in os.environ if name.startswith("SEEDSCOPE")]
     assert runs[0].script == str(tmp_path / "draw.py")
     assert runs[0].what() == "seedscope run draw.py"
     assert [done.seed for done in RunLog("other.jsonl")] == [int(said[2])]
+
+
+@pytest.mark.parametrize(("version", "set_to"), [("2.10.0", ":4096:8"), ("2.11.0", None)])
+def test_the_cublas_workspace_is_set_for_the_torch_that_will_run(monkeypatch, version, set_to):
+    started = []
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(metadata, "version", {"torch": version}.get)
+    monkeypatch.setattr(os, "execve", lambda path, arguments, values: started.append(values))
+    launch._restart(7, ["x.py"])
+    assert started[0].get("CUBLAS_WORKSPACE_CONFIG") == set_to
+    assert started[0]["PYTHONHASHSEED"] == "7"
 
 
 def test_a_closed_or_full_stream_does_not_stop_the_program(tmp_path):

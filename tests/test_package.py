@@ -33,6 +33,7 @@ ORDER = [
     "data",
     "distributed",
     "sweeps",
+    "digests",
     "costs",
     "replay",
     "launch",
