@@ -18,7 +18,7 @@ from conftest import ROOT
 from filelock import FileLock
 from steps_to_measure import DiesOnArrival, device_or_death, device_or_not, fine_or_not
 
-from benchmarks import determinism_cost, op_atlas, report, scope_overhead
+from benchmarks import determinism_cost, harness, op_atlas, report, resumable, scope_overhead
 from benchmarks.models import CASES
 from benchmarks.operations import OPERATIONS
 from benchmarks.resumable import measure_all
@@ -101,6 +101,35 @@ def test_what_fails_or_takes_its_process_with_it_is_reported_and_the_others_go_o
     assert again["b", "fine"] != done["b", "fine"]
     with FileLock(f"{part}.lock"), pytest.raises(SystemExit, match="another run of the same"):
         measure_all("x", tmp_path, {"torch": "1"}, groups, fine_or_not)
+
+
+def test_a_run_goes_on_behind_the_same_libraries_code_and_items_alone(tmp_path, monkeypatch):
+    def file_of(facts=(), **groups):
+        return measure_all("x", tmp_path, dict(facts), groups, fine_or_not)[1]
+
+    files = {file_of(a=["fine"]), file_of(a=["raises"]), file_of({"torch": "1"}, a=["fine"])}
+    assert file_of(a=["fine"]) in files and len(files) == 3
+    monkeypatch.setattr(resumable, "code_digest", lambda: "of other code")
+    assert file_of(a=["fine"]) not in files
+
+    facts = {}
+    monkeypatch.setattr(
+        determinism_cost, "measure_all", lambda *given: facts.update(given[2]) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        determinism_cost.collect("cpu", True, tmp_path, CASES[:1])
+    assert (
+        facts["quick"] is True and facts["versions"]["torch"] and "small" in str(facts["origins"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"), [([], "results"), (["--quick"], "looks"), (["--only", "x"], "looks")]
+)
+def test_a_look_does_not_take_the_place_of_the_figures(arguments, folder):
+    parser = harness.suite_parser("x", None)
+    parser.add_argument("--only", default="")
+    assert harness.parse(parser, arguments).out.name == folder
 
 
 def test_a_process_that_dies_before_it_measures_ends_the_run(tmp_path):

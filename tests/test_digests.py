@@ -42,7 +42,7 @@ def test_a_digest_tells_every_bit_type_and_shape_apart():
     before = digest(network)
     network.running_mean[1] = 1e-45  # a buffer, and the smallest of numbers
     assert digest(network) != before
-    before, weight = digest([network, network.weight]), digest(network.weight)
+    before, weight = digest(network), digest(network.weight)
     network.weight.grad = torch.zeros(3)
     assert digest(network) != before and digest(network.weight) != weight
     quantized = torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
