@@ -155,6 +155,10 @@ class _Run:
         finally:
             self.scope.__exit__(*raised)
 
+    def finish(self) -> None:
+        """As `Scope.finish`: the body of a decorated generator or coroutine has ended."""
+        self.scope.finish()
+
     def _restore(self) -> None:
         if self._outer is None:
             return

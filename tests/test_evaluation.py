@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 from functools import partial
@@ -254,6 +255,25 @@ def test_decorated_generators_evaluate_only_while_their_body_runs():
     first, training = next(steps)
     assert not training and MODEL.training and torch.is_grad_enabled()
     assert torch.equal(next(steps)[0], first)
+    assert [*steps] == []
+
+
+def test_decorated_coroutines_and_async_generators_evaluate_to_their_end():
+    @evaluating(MODEL, seed=1029)
+    async def evaluate_once():
+        await asyncio.sleep(0)
+        return MODEL.training
+
+    @evaluating(MODEL, seed=1029)
+    async def evaluate_twice():
+        for _ in range(2):
+            yield MODEL.training
+
+    async def collected():
+        return [await evaluate_once(), *[training async for training in evaluate_twice()]]
+
+    assert asyncio.run(collected()) == [False] * 3
+    assert MODEL.training and torch.is_grad_enabled()
 
 
 def test_methods_name_the_model_by_an_attribute():
