@@ -1,4 +1,4 @@
-"""The contract of every source, and what is particular to some."""
+"""What is particular to some sources; test_source_contract.py has what all share."""
 
 from __future__ import annotations
 
@@ -15,42 +15,13 @@ import uuid
 import numpy as np
 import pytest
 import torch
-from fake_accelerator import DEVICES, FAKE
+from fake_accelerator import DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
+from test_source_contract import Lottery
 
 from seedscope import RestoreError, Snapshot, Source, register_source, seeded, snapshot
 from seedscope.sources import select_sources
-
-
-class Lottery:
-    """A user's own source, with the least that it needs."""
-
-    name = "lottery"
-
-    def __init__(self) -> None:
-        self.state = 7
-
-    def capture(self):
-        return self.state
-
-    def seed(self, seed):
-        self.state = seed
-
-    def restore(self, state):
-        self.state = state
-
-    def draw(self):
-        self.state = self.state * 6364136223846793005 % 2**61
-        return self.state
-
-
-@pytest.fixture
-def lottery():
-    source = Lottery()
-    unregister = register_source(source)
-    yield source
-    unregister()
 
 
 @pytest.fixture(params=["PCG64", "Philox", "SFC64", "MT19937"])
@@ -62,120 +33,6 @@ def bit_generator(request):
     yield mine
     np.random.set_bit_generator(original)
     np.random.set_state(state)
-
-
-def fake_draw():
-    return FAKE.rand()
-
-
-DRAWS = {
-    "python": lambda: (random.random(), random.gauss(0, 1), random.sample(range(99), 5)),
-    "numpy": lambda: (
-        np.random.rand(),
-        np.random.standard_normal(),
-        np.random.permutation(9).tolist(),
-    ),
-    "torch": lambda: (torch.rand(1).item(), torch.randn(3).tolist(), torch.randperm(9).tolist()),
-    "fake": fake_draw,
-    "unseeded": lambda: (
-        np.random.default_rng().random(),
-        np.random.SeedSequence().entropy,
-        np.random.RandomState().rand(),
-        np.random.Generator(np.random.PCG64()).random(),
-        random.Random().random(),
-    ),
-}
-
-
-@pytest.fixture(params=[*DRAWS, "lottery", pytest.param("cuda", marks=pytest.mark.cuda)])
-def source(request, lottery):
-    """A name and a draw, for every source."""
-    if request.param == "fake":
-        FAKE.init()
-    draws = {
-        **DRAWS,
-        "lottery": lottery.draw,
-        "cuda": lambda: [
-            torch.rand(1, device=f"cuda:{i}").item() for i in range(torch.cuda.device_count())
-        ],
-    }
-    return request.param, draws[request.param]
-
-
-def test_inside_it_repeats_and_outside_nothing_happened(source):
-    _, draw = source
-    before = snapshot()
-    with seeded(1029):
-        first = [draw(), draw()]
-    assert snapshot() == before
-    with seeded(1029):
-        second = [draw(), draw()]
-    with seeded(1030):
-        other = [draw(), draw()]
-    assert first == second
-    assert first != other
-    assert first[0] != first[1]
-    assert snapshot() == before
-
-
-def test_the_outer_sequence_is_what_it_would_have_been(source):
-    name, draw = source
-    if name == "unseeded":
-        pytest.skip("outside a scope it is the operating system's entropy")
-    before = snapshot()
-    expected = [draw() for _ in range(4)]
-    before.restore()
-    got = [draw()]
-    with seeded(1029):
-        draw()
-        got_inside = draw()
-    got += [draw(), draw()]
-    with pytest.raises(ZeroDivisionError), seeded(3):
-        draw()
-        raise ZeroDivisionError
-    got += [draw()]
-    assert got == expected
-    assert got_inside not in expected
-    before.restore()
-
-
-def test_used_names_what_the_block_has_drawn_from(source):
-    name, draw = source
-    with seeded(1029) as scope:
-        assert scope.used() == ()
-        expected = draw()
-        assert scope.used() == (name,)
-        continued = draw()
-    assert scope.used() == (name,)
-    with seeded(1029) as scope:
-        assert (draw(), draw()) == (expected, continued), "used() must not move a source"
-    with seeded(1029) as unused:
-        pass
-    assert unused.used() == ()
-
-
-def test_a_source_that_is_not_governed_is_left_alone(source):
-    name, draw = source
-    others = [other for other in ("python", "torch") if other != name]
-    before = snapshot()
-    with seeded(1029, sources=others):
-        first = draw()
-    with seeded(1029, sources=others):
-        assert draw() != first
-    assert name == "unseeded" or name in before.changed(snapshot())
-    before.restore()
-
-
-def test_a_state_survives_saving(source, tmp_path):
-    _, draw = source
-    with seeded(1029):
-        draw()
-        torch.save(snapshot().state_dict(), tmp_path / "state.pt")
-        expected = draw()
-    with seeded(5):
-        draw()
-        Snapshot.from_state_dict(torch.load(tmp_path / "state.pt", weights_only=True)).restore()
-        assert draw() == expected
 
 
 @given(st.integers(0, 2**64 - 1))
