@@ -9,9 +9,10 @@ import sys
 # Kept as text, so that listing them imports neither torch nor any suite.
 SUITES = {
     "data_throughput": "what SeededDataset costs a DataLoader",
-    "determinism_cost": "what each determinism setting costs a network, and which repeat",
+    "determinism_cost": "what each determinism setting costs small networks on the CPU",
     "evaluation_overhead": "what entering and leaving evaluating(model) costs",
-    "op_atlas": "which operations repeat under which setting, beside what three lists say",
+    "gpu": "everything that a GPU can tell, within a number of seconds",
+    "op_atlas": "which operations repeat on the CPU, beside what three lists say",
     "report": "Markdown tables and figures of what benchmarks/results/ holds",
     "scope_overhead": "what entering and leaving a scope costs, beside its floor and its peers",
     "sweep_overhead": "what the run log and a sweep cost, and the speed-up of processes",

@@ -107,23 +107,20 @@ class Nothing(Dataset[int]):
 
 
 class TimedInWorker(Dataset[Any]):
-    """One sample: what `costs` measures in the process that draws it."""
+    """One sample: what `measured` finds in the process that draws it."""
 
-    def __init__(self, rounds: int) -> None:
-        self.rounds = rounds
+    def __init__(self, measured: Callable[[], Any]) -> None:
+        self.measured = measured
 
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, index: int) -> dict[str, dict[str, Samples]]:
-        return costs(self.rounds, in_worker=True)
+    def __getitem__(self, index: int) -> Any:
+        return self.measured()
 
 
-def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
-    """Return microseconds a sample: of the dataset, of `SeededDataset`, of seeding.
-
-    Under `HOT` as a loop finds them, under `COLD` one call after an augmentation each.
-    """
+def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
+    """Return what draws a sample: of a dataset that does nothing, and with `SeededDataset`."""
     dataset = Nothing()
     seeded = SeededDataset(dataset, SEED)
     number = 0
@@ -139,7 +136,15 @@ def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
     }
     if in_worker:  # elsewhere nobody would put the state back
         arms[SEEDING] = partial(seeded._seed_worker, SEED)
-        arms |= make_reseeds()
+    return arms
+
+
+def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
+    """Return microseconds a sample: of the dataset, of `SeededDataset`, of seeding.
+
+    Under `HOT` as a loop finds them, under `COLD` one call after an augmentation each.
+    """
+    arms = draws(in_worker) | (make_reseeds() if in_worker else {})
     hot = measure(arms, rounds=rounds, block_s=0.001)[0]
     work = Augmented(IMAGES, ONCE)
     cold: dict[str, Samples] = {name: [] for name in arms}
@@ -282,7 +287,8 @@ def collect(quick: bool) -> dict[str, Any]:
         "start_method": torch.multiprocessing.get_start_method(),
     }
     rounds = 25 if quick else 200
-    alone = DataLoader(TimedInWorker(rounds), None, num_workers=1, worker_init_fn=one_thread)
+    timed = TimedInWorker(partial(costs, rounds, in_worker=True))
+    alone = DataLoader(timed, None, num_workers=1, worker_init_fn=one_thread)
     measured = {"worker": next(iter(alone)), "main process": costs(rounds, in_worker=False)}
     report["us_a_sample"] = {
         f"{where}, {how}": {

@@ -106,11 +106,9 @@ def progress(text: str) -> None:
     print(f"  ... {text}", file=sys.stderr, flush=True)
 
 
-def suite_parser(name: str, description: str | None, *devices: str) -> argparse.ArgumentParser:
-    """Return the parser of a suite's options; `devices` are those that it can run on."""
+def suite_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a suite's options."""
     parser = argparse.ArgumentParser(f"python -m benchmarks {name}", description=description)
-    if devices:
-        parser.add_argument("--device", choices=devices, default=devices[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
     what = f"folder of the JSON file, default: {RESULTS.name}, and {LOOKS} in it for a look"
     parser.add_argument("--out", type=Path, help=what)
@@ -118,29 +116,13 @@ def suite_parser(name: str, description: str | None, *devices: str) -> argparse.
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
-    """Return the options; a device that is not there is one line and exit code 2."""
+    """Return the options, with the folder of the results."""
     options = parser.parse_args(arguments)
-    if getattr(options, "device", "cpu") == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no CUDA device here; leave the option out")
     if options.out is None:
         # Part of a suite, or a quick run of it, does not take the place of the figures.
         is_look = options.quick or getattr(options, "only", "")
         options.out = RESULTS / LOOKS if is_look else RESULTS
     return options
-
-
-class Progress:
-    """What is done, and how long the rest may take, on stderr at each step."""
-
-    def __init__(self, name: str, total: int, done: int = 0) -> None:
-        self.name, self.total, self.done = name, total, done
-        self.begun, self.done_before = time.monotonic(), done
-
-    def advance(self, text: str) -> None:
-        self.done += 1
-        a_step = (time.monotonic() - self.begun) / (self.done - self.done_before)
-        left = a_step * (self.total - self.done)
-        progress(f"{self.name} {self.done}/{self.total}, about {left:.0f} s left: {text}")
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -165,20 +147,20 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table that survives being pasted: plain text, the columns aligned."""
+    """Print a table that survives being pasted."""
+    print("\n".join([f"\n{title}", *aligned(headers, rows)]))
+
+
+def aligned(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in plain text, the columns aligned."""
     table = [headers, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    print(f"\n{title}")
-    for row in table:
-        print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
 
 
 def save(name: str, report: dict[str, Any], folder: Path) -> Path:
-    """Write `report` as JSON into `folder`, in place of its part; return the file."""
+    """Write `report` as JSON into `folder`; return the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    file, part = folder / f"{name}.json", report.pop("part", None)
+    file = folder / f"{name}.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
-    if part is not None:
-        Path(part).unlink()
-        Path(f"{part}.lock").unlink(missing_ok=True)
     return file

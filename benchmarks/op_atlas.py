@@ -1,7 +1,8 @@
 """Which operations do not repeat, under each setting, and what three lists say of them.
 
-Each operation runs 30 times on the same inputs under torch's defaults, under "warn" and
-under True, and its results are compared bit for bit. The lists: the documentation of
+Each operation runs 30 times on the same inputs under torch's defaults and under True, on the
+CPU also under "warn", and its results are compared bit for bit. As a suite of its own this
+runs on the CPU; `python -m benchmarks gpu` has the same for a GPU. The lists: the documentation of
 `torch.use_deterministic_algorithms` in the torch that runs, the call sites of its alert
 in the compiled library, and the tolerances of torch's own operator tests; the last two
 are in nondeterminism_lists.json.
@@ -15,7 +16,7 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,16 @@ import torch
 from seedscope import seeded
 from seedscope.costs import first_line, timed
 
-from .harness import environment, parse, save, show, suite_parser, summary
+from .budget import run_suite
+from .harness import RESULTS, environment, parse, show, suite_parser, summary
+from .items import Found, Item, Scale, Slot
 from .operations import OPERATIONS, Inputs, Operation
-from .resumable import Found, measure_all
+from .record import failures, read
 
 SEED = 1029
+GROUP = "operations"
+CPU_RESULTS = RESULTS / "op_atlas_cpu.json"
+_PATIENCE_S = 1.0
 MODES: dict[str, Any] = {"default": False, "warn": "warn", "True": True}
 LISTS = json.loads((Path(__file__).parent / "nondeterminism_lists.json").read_text())
 
@@ -57,27 +63,66 @@ def listed(operation: Operation, documentation: dict[str, set[str]], device: str
     }
 
 
-def measure_operation(operation: Operation, device: str, runs: int) -> dict[str, Any]:
-    """Return, for each mode, the distinct results or the error, and times."""
-    found: dict[str, Any] = {}
+def operation_item(operation: Operation, scale: Scale, group: str = GROUP) -> Item:
+    """Return the item that measures one operation."""
+    measure = partial(measure_operation, name=operation.name, scale=scale)
+    return Item(group, operation.name, measure, 0.4, "operations")
+
+
+def by_importance(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
+    """Return those that may not repeat, as far as is known, and the others.
+
+    Known is what torch alerts on, then what it documents, then what differed on the CPU.
+    """
+    documentation = documented()
+    on_cpu = read(CPU_RESULTS)["found"][GROUP] if CPU_RESULTS.exists() else {}
+    ranked: dict[int, list[Operation]] = {0: [], 1: [], 2: [], 3: []}
+    for operation in operations:
+        says = listed(operation, documentation, "cuda")
+        default = on_cpu.get(operation.name, {}).get("modes", {}).get("default", {})
+        signs = [says["alert"], says["documented"], default.get("distinct", 1) > 1, True]
+        ranked[[*map(bool, signs)].index(True)].append(operation)
+    return [*ranked[0], *ranked[1], *ranked[2]], ranked[3]
+
+
+def measure_operation(slot: Slot, name: str, scale: Scale) -> Found:
+    """Return, for each mode, the distinct results or the error, times and memory."""
+    gc.collect()
+    operation = next(operation for operation in OPERATIONS if operation.name == name)
+    modes = {mode: MODES[mode] for mode in MODES if mode != "warn" or not scale.is_cuda}
+    runs = _runs(scale)
+    found: dict[str, Found] = {}
     with seeded(SEED, deterministic=False):
-        call = operation.make(Inputs(device))
-    for mode, deterministic in MODES.items():
-        with (
-            seeded(SEED, deterministic=deterministic),
-            warnings.catch_warnings(record=True) as told,
-        ):
-            warnings.simplefilter("always")
-            try:
-                distinct = _distinct(call, runs)
-            except Exception as error:
-                found[mode] = {"error": first_line(error)}
-                continue
-            lines = [first_line(warning.message) for warning in told]
-            warned = [line for line in dict.fromkeys(lines) if "determinis" in line]
-            found[mode] = {"distinct": distinct, "warned": warned}
-    _time(call, found, device, 5 if runs < 30 else 15)
-    return found
+        call = operation.make(Inputs(scale))
+    for mode, deterministic in modes.items():
+        found[mode] = _run(call, deterministic, runs, scale)
+        if mode == "default" and "error" in found[mode]:
+            return {"failed": found[mode]["error"]}  # this device or library does not have it
+    running = {mode: modes[mode] for mode in modes if "error" not in found[mode]}
+    _time(call, running, found, scale.is_cuda, 5 if scale.quick else 15)
+    return {"runs": runs, "modes": found, **listed(operation, documented(), scale.device)}
+
+
+def _run(call: Callable[[], Any], deterministic: Any, runs: int, scale: Scale) -> Found:
+    """Return how many results there were in one mode, and the memory that a run took."""
+    if scale.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    with seeded(SEED, deterministic=deterministic), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            call()
+            peak = torch.cuda.max_memory_allocated() - before if scale.is_cuda else None
+            distinct = _distinct(call, runs)
+        except Exception as error:
+            return {"error": first_line(error)}
+    lines = [first_line(warning.message) for warning in told]
+    warned = [line for line in dict.fromkeys(lines) if "determinis" in line]
+    return {"distinct": distinct, "warned": warned, "peak_mb": peak and peak / 1e6}
+
+
+def _runs(scale: Scale) -> int:
+    return 5 if scale.quick else 30
 
 
 def _distinct(call: Callable[[], Any], runs: int) -> int:
@@ -99,17 +144,24 @@ def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(next(flat), next(flat))
 
 
-def _time(call: Callable[[], Any], found: dict[str, Any], device: str, rounds: int) -> None:
+def _time(
+    call: Callable[[], Any],
+    modes: dict[str, Any],
+    found: dict[str, Found],
+    is_cuda: bool,
+    rounds: int,
+) -> None:
     """Time the modes that run, in turns, and set each beside the default."""
-    is_cuda = device == "cuda"
-    running = [mode for mode in MODES if "error" not in found[mode]]
-    samples: dict[str, list[float]] = {mode: [] for mode in running}
-    launches: dict[str, list[float]] = {mode: [] for mode in running}
+    samples: dict[str, list[float]] = {mode: [] for mode in modes}
+    launches: dict[str, list[float]] = {mode: [] for mode in modes}
     order = random.Random(SEED)
+    begun = time.monotonic()
     for number in range(rounds + 1):
+        if number > 5 and time.monotonic() - begun > _PATIENCE_S:
+            break  # what is slow shows it in fewer rounds
         readings = {}
-        for mode in order.sample(running, len(running)):
-            with seeded(SEED, deterministic=MODES[mode]), warnings.catch_warnings():
+        for mode in order.sample([*modes], len(modes)):
+            with seeded(SEED, deterministic=modes[mode]), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 call()
                 begin = time.perf_counter()
@@ -122,43 +174,13 @@ def _time(call: Callable[[], Any], found: dict[str, Any], device: str, rounds: i
         for mode, reading in readings.items():
             if number:
                 samples[mode].append(reading())
-    for mode in running:
+    for mode in modes:
         found[mode]["ms"] = summary(samples[mode])
         if is_cuda:
             found[mode]["launch_ms"] = summary(launches[mode])
-        if "default" in running:
+        if "default" in modes:
             pairs = zip(samples[mode], samples["default"], strict=True)
             found[mode]["to_default"] = summary(a / b for a, b in pairs)
-
-
-def measure(device: str, name: str, runs: int) -> Found:
-    """Measure one operation, by name."""
-    gc.collect()
-    operation = next(operation for operation in OPERATIONS if operation.name == name)
-    return measure_operation(operation, device, runs)
-
-
-def collect(device: str, quick: bool, folder: Path, only: str) -> dict[str, Any]:
-    """Return everything that this suite measures, ready for JSON."""
-    runs = 5 if quick else 30
-    facts = environment(device) | {"quick": quick, "runs": runs}
-    operations = [operation for operation in OPERATIONS if only in operation.name]
-    done, part = measure_all(
-        f"op_atlas_{device}",
-        folder,
-        {name: facts[name] for name in ("device", "versions", "runs")},
-        {device: [operation.name for operation in operations]},
-        partial(measure, runs=runs),
-    )
-    documentation = documented()
-    return facts | {
-        "part": str(part),
-        "operations": {
-            operation.name: listed(operation, documentation, device)
-            | {"modes": done[device, operation.name]}
-            for operation in operations
-        },
-    }
 
 
 def verdict(mode: dict[str, Any] | None) -> str:
@@ -167,21 +189,20 @@ def verdict(mode: dict[str, Any] | None) -> str:
     return "raises" if "error" in mode else str(mode["distinct"])
 
 
-def rows(report: dict[str, Any]) -> list[list[str]]:
+def rows(report: dict[str, Any], group: str = GROUP) -> list[list[str]]:
     """A row for each operation: results in each mode, time, and what the lists say."""
     table = []
-    for operation, found in report["operations"].items():
+    for operation, found in measured(report, group).items():
         modes = found["modes"]
-        if "failed" in modes:
-            continue
         ratio = modes["True"].get("to_default")
         cost = "" if ratio is None else f"{ratio['median']:.2f}x"
         says = ["yes" * bool(found[name]) for name in ("alert", "operator_tests")]
         table.append(
             [
                 operation,
-                *(verdict(modes[mode]) for mode in MODES),
+                *(verdict(modes.get(mode)) for mode in MODES),
                 cost + ", launch" * any(map(_waits_for_launch, modes.values())),
+                _memory(modes),
                 ", ".join(found["documented"]),
                 *says,
             ]
@@ -189,22 +210,32 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
     return table
 
 
+def measured(report: dict[str, Any], group: str = GROUP) -> dict[str, Found]:
+    """Return what was found of each operation that could be measured."""
+    found = report["found"].get(group, {})
+    return {name: operation for name, operation in found.items() if "modes" in operation}
+
+
 def _waits_for_launch(mode: dict[str, Any]) -> bool:
     """Whether a GPU takes no longer than the CPU takes to ask for the work."""
     return "launch_ms" in mode and mode["launch_ms"]["median"] > 0.9 * mode["ms"]["median"]
 
 
-HEADERS = ["operation", "default", "warn", "True", "True costs", "documented", "alert", "tests"]
+def _memory(modes: dict[str, Any]) -> str:
+    """The peak under True, times that by default: where a GPU has measured both."""
+    peaks = [modes[mode].get("peak_mb") for mode in ("True", "default")]
+    return f"{peaks[0] / peaks[1]:.2f}x" if all(peaks) else ""
+
+
+_LISTED = ["documented", "alert", "tests"]
+HEADERS = ["operation", "default", "warn", "True", "True costs", "memory", *_LISTED]
 
 
 def disagreements(report: dict[str, Any]) -> list[str]:
     """Sentences about where documentation and measurement do not say the same."""
     found = []
-    for name, operation in report["operations"].items():
-        modes = operation["modes"]
-        if "failed" in modes or "error" in modes["default"]:
-            continue
-        strict, plain = modes["True"], modes["default"]
+    for name, operation in measured(report).items():
+        strict, plain = operation["modes"]["True"], operation["modes"]["default"]
         says = operation["documented"]
         if "error" in strict and "raises" not in says:
             found.append(f"{name}: raises under True, and is not documented to")
@@ -219,30 +250,27 @@ def disagreements(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def failures(report: dict[str, Any]) -> list[str]:
-    """Sentences about operations that this device or library does not have."""
-    operations = report["operations"].items()
-    return [f"{name}: {x['modes']['failed']}" for name, x in operations if "failed" in x["modes"]]
-
-
 def show_report(report: dict[str, Any]) -> None:
-    runs, device = report["runs"], report["device"]
-    small = ", small sizes" * (device == "cpu")
-    show(f"op_atlas on {device}{small}, distinct results of {runs} runs", HEADERS, rows(report))
+    title = (
+        f"op_atlas on {report['device']}, small sizes, distinct results of {report['runs']} runs"
+    )
+    show(title, HEADERS, rows(report))
     found = disagreements(report) or ["nowhere"]
     show("where documentation and measurement disagree", [""], [[x] for x in found])
-    if failed := failures(report):
+    if failed := failures(report, [GROUP]):
         show("could not be measured here", [""], [[x] for x in failed])
 
 
 def main(arguments: list[str]) -> int:
-    parser = suite_parser("op_atlas", __doc__, "cpu", "cuda")
+    parser = suite_parser("op_atlas", __doc__)
     parser.add_argument("--only", default="", help="operations whose name contains this")
     options = parse(parser, arguments)
-    if not any(options.only in operation.name for operation in OPERATIONS):
+    scale = Scale("cpu", small=True, quick=options.quick)
+    items = [operation_item(x, scale) for x in OPERATIONS if options.only in x.name]
+    if not items:
         parser.error(f"--only {options.only}: no operation's name contains this")
-    report = collect(options.device, options.quick, options.out, options.only)
-    file = save(f"op_atlas_{options.device}", report, options.out)
+    facts = environment("cpu") | {"quick": options.quick, "runs": _runs(scale)}
+    report, file = run_suite(CPU_RESULTS.stem, items, facts, options.out)
     show_report(report)
     print(f"\nwritten: {file}")
     return 0

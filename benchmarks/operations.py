@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .items import Scale
+
 Call = Callable[[], Any]
 
 
@@ -32,11 +34,12 @@ class Operation:
 class Inputs:
     """Makes the inputs on a device; `n` is the number of sources where many add into few."""
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.n = 2**20 if device == "cuda" else 2**15
-        self.side = 64 if device == "cuda" else 16
-        self.batch = 8 if device == "cuda" else 2
+    def __init__(self, scale: Scale) -> None:
+        self.device = scale.device
+        self.small = scale.small
+        self.n = 2**15 if scale.small else 2**20
+        self.side = 16 if scale.small else 64
+        self.batch = 2 if scale.small else 8
 
     def randn(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=self.device)
@@ -400,19 +403,36 @@ def _grid(t: Inputs, dims: int) -> Call:
     return gradient(partial(F.grid_sample, align_corners=False), x, grid)
 
 
-def _attention(t: Inputs, backend: str, length: int) -> Call:
+def _attention(t: Inputs, backend: str, length: int, is_backward: bool) -> Call:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    length = length if t.device == "cuda" else length // 16
-    heads, kind = (16, torch.bfloat16) if t.device == "cuda" else (2, torch.float32)
-    q, k, v = (t.randn(1, heads, length, 64).to(kind) for _ in range(3))
+    # As many tokens for each length; on the CPU fewer, and in a type that it is quick in.
+    batch, heads, length = (1, 2, length // 16) if t.small else (16384 // length, 16, length)
+    kind = torch.float32 if t.small else torch.bfloat16
+    q, k, v = (t.randn(batch, heads, length, 64).to(kind) for _ in range(3))
     which = getattr(SDPBackend, backend)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         with sdpa_kernel(which):
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    return gradient(attend, q, k, v)
+    if not is_backward:
+        return partial(attend, q, k, v)
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    weight = t.randn(*q.shape).to(kind)
+    return lambda: torch.autograd.grad(attend(*leaves), leaves, weight)
+
+
+def _attentions() -> list[Operation]:
+    return [
+        Operation(
+            f"attention {backend.partition('_')[0].lower()} {length} {part}",
+            partial(_attention, backend=backend, length=length, is_backward=part == "backward"),
+        )
+        for backend in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH")
+        for length in (1024, 4096, 8192)
+        for part in ("forward", "backward")
+    ]
 
 
 def _losses() -> list[Operation]:
@@ -449,11 +469,6 @@ def _losses() -> list[Operation]:
         )
         make = partial(_grid, dims=dims)
         found.append(Operation(f"grid_sample {dims}d backward", make, entries))
-    for backend in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH"):
-        for length in (1024, 4096, 8192):
-            name = f"attention {backend.partition('_')[0].lower()} {length} backward"
-            make = partial(_attention, backend=backend, length=length)
-            found.append(Operation(name, make, ()))
     return found
 
 
@@ -535,6 +550,8 @@ def _products() -> list[Operation]:
     ]
 
 
+#: Through each backend, at three lengths; on a GPU a piece of their own.
+ATTENTION = _attentions()
 OPERATIONS = [
     *_convolutions(),
     *_indexing(),
@@ -543,5 +560,6 @@ OPERATIONS = [
     *_padding(),
     *_pooling(),
     *_losses(),
+    *ATTENTION,
     *_products(),
 ]

@@ -10,10 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import random
-import re
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,6 +30,7 @@ from .peers import SEED, Arm, Body, block, find_peers, forked, nothing, recipe
 DEEP = 60  # frames: a training loop inside a trainer inside a launcher
 
 BLOCK, DECORATOR, EMPTY = "with seeded(1029)", "@seeded(1029)", "empty function"
+RECIPE = "hand-written recipe"
 FLOOR, FLOOR_AS_SET = "sum of its primitives", "sum of its primitives, no writes"
 RESEED, RESEED_FLOOR = "reseed as a worker does", "reseed: its primitives"
 
@@ -100,7 +99,7 @@ def make_arms(device: str) -> dict[str, Arm]:
         ),
         FLOOR_AS_SET: primitives(device, False),
         EMPTY: Arm(nothing, lambda body: body()),
-        "hand-written recipe": block(recipe, is_peer=True),
+        RECIPE: block(recipe, is_peer=True),
         "fork_rng + manual_seed (torch alone)": block(forked, is_peer=True),
     }
 
@@ -169,35 +168,15 @@ def training_step(device: str) -> Body:
     return step
 
 
-def cuda_calls(body: Body) -> Counter[str]:
-    """Return how often each CUDA runtime call and kernel occurs while `body` runs."""
-    from torch.autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        body()
-    return Counter(
-        event.name
-        for event in profiler.events()
-        if event.device_type == DeviceType.CUDA or re.match("cu(da)?[A-Z]", event.name)
-    )
-
-
-def busy(calls: Iterable[str]) -> list[str]:
-    """Return those of the calls that launch, copy, allocate or wait; asking is none of it."""
-    asks = re.compile("cu(da)?(?!.*(Launch|Synchronize|Mem|Malloc|Free))[A-Z]")
-    return [name for name in calls if not asks.match(name)]
-
-
-def collect(device: str, quick: bool) -> dict[str, Any]:
+def collect(quick: bool) -> dict[str, Any]:
     """Return everything that this suite measures, ready for JSON; times in microseconds."""
     rounds, block_s = (25, 0.001) if quick else (250, 0.002)
     timing: dict[str, Any] = {"rounds": rounds, "block_s": block_s}
     outer = snapshot()
-    step = training_step(device)
+    step = training_step("cpu")
     peers, peer_versions, missing = find_peers()
-    arms = make_arms(device) | peers
-    report = environment(device)
+    arms = make_arms("cpu") | peers
+    report = environment("cpu")
     report["versions"] |= peer_versions
     report |= {"quick": quick, "missing": missing}
 
@@ -220,11 +199,6 @@ def collect(device: str, quick: bool) -> dict[str, Any]:
         name: {**summary(values), "to_floor": paired(values, steps[FLOOR])}
         for name, values in steps.items()
     }
-    if device == "cuda":
-        # An empty profile has calls of its own, such as the synchronisation at its end.
-        empty = cuda_calls(nothing)
-        bodies = {"scope": arms[BLOCK].call, "training step": step}
-        report["cuda_calls"] = {n: dict(cuda_calls(body) - empty) for n, body in bodies.items()}
     report["import"] = import_cost(3 if quick else 7)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -258,10 +232,6 @@ def show_report(report: dict[str, Any]) -> None:
         "heavy modules loaded by the first scope": imported["loaded_by_first_scope"],
         "CUDA initialised by them": ["yes"] * imported["cuda_initialised"],
     }
-    for what, calls in report.get("cuda_calls", {}).items():
-        # The step shows that the profiler sees calls where there are some.
-        found[f"CUDA calls of a {what}"] = list(calls)
-        found[f"... that launch, copy, allocate or wait, of a {what}"] = busy(calls)
     found |= {f"left unrestored: {name}": left for name, left in report["left_unrestored"].items()}
     rows = [[what, ", ".join(names) or "nothing"] for what, names in found.items()]
     show("checks", ["", "found"], rows)
@@ -311,14 +281,10 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = suite_parser("scope_overhead", __doc__, "cpu", "cuda")
-    options = parse(parser, arguments)
-    if options.device == "cuda":
-        torch.cuda.init()
-    else:
-        # With two, the step waits for the other thread wherever that one's core is busy.
-        torch.set_num_threads(1)
-    report = collect(options.device, options.quick)
+    options = parse(suite_parser("scope_overhead", __doc__), arguments)
+    # With two, the step waits for the other thread wherever that one's core is busy.
+    torch.set_num_threads(1)
+    report = collect(options.quick)
     show_report(report)
-    print(f"\nwritten: {save(f'scope_overhead_{options.device}', report, options.out)}")
+    print(f"\nwritten: {save('scope_overhead_cpu', report, options.out)}")
     return 0

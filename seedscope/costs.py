@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import math
 import multiprocessing
 import os
 import random
@@ -58,15 +59,17 @@ class Arm:
 
 
 DEFAULT = Arm("torch's defaults")
+TUNED = Arm("cudnn.benchmark = True", benchmark=True)
 STRICT = Arm("deterministic=True", True)
+UNFILLED = Arm("deterministic=True, no fill", True, fill=False)
 ARMS = (
     DEFAULT,
-    Arm("cudnn.benchmark = True", benchmark=True),
+    TUNED,
     Arm('deterministic="cudnn"', "cudnn"),
     Arm('deterministic="cudnn", benchmark', "cudnn", benchmark=True),
     Arm('deterministic="warn"', "warn"),
     STRICT,
-    Arm("deterministic=True, no fill", True, fill=False),
+    UNFILLED,
 )
 
 
@@ -75,13 +78,23 @@ class Effort:
     """How long to measure: rounds of blocks of about `block_s` seconds, and repeats.
 
     `repeats` are those of each process, of `steps` each: what differs in the first weights
-    or gradients shows more the longer it goes on.
+    or gradients shows more the longer it goes on. `until`, on `time.monotonic()`, is when
+    timing should end: blocks are shortened for it, down to a step, and rounds, down to 4.
     """
 
     rounds: int = 12
     block_s: float = 0.25
     repeats: int = 3
     steps: int = 10
+    until: float = math.inf
+
+    def block_for(self, arms: int) -> float:
+        """Return the seconds of a block that `arms` of them can have."""
+        return min(self.block_s, (self.until - time.monotonic()) / (self.rounds * arms))
+
+    def is_over(self, rounds: int) -> bool:
+        """Whether there is no time for more than `rounds`."""
+        return rounds >= 4 and time.monotonic() > self.until
 
 
 _HINT = (
@@ -104,6 +117,7 @@ class Measured:
         warned: what it warned of: operations that do not repeat.
         first_ms: milliseconds of the first step, in each process.
         peak_mb: the most GPU memory that was allocated, in 10**6 bytes.
+        launch_ms: milliseconds in which the CPU asked the GPU for a step, for each round.
     """
 
     arm: str
@@ -114,12 +128,13 @@ class Measured:
     warned: list[str] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
     peak_mb: float | None = None
+    launch_ms: list[float] = field(default_factory=list)
 
     def fail(self, error: Exception) -> None:
         """Keep why it cannot run; what it did until then is no result."""
         self.error = first_line(error) or type(error).__name__
-        self.ms.clear()
-        self.digests.clear()
+        for kept in (self.ms, self.launch_ms, self.digests):
+            kept.clear()
 
     @property
     def distinct(self) -> int:
@@ -129,6 +144,13 @@ class Measured:
     def repeats(self) -> bool:
         """Whether all repeats, in all processes, gave the same bits."""
         return self.error is None and self.distinct == 1
+
+    @property
+    def is_launch_bound(self) -> bool:
+        """Whether the CPU, which asks for the work, sets the time, and not the GPU."""
+        if not self.launch_ms:
+            return False
+        return statistics.median(self.launch_ms) > 0.9 * statistics.median(self.ms)
 
     @property
     def ratio(self) -> float | None:
@@ -231,6 +253,10 @@ class Cost:
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         warned = {text: None for measured in self for text in measured.warned}
         notes = [f"warned of: {text}" for text in warned]
+        if bound := [measured.arm for measured in self if measured.is_launch_bound]:
+            notes.append(
+                f"the CPU, which asks the GPU for work, sets the time of: {'; '.join(bound)}"
+            )
         title = f"{self.name} on {self.device}"
         return "\n".join([title, *(f"  {x}" for x in lines), *notes, self.recommendation()])
 
@@ -307,15 +333,19 @@ def arms_of(arms: Iterable[Arm], benchmark: bool, is_cuda: bool) -> list[Arm]:
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     method = multiprocessing.get_start_method(allow_none=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, _begin_process, (method,)) as pool:
+    with ProcessPoolExecutor(1, context, begin_process, (method,)) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _begin_process(start_method: str | None) -> None:
+def _exit() -> None:
+    os._exit(1)
+
+
+def begin_process(start_method: str | None, on_orphaned: Callable[[], None] = _exit) -> None:
     """Make this process as the caller's: its own workers start in the same way.
 
-    What is printed goes to stderr. Killed, the caller would leave this at work on the GPU:
-    it is watched.
+    What is printed goes to stderr. A caller that is killed would leave this at work on the
+    GPU: it is watched, and `on_orphaned` is called when it is gone.
     """
     default = multiprocessing.get_all_start_methods()[0]
     multiprocessing.set_start_method(start_method or default, force=True)
@@ -325,7 +355,7 @@ def _begin_process(start_method: str | None) -> None:
 
     def watch() -> None:
         parent.join()
-        os._exit(1)
+        on_orphaned()
 
     Thread(target=watch, daemon=True).start()
 
@@ -334,9 +364,15 @@ def _begin_process(start_method: str | None) -> None:
 
 
 def run_session(
-    make_step: Callable[[], Callable[[], Any]], arms: list[Arm], effort: Effort
+    make_step: Callable[[], Callable[[], Any]],
+    arms: list[Arm],
+    effort: Effort,
+    keep: Callable[[dict[str, Any]], None] = lambda session: None,
 ) -> dict[str, Any]:
-    """Return what was measured of each arm here, and of a fixed product beside them."""
+    """Return what was measured of each arm here, and of a fixed product beside them.
+
+    `keep` is called with what is known when the repeats are done and the timing begins.
+    """
     is_cuda = torch.cuda.is_available()
     if is_cuda:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # memory statistics can be reset once it runs
@@ -350,6 +386,7 @@ def run_session(
         "canary_ms": [],
         "gpu": {},
     }
+    keep(session)
     if running:
         with running[0].open():
             step = make_step()
@@ -371,16 +408,21 @@ def _time(
 ) -> None:
     """Time the arms in turns, each round in another order."""
     canary, counts, order = _canary(is_cuda), dict[str, int](), random.Random(SEED)
-    for _ in range(effort.rounds):
+    block_s = effort.block_for(len(running))
+    for number in range(effort.rounds):
+        if effort.is_over(number):
+            break
         readings: list[tuple[list[float], Callable[[], float]]] = []
         for arm in order.sample(running, len(running)):
             found = measured[arm.name]
             try:
                 with arm.open(), _silenced(), _no_collection():
                     if arm.name not in counts:
-                        counts[arm.name] = _steps_for(step, effort.block_s, is_cuda)
+                        counts[arm.name] = _steps_for(step, block_s, is_cuda)
                     step()  # what the change of settings costs is no step's
+                    begin = time.perf_counter()
                     reading = timed(step, counts[arm.name], is_cuda)
+                    launch_ms = (time.perf_counter() - begin) / counts[arm.name] * 1e3
             except Exception as error:
                 if arm == DEFAULT:
                     raise RuntimeError(
@@ -391,6 +433,8 @@ def _time(
                 running.remove(arm)
             else:
                 readings.append((found.ms, reading))
+                if is_cuda:
+                    found.launch_ms.append(launch_ms)
         readings.append((session["canary_ms"], timed(canary, 10, is_cuda)))
         if is_cuda:
             _note_state(session["gpu"])  # while it works
@@ -525,7 +569,7 @@ def combine(sessions: list[dict[str, Any]]) -> list[Measured]:
         base, scale = _baseline(sessions, number)
         for record in session["arms"]:
             found = together.setdefault(record["arm"], Measured(record["arm"]))
-            for name in ("ms", "digests", "first_ms"):
+            for name in ("ms", "digests", "first_ms", "launch_ms"):
                 getattr(found, name).extend(record[name])
             found.error = found.error or record["error"]
             found.warned = [*dict.fromkeys([*found.warned, *record["warned"]])]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 import weakref
 
@@ -103,32 +105,50 @@ def cyclic():
     return step
 
 
-def fine_or_not(group, item):
-    """What `measure_all` calls: it raises, ends its process, or says which process it is."""
-    if item == "raises":
-        raise ValueError("no such layer\nat all")
-    if item == "dies":
-        os._exit(1)
+# ---- items of a benchmark run: called with their slot, in the process that measures
+
+
+def fine(slot):
     return {"process": os.getpid()}
 
 
-def device_or_not(group, item):
+def raises(slot):
+    slot.keep({"so far": 1})
+    raise ValueError("no such layer\nat all")
+
+
+def dies(slot):
+    slot.keep({"so far": 1})
+    os._exit(1)
+
+
+def hangs(slot):
+    """Wait for ever, with a process of its own that does so too."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    slot.keep({"process": os.getpid(), "child": child.pid})
+    time.sleep(1000)
+
+
+def loses_the_device(slot):
     """As after an illegal access on a GPU: CUDA answers nothing else any more."""
 
     def synchronize():
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    if item == "lost":
-        torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
-    return {"process": os.getpid()}
+    torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
+    return fine(slot)
 
 
-def device_or_death(group, item):
+def loses_the_device_and_dies_of_it(slot):
     """The driver ends the process that asks for a lost device."""
-    found = device_or_not(group, item)
-    if item == "lost":
-        torch.cuda.synchronize = lambda: os._exit(1)
+    found = loses_the_device(slot)
+    torch.cuda.synchronize = lambda: os._exit(1)
     return found
+
+
+def slow(slot):
+    time.sleep(0.5)
+    return fine(slot)
 
 
 class DiesOnArrival:
@@ -136,8 +156,3 @@ class DiesOnArrival:
 
     def __reduce__(self):
         return os._exit, (1,)
-
-
-def slow(group, item):
-    time.sleep(0.5)
-    return {"process": os.getpid()}

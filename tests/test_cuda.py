@@ -1,10 +1,16 @@
-"""What the fake device shows, on a real GPU. CUDA starts once in a process: each has its own."""
+"""What the fake device shows, on a real GPU, and what only a real one can show.
+
+CUDA starts once in a process: what is about its start has a process of its own. These tests
+need torch and pytest, and no extra.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from conftest import run_python
+from conftest import run_python, seedscope_command
+
+from seedscope import Stream, seeded, snapshot
 
 pytestmark = pytest.mark.cuda
 
@@ -75,8 +81,6 @@ with seeded(5), multiprocessing.get_context("fork").Pool(1) as pool:
 
 
 def test_entering_while_a_graph_is_captured_is_refused():
-    from seedscope import seeded, snapshot
-
     x, graph, refused = torch.ones(8, device="cuda"), torch.cuda.CUDAGraph(), []
     before = snapshot()
     with torch.cuda.graph(graph):
@@ -90,3 +94,80 @@ def test_entering_while_a_graph_is_captured_is_refused():
     assert "graph is being captured" in refused[0]
     assert torch.equal(y.cpu(), torch.full((8,), 2.0))
     assert before.changed(snapshot()) == ()
+
+
+def test_a_captured_graph_draws_the_same_numbers_whenever_it_is_replayed_inside():
+    graph, drawn = torch.cuda.CUDAGraph(), []
+    with torch.cuda.graph(graph):
+        y = torch.rand(8, device="cuda")
+    before = snapshot()
+    for _ in range(2):
+        with seeded(1029):
+            graph.replay()
+            first = y.tolist()
+            graph.replay()
+            drawn.append((first, y.tolist()))
+    assert drawn[0] == drawn[1] and drawn[0][0] != drawn[0][1]
+    assert before.changed(snapshot()) == ()
+
+
+def test_a_stream_goes_on_where_it_stopped_on_the_gpu_too():
+    def rand():
+        return torch.rand(3, device="cuda").tolist()
+
+    before = snapshot()
+    stream, whole = Stream(1029), Stream(1029)
+    with whole:
+        expected = [rand(), rand()]
+    with stream:
+        got = [rand()]
+    torch.rand(5, device="cuda")
+    with stream:
+        got.append(rand())
+    assert got == expected
+    before.restore()
+
+
+# These take gradients, which torch refuses on a GPU once the tests' fake device is registered:
+# they run where it is not.
+
+
+def test_entry_and_exit_launch_copy_and_synchronise_nothing():
+    run_python(
+        """
+from benchmarks.gpu_pieces.scope import busy, calls_of_a_scope
+calls = calls_of_a_scope("cuda")
+assert busy(calls["scope"]) == [], calls
+assert busy(calls["training step"])  # the profiler sees calls where there are some
+"""
+    )
+
+
+def test_a_training_step_that_races_by_default_repeats_inside():
+    run_python(
+        PRELUDE
+        + """
+def gradient():
+    table = torch.randn(64, 4, device="cuda", requires_grad=True)
+    rows = torch.randint(0, 64, (2**18,), device="cuda")
+    weight = torch.randn(2**18, 4, device="cuda")
+    return torch.autograd.grad(table[rows], table, weight)[0]
+
+rand()
+before = snapshot()
+results = []
+for _ in range(5):
+    with seeded(1029):
+        results.append(gradient())
+assert all(torch.equal(result, results[0]) for result in results)
+assert before.changed(snapshot()) == ()
+"""
+    )
+
+
+def test_the_demo_repeats_on_a_gpu():
+    pytest.importorskip("sklearn")
+    pytest.importorskip("rich")
+    done = seedscope_command("demo", "--epochs", "1", "--device", "cuda")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on cuda" in done.stdout

@@ -1,0 +1,219 @@
+"""Measures pieces in their order, within a number of seconds, and loses nothing measured.
+
+An item is started only where it is expected to end in time: by what was expected of it, times
+the machine's pace, which is learnt from the items before. What the share of a piece does not
+suffice for waits until the other pieces have had theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from .harness import progress
+from .items import Found, Item, Piece, Slot
+from .process import Died, Hung, Process
+from .record import Record, code_digest, read
+
+_START = "start of a process"
+_START_S = 6.0  # to import torch and start CUDA, from a disk that has both in its cache
+_LEAST_S = 30.0  # more than what is expected, after which an item counts as hanging
+
+
+class Pace:
+    """How long items take on this machine, in multiples of what was expected."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, group: str, expected_s: float, took_s: float) -> None:
+        self._seen[group].append(took_s / expected_s)
+
+    def seconds(self, group: str, expected_s: float) -> float:
+        """Return how long it will take: by its own group, or before there is one, by all."""
+        seen = self._seen.get(group) or [x for group in self._seen.values() for x in group]
+        if not seen:
+            return expected_s
+        if len(seen) == 1:
+            return expected_s * seen[0]
+        # The slower quarter's: an item that is not started costs less than one cut off.
+        return expected_s * statistics.quantiles(seen, n=4, method="inclusive")[2]
+
+
+class Run:
+    """One run over the pieces, which share processes, a pace and a deadline."""
+
+    def __init__(self, name: str, record: Record, budget_s: float) -> None:
+        self.name = name
+        self.record = record
+        self.pace = Pace()
+        self.begun = time.monotonic()
+        self.budget_s = budget_s
+        self.until = self.begun + budget_s
+        self._processes: dict[str, Process] = {}
+        self._users: Counter[str] = Counter()  # by process: the items that still need it
+        self._done = self._total = 0
+
+    def measure(self, pieces: Iterable[Piece]) -> None:
+        """Measure what is not done yet, as far as there is time."""
+        waiting: list[Item] = []
+        pieces = [*pieces]
+        self._learn(pieces)
+        try:
+            for piece in pieces:
+                items = [item for item in piece.items if not self.record.is_done(item)]
+                if piece.share_s == math.inf:  # what the others have left comes first
+                    items, waiting = [*waiting, *items], []
+                waiting += self._measure_piece(replace(piece, items=items))
+        finally:
+            for process in self._processes.values():
+                process.end()
+
+    def _learn(self, pieces: Iterable[Piece]) -> None:
+        """Take the pace of what was measured before, and count what is missing."""
+        for item in (item for piece in pieces for item in piece.items):
+            found = self.record.found.get(item.group, {}).get(item.name, {})
+            if not self.record.is_done(item):
+                self._users[item.process] += 1
+            elif "failed" not in found and "took_s" in found:
+                self._note(item, found)
+        self._total = self._users.total()
+
+    def _note(self, item: Item, found: Found) -> None:
+        # What it did only because there was time is nobody's need.
+        self.pace.note(item.group, item.seconds, found["took_s"] - found.get("spare_s", 0))
+
+    def _measure_piece(self, piece: Piece) -> list[Item]:
+        """Measure the items that the piece's share suffices for; return the others."""
+        end = min(self.until, time.monotonic() + piece.share_s)
+        left_out, items = [], [*piece.items]
+        while items:
+            left_s = end - time.monotonic()
+            needs_s = self._needs_s(items)
+            item = items.pop(0)
+            if needs_s[0] > left_s:
+                left_out.append(item)
+                continue
+            self._tell(piece, item, sum(needs_s))
+            spare_s = self._spare_s(left_s - sum(needs_s), item, items)
+            self._measure_item(item, needs_s[0], spare_s)
+        return left_out
+
+    def _spare_s(self, spare_s: float, item: Item, others: Iterable[Item]) -> float:
+        """Return the part of the time that nobody needs which is for `item`, before `others`."""
+        if not item.is_elastic or spare_s <= 0:
+            return 0.0
+        all_s = item.seconds + sum(other.seconds for other in others if other.is_elastic)
+        return spare_s * item.seconds / all_s
+
+    def _needs_s(self, items: Iterable[Item]) -> list[float]:
+        """Return what each is expected to take; the first of a process that has to start more."""
+        started, needs_s = {*self._processes}, []
+        for item in items:
+            start_s = 0 if item.process in started else self.pace.seconds(_START, _START_S)
+            started.add(item.process)
+            needs_s.append(self.pace.seconds(item.group, item.seconds) + start_s)
+        return needs_s
+
+    def _measure_item(self, item: Item, needs_s: float, spare_s: float) -> None:
+        """Measure it, and put down what is found of it, as it comes."""
+        begun, kept = time.monotonic(), Found()
+        until = begun + needs_s + spare_s if self.budget_s < math.inf else math.inf
+        # Neither an item that hangs nor a wrong expectation costs more than this.
+        limit = min(self.until, until + max(_LEAST_S, 2 * needs_s))
+
+        def keep(found: Found) -> None:
+            kept.update(found)
+            self.record.keep(item, kept | {"cut_off": True})
+
+        try:
+            process = self._ready_process(item.process, limit)
+            begun = time.monotonic()
+            found = process.measure(item.measure, Slot(until, keep), limit)
+        except Died:
+            found = kept | {"failed": "the process that measured it died"}
+            self._end(item.process)
+        except Hung:
+            self._end(item.process)
+            if limit == self.until:
+                found = kept | {"cut_off": True}
+            else:
+                found = kept | {"failed": f"killed after {limit - begun:.0f} s: it hung"}
+        found |= {"took_s": round(time.monotonic() - begun, 3)}
+        if not found.keys() & {"failed", "cut_off"}:
+            self._note(item, found)
+        self.record.keep(item, found)
+        self._users[item.process] -= 1
+        if not self._users[item.process]:
+            self._end(item.process)  # it would keep its part of the GPU's memory
+
+    def _ready_process(self, name: str, limit: float) -> Process:
+        """Return the process of that name, or a new one where there is none that lives.
+
+        Raises:
+            Hung: it is not ready by `limit`.
+            RuntimeError: a new one ends while it starts, so that none will ever measure.
+        """
+        if name in self._processes:
+            try:
+                self._processes[name].wait(limit)
+                return self._processes[name]
+            except Died:
+                self._end(name)
+        begun = time.monotonic()
+        process = self._processes[name] = Process()
+        try:
+            process.wait(limit)
+        except Died:
+            raise RuntimeError("a process that measures could not start: see above") from None
+        self.pace.note(_START, _START_S, time.monotonic() - begun)
+        return process
+
+    def _end(self, name: str) -> None:
+        if process := self._processes.pop(name, None):
+            process.end()
+
+    def _tell(self, piece: Piece, item: Item, needs_s: float) -> None:
+        self._done += 1
+        if self.budget_s == math.inf:
+            when = f"about {needs_s:.0f} s left"
+        else:
+            when = f"{time.monotonic() - self.begun:.0f} of {self.budget_s:.0f} s"
+        progress(f"{self.name} {self._done}/{self._total}, {when}: {piece.name}, {item}")
+
+
+def run(name: str, pieces: Iterable[Piece], record: Record, budget_s: float = math.inf) -> None:
+    """Measure the pieces into `record`, which knows afterwards what is missing.
+
+    Raises:
+        SystemExit: it was stopped.
+        RuntimeError: no process can be started to measure in.
+    """
+    try:
+        Run(name, record, budget_s).measure(pieces)
+    except KeyboardInterrupt:
+        raise SystemExit(f"{name}: stopped; {record.file} has what was measured") from None
+
+
+def run_suite(name: str, items: list[Item], facts: Found, folder: Path) -> tuple[Found, Path]:
+    """Measure all items; return the report and the file that it is in, `folder`/`name`.json.
+
+    Until all is measured they are in a file of their own: the same run, started again, goes
+    on behind it, and one of other items, facts or code has another.
+    """
+    about = {key: value for key, value in facts.items() if key != "date"}
+    identity = [about, code_digest(), [*map(str, items)]]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+    part = folder / f"{name}.{digest}.part.json"
+    record = Record(part, facts, read(part) if part.exists() else None)
+    with record.locked():
+        run(name, [Piece("all", math.inf, items)], record)
+        record.write(indent=1)
+        return record.content, part.replace(folder / f"{name}.json")

@@ -1,0 +1,133 @@
+"""Measures on a GPU what matters most, for as long as the budget lasts.
+
+The pieces, in this order: the machine, the tests that need a GPU, what determinism costs
+networks, which operations repeat, the scope, attention, and what is left. What was measured
+is in DIR/gpu.json at any moment; a run that goes on from there measures only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from . import budget, report
+from .gpu_pieces import machine
+from .gpu_pieces.pieces import pieces
+from .gpu_pieces.summary import summary
+from .harness import environment, progress
+from .items import Found
+from .pretended_gpu import pretend
+from .record import Record, read
+
+FILE = "gpu.json"
+_AFTERWARDS_S = 15.0  # for the report and its figure
+
+
+def main(arguments: list[str]) -> int:
+    begun = time.monotonic()
+    parser = argparse.ArgumentParser("python -m benchmarks gpu", description=__doc__)
+    parser.add_argument("--budget", type=_seconds, default=500, help="seconds in all, default 500")
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    what = "folder of a run to go on from; without --out its results are added to"
+    parser.add_argument("--resume", type=Path, help=what)
+    what = "every piece at its smallest size, on the CPU, which pretends to be a GPU"
+    parser.add_argument("--rehearse", action="store_true", help=what)
+    options = parser.parse_args(arguments)
+    out: Path | None = options.out or options.resume
+    if out is None:
+        parser.error("--out DIR says where the results go")
+    if options.rehearse:
+        pretend()
+    elif not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device here; --rehearse runs everything on the CPU")
+    try:
+        record = _record(out, options.resume, facts := _facts(options.rehearse))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+    reserve_s = min(_AFTERWARDS_S, options.budget / 4)
+    left_s = options.budget - (time.monotonic() - begun) - reserve_s
+    all_pieces = pieces(options.rehearse)
+    this: Found = {name: facts[name] for name in ("date", "driver")}
+    this |= {"code": record.code, "budget_s": options.budget}
+    with record.locked():
+        record.content["runs"].append(this)
+        try:
+            budget.run("gpu", all_pieces, record, left_s)
+        finally:  # also of a run that was stopped
+            items = (item for piece in all_pieces for item in piece.items)
+            record.content["left_out"] = [str(item) for item in items if not record.is_done(item)]
+            this["took_s"] = round(time.monotonic() - begun, 1)
+            record.write(indent=1)
+            _show(record.content, out)
+    return 0
+
+
+def _show(content: Found, folder: Path) -> None:
+    """Write the report and its figure, and print the summary, which is also a file."""
+    text = summary(content)
+    (folder / "summary.txt").write_text(text + "\n")
+    try:
+        for file in report.write(folder, folder):
+            progress(f"written: {file}")
+    except ImportError as error:
+        progress(f"no report: {error}")
+    print(text)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return value
+
+
+def _record(out: Path, resume: Path | None, facts: Found) -> Record:
+    """Return the record of this run in `out`, with what the run in `resume` has measured.
+
+    Raises:
+        ValueError: `resume` has figures of another card or other versions, or `out` has
+            those of another run. Nothing is touched.
+    """
+    file = out / FILE
+    if resume is None:
+        if file.exists():
+            raise ValueError(f"{file} is there: --resume {out} goes on, or name another folder")
+        return Record(file, facts | {"runs": []})
+    content = read(resume / FILE)
+    for name in _IDENTITY:
+        if content.get(name) != facts[name]:
+            raise ValueError(
+                f"{resume / FILE} cannot be resumed: its {name} is {content.get(name)}, "
+                f"here it is {facts[name]}"
+            )
+    if file.exists() and resume.resolve() != out.resolve():
+        raise ValueError(f"{file} is there: name another folder than {out}")
+    return Record(file, facts, content)
+
+
+# What figures have to share to stand beside each other.
+_IDENTITY = ("device", "torch", "libraries")
+
+
+def _facts(is_rehearsal: bool) -> Found:
+    """Return what the figures belong to."""
+    facts = environment("cuda")
+    versions = facts["versions"]
+    return facts | {
+        "driver": machine.nvidia_smi().get("driver_version", "unknown"),
+        "torch": [versions["torch"], versions.get("cuda"), versions.get("cudnn")],
+        "libraries": {name: _version(name) for name in ("torchvision", "transformers")},
+        "quick": is_rehearsal,
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"

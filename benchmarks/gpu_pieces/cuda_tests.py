@@ -1,0 +1,91 @@
+"""Runs the tests that need a GPU, and keeps the result of each as it comes."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..items import Found, Item, Slot
+
+GROUP = "tests"
+_TESTS = Path(__file__).parents[2] / "tests"
+_MARKED = re.compile(r"^(pytestmark = |@|.*\bmarks=)pytest\.mark\.cuda\b", re.MULTILINE)
+
+
+def items() -> list[Item]:
+    """Return an item for each file that has such tests; only pytest has to be installed."""
+    files = [path for path in sorted(_TESTS.glob("test_*.py")) if _MARKED.search(path.read_text())]
+    # A process for each: pytest loads what it has loaded only once.
+    return [
+        Item(GROUP, path.name, partial(_run, path=str(path)), 15.0, f"tests, {path.name}")
+        for path in files
+    ]
+
+
+class _Results:
+    """A pytest plugin that tells what came out of each test."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.found: dict[str, Found] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._note(nodeid, {"outcome": "not ended"})
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            seconds = round(report.duration, 2)
+            self._note(
+                report.nodeid,
+                {"outcome": report.outcome, "seconds": seconds, "why": _why(report)},
+            )
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self._note(report.nodeid, {"outcome": "not collected", "why": _why(report)})
+
+    def _note(self, test: str, result: Found) -> None:
+        self.found[test.partition("::")[2] or test] = result
+        self.slot.keep({"tests": self.found})
+
+
+def _why(report: Any) -> str:
+    """The end of what pytest says of a test that did not pass."""
+    if report.outcome == "passed":
+        return ""
+    if isinstance(report.longrepr, tuple):  # of a skipped one: file, line and reason
+        return str(report.longrepr[2])
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longreprtext)[-2000:]
+
+
+def _run(slot: Slot, path: str) -> Found:
+    import pytest
+
+    results = _Results(slot)
+    # Neither plugins nor the project's own options, which need some: what runs is the same
+    # whatever is installed.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    options = ["-m", "cuda", "-o", "addopts=", "-p", "no:cacheprovider", "--tb=short", "-q"]
+    pytest.main([path, *options], plugins=[results])
+    return {"tests": results.found}
+
+
+def brief(test: Found) -> str:
+    """Return the line that says most of why a test did not pass: the last error's, if any."""
+    lines = [line for line in test.get("why", "").splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(E +)?[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines[:1] or [""])[-1].strip()
+
+
+def results(report: Found) -> dict[str, Found]:
+    """Return what came out of each test, by its name."""
+    found: dict[str, Found] = {}
+    for name, file in report["found"].get(GROUP, {}).items():
+        if "failed" in file:
+            found[name] = {"outcome": "failed", "why": file["failed"]}
+        found |= file.get("tests", {})
+    return found

@@ -1,0 +1,150 @@
+"""The card, two canaries of its speed, and whether cuDNN's plans know of `benchmark`."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+from seedscope.costs import timed
+
+from ..items import Found, Item, Scale, Slot
+
+GROUP, PROCESS = "machine", "operations"
+PLANS = "cuDNN's plans"
+
+_QUERY = (
+    "name",
+    "driver_version",
+    "memory.total",
+    "clocks.sm",
+    "clocks.max.sm",
+    "clocks.mem",
+    "power.limit",
+    "temperature.gpu",
+)
+
+
+def items(scale: Scale) -> list[Item]:
+    return [
+        Item(GROUP, "card", partial(_card, scale=scale), 1.0, PROCESS),
+        Item(GROUP, "canaries", partial(_canaries, scale=scale), 3.0, PROCESS),
+        Item(GROUP, PLANS, partial(_plans, scale=scale), 8.0, PROCESS),
+    ]
+
+
+def nvidia_smi() -> dict[str, str]:
+    """Return what the driver says of the first card; nothing where it cannot be asked."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    line = done.stdout.partition("\n")[0]
+    return dict(zip(_QUERY, line.split(", "), strict=False)) if done.returncode == 0 else {}
+
+
+def _card(slot: Slot, scale: Scale) -> Found:
+    properties: Any = torch.cuda.get_device_properties()
+    return {
+        "driver": nvidia_smi(),
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gb": properties.total_memory / 1e9,
+    }
+
+
+def _canaries(slot: Slot, scale: Scale) -> Found:
+    """A copy's bandwidth, bytes read and written, and the rate of a bf16 product."""
+    size, side = (2**20, 256) if scale.small else (2**30, 8192)
+    source = torch.empty(size, dtype=torch.uint8, device=scale.device)
+    target = torch.empty_like(source)
+    matrix = torch.randn(side, side, device=scale.device, dtype=torch.bfloat16)
+    copy_ms = _median_ms(partial(target.copy_, source))
+    product_ms = _median_ms(partial(torch.mm, matrix, matrix))
+    return {
+        "copy_gb_s": 2 * size / copy_ms / 1e6,
+        "bf16_product_tflop_s": 2 * side**3 / product_ms / 1e9,
+    }
+
+
+def _median_ms(call: Any) -> float:
+    times = []
+    for _ in range(6):
+        reading = timed(call, 10, is_cuda=True)
+        torch.cuda.synchronize()
+        times.append(reading())
+    return median(times[1:])  # the first warms up
+
+
+# ------------------------------------------------------------------ cuDNN's plans
+
+#: The values of `benchmark` under which a new shape is used, one call after the other; what
+#: the last call takes is kept.
+_ORDERS = {
+    "new shape, benchmark off": (False,),
+    "new shape, benchmark on": (True,),
+    "on, after it was used with off": (False, True),
+    "off, after it was used with on": (True, False),
+    "a known shape": (False, False),
+}
+
+
+def _plans(slot: Slot, scale: Scale) -> Found:
+    """Return the milliseconds of a convolution's call, after calls of other settings.
+
+    A call is quick where a plan is kept, and slow where one is chosen: by autotuning with
+    `benchmark` on, by cuDNN's own rules with it off. Each is the median of several shapes,
+    which are new to the process.
+    """
+    channels, sizes = (4, iter(range(8, 99))) if scale.small else (64, iter(range(28, 999, 2)))
+    weight = torch.randn(channels, channels, 3, 3, device=scale.device)
+    found: Found = {}
+    for name, order in ({"": (False, True)} | _ORDERS).items():  # the first starts cuDNN
+        times = []
+        for _ in range(3 if scale.quick else 5):
+            side = next(sizes)
+            x = torch.randn(16, channels, side, side, device=scale.device)
+            for benchmark in order:
+                torch.backends.cudnn.benchmark = benchmark
+                ms = _call_ms(x, weight)
+            times.append(ms)
+        found[name] = {"median": median(times), "min": min(times), "max": max(times)}
+    torch.backends.cudnn.benchmark = False
+    del found[""]
+    return {"ms": found}
+
+
+def _call_ms(x: torch.Tensor, weight: torch.Tensor) -> float:
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    torch.nn.functional.conv2d(x, weight, padding=1)
+    torch.cuda.synchronize()
+    return (time.perf_counter() - begin) * 1e3
+
+
+def plan_verdicts(report: Found) -> list[str]:
+    """Return a sentence on whether plans are kept when `benchmark` changes, for each direction."""
+    found = report["found"].get(GROUP, {}).get(PLANS, {})
+    if "ms" not in found:
+        return [f"{PLANS}: {found['failed']}"] if "failed" in found else []
+    ms = {name: times["median"] for name, times in found["ms"].items()}
+    new_off, new_on, off_on, on_off, known = (ms[name] for name in _ORDERS)
+    figures = "; ".join(f"{name}: {value:.2f} ms" for name, value in ms.items())
+    return [
+        f"{PLANS} of shapes used with benchmark off are "
+        f"{_kept(off_on, new_on, known)} once it is on",
+        f"{PLANS} of shapes used with benchmark on are "
+        f"{_kept(on_off, new_off, known)} once it is off",
+        f"... a call's time, {figures}",
+    ]
+
+
+def _kept(ms: float, chosen_ms: float, known_ms: float) -> str:
+    """Which of the two a time is nearer to, on a scale of ratios."""
+    if chosen_ms < 2 * known_ms:
+        return "kept or chosen anew, which the times do not tell,"
+    return "kept" if ms**2 < chosen_ms * known_ms else "chosen anew"

@@ -1,0 +1,66 @@
+"""What is measured on a GPU, in the order in which it matters, with each piece's seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+from ..items import Item, Piece, Scale
+from ..models import EVALUATION, LARGE, TF32, TRAINING, Case
+from ..networks import FIRST_PAIR, SECOND_PAIR, attention_item, network_item, sizes_items
+from ..op_atlas import by_importance, operation_item
+from ..operations import ATTENTION, OPERATIONS
+from ..pretended_gpu import pretended
+from . import cuda_tests, machine, scope
+
+#: The group of the operations of attention, which have a piece of their own.
+ATTENTION_GROUP = "attention"
+_GPT2 = next(case for case in TRAINING if case.model == "GPT-2 small")
+# Autotuning takes seconds for each size: two networks show it.
+_SIZED = [case for case in TRAINING if case.model in ("ResNet-50", "U-Net")]
+
+
+def pieces(is_rehearsal: bool) -> list[Piece]:
+    """Return the pieces; a rehearsal's are the same, small, and on a GPU that is pretended."""
+    scale = Scale("cuda", small=is_rehearsal, quick=is_rehearsal)
+    others = [x for x in OPERATIONS if x not in ATTENTION]
+    important, less_important = by_importance(others)
+    found = [
+        Piece("machine", 20, machine.items(scale)),
+        Piece("networks", 200, _networks(TRAINING, FIRST_PAIR, scale)),
+        Piece("operations", 90, [operation_item(x, scale) for x in important]),
+        Piece("scope", 30, scope.items(scale)),
+        Piece("attention", 60, _attention(scale)),
+        Piece(
+            "what is left",
+            math.inf,
+            [
+                *_networks(EVALUATION, FIRST_PAIR, scale),
+                *_networks((TF32,), FIRST_PAIR, scale),
+                *sizes_items(_SIZED, scale),
+                *(operation_item(x, scale) for x in less_important),
+                *_networks(TRAINING, SECOND_PAIR, scale),
+                *_networks((LARGE,), FIRST_PAIR[:1], scale),
+            ],
+        ),
+    ]
+    if is_rehearsal:
+        found = [replace(piece, items=[*map(_pretended, piece.items)]) for piece in found]
+    # These run as they are, also where they skip for want of a GPU.
+    found.insert(1, Piece("tests", 60, cuda_tests.items()))
+    return found
+
+
+def _networks(cases: tuple[Case, ...], processes: list[str], scale: Scale) -> list[Item]:
+    """Each network whole before the next: in both processes, which stay."""
+    return [network_item(case, process, scale) for case in cases for process in processes]
+
+
+def _attention(scale: Scale) -> list[Item]:
+    operations = [operation_item(x, scale, ATTENTION_GROUP) for x in ATTENTION]
+    return [*operations, attention_item(_GPT2, scale)]
+
+
+def _pretended(item: Item) -> Item:
+    return replace(item, measure=partial(pretended, item.measure))

@@ -1,0 +1,109 @@
+"""What a scope costs while a GPU runs: entry and exit, around a training step, for a sample."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..data_throughput import PLAIN, TimedInWorker, draws
+from ..harness import Samples, measure, paired, summary
+from ..items import Found, Item, Scale, Slot
+from ..peers import Body, nothing
+from ..scope_overhead import BLOCK, FLOOR, FLOOR_AS_SET, make_arms, training_step
+
+GROUP = PROCESS = "scope"
+STEP, SAMPLE = "training step", "SeededDataset"
+BARE = "neither"
+
+
+def items(scale: Scale) -> list[Item]:
+    return [
+        Item(GROUP, "entry and exit", partial(_entry, scale=scale), 4.0, PROCESS),
+        Item(GROUP, STEP, partial(_step, scale=scale), 3.0, PROCESS),
+        Item(GROUP, SAMPLE, partial(_sample, scale=scale), 6.0, PROCESS),
+        Item(GROUP, "CUDA calls", partial(_calls, scale=scale), 5.0, PROCESS),
+    ]
+
+
+def _timed(calls: Mapping[str, Callable[[], object]], scale: Scale) -> dict[str, Samples]:
+    rounds, block_s = (5, 0.001) if scale.quick else (100, 0.002)
+    return measure(calls, rounds=rounds, block_s=block_s)[0]
+
+
+def _against(samples: dict[str, Samples], floors: Callable[[str], str]) -> Found:
+    """Return microseconds of each arm, and times its floor."""
+    return {
+        name: {**summary(values), "to_floor": paired(values, samples[floors(name)])}
+        for name, values in samples.items()
+    }
+
+
+def _entry(slot: Slot, scale: Scale) -> Found:
+    """Microseconds of a scope around nothing, once the GPU runs."""
+    torch.cuda.init()
+    arms = make_arms(scale.device)
+    samples = _timed({name: arm.call for name, arm in arms.items()}, scale)
+    return {"us": _against(samples, lambda name: FLOOR if arms[name].has_writes else FLOOR_AS_SET)}
+
+
+def _step(slot: Slot, scale: Scale) -> Found:
+    """Microseconds of a small training step in a scope, and in the same settings by hand."""
+    arms, step = make_arms(scale.device), training_step(scale.device)
+    calls = {name: partial(arms[name].run, step) for name in (BLOCK, FLOOR)}
+    samples = _timed({**calls, BARE: step}, scale)
+    return {"us": _against(samples, lambda name: FLOOR)}
+
+
+def _sample(slot: Slot, scale: Scale) -> Found:
+    """Microseconds of a sample of a dataset that does nothing, with and without seeding."""
+    torch.cuda.init()
+    timed = {"main process": partial(_draws, False, scale), "worker": partial(_draws, True, scale)}
+    worker = TimedInWorker(timed["worker"])
+    alone = DataLoader(worker, batch_size=None, num_workers=1)
+    found = {"main process": timed["main process"](), "worker": next(iter(alone))}
+    return {
+        "us": {where: _against(samples, lambda name: PLAIN) for where, samples in found.items()}
+    }
+
+
+def _draws(in_worker: bool, scale: Scale) -> dict[str, Samples]:
+    return _timed(draws(in_worker), scale)
+
+
+def cuda_calls(body: Body) -> Counter[str]:
+    """Return how often each CUDA runtime call and kernel occurs while `body` runs."""
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        body()
+    return Counter(
+        event.name
+        for event in profiler.events()
+        if event.device_type == DeviceType.CUDA or re.match("cu(da)?[A-Z]", event.name)
+    )
+
+
+def busy(calls: Iterable[str]) -> list[str]:
+    """Return those of the calls that launch, copy, allocate or wait; asking is none of it."""
+    asks = re.compile("cu(da)?(?!.*(Launch|Synchronize|Mem|Malloc|Free))[A-Z]")
+    return [name for name in calls if not asks.match(name)]
+
+
+def calls_of_a_scope(device: str) -> dict[str, dict[str, int]]:
+    """Return the CUDA calls of entry and exit, and of a training step, by the profiler."""
+    step = training_step(device)
+    step()
+    # An empty profile has calls of its own, such as the synchronisation at its end.
+    empty = cuda_calls(nothing)
+    bodies = {"scope": make_arms(device)[BLOCK].call, STEP: step}
+    return {name: dict(cuda_calls(body) - empty) for name, body in bodies.items()}
+
+
+def _calls(slot: Slot, scale: Scale) -> Found:
+    return {"calls": calls_of_a_scope(scale.device)}

@@ -1,0 +1,103 @@
+"""A GPU that is pretended, to rehearse what is measured on a real one.
+
+torch.cuda answers as if there were one GPU, and what would go to it stays on the CPU. So the
+code runs that runs on a GPU: events, memory statistics, pinned settings, a process for each
+value of `cudnn.benchmark`. No figure of it means anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from seedscope import costs
+
+from .items import Found, Slot
+
+NAME = "PRETENDED, no GPU measured this"
+
+#: What torch.cuda answers, by the function's name.
+_FACTS: dict[str, Any] = {
+    "init": None,
+    "is_available": True,
+    "is_initialized": True,
+    "is_bf16_supported": True,
+    "is_current_stream_capturing": False,
+    "device_count": 1,
+    "current_device": 0,
+    "get_device_name": NAME,
+    "get_device_properties": SimpleNamespace(multi_processor_count=0, total_memory=0, uuid="none"),
+    "synchronize": None,
+    "empty_cache": None,
+    "reset_peak_memory_stats": None,
+    "memory_allocated": 0,
+    "max_memory_allocated": 10**6,
+    "clock_rate": 1980,
+    "temperature": 60,
+}
+_ANSWERS: dict[str, Any] = {}
+
+
+class Event:
+    def __init__(self, enable_timing: bool = False) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, other: Event) -> float:
+        return (other.at - self.at) * 1e3
+
+
+class OnTheCPU(TorchFunctionMode):
+    """Every call that names the GPU gets the CPU in its place."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is torch.device:  # only a name
+            return function(*args, **(kwargs or {}))
+        args = tuple(_moved(x) for x in args)
+        return function(*args, **{name: _moved(x) for name, x in (kwargs or {}).items()})
+
+
+def _moved(argument: Any) -> Any:
+    names_gpu = isinstance(argument, (str, torch.device)) and str(argument) in ("cuda", "cuda:0")
+    return "cpu" if names_gpu else argument
+
+
+def pretend() -> None:
+    """From now on, and to the end of the process, pretend that there is a GPU."""
+    if torch.cuda.get_device_name is _ANSWERS.get("get_device_name"):
+        return
+    for name, answer in _FACTS.items():
+        _ANSWERS[name] = _answering(getattr(torch.cuda, name), answer)
+        setattr(torch.cuda, name, _ANSWERS[name])
+    torch.cuda.Event = Event  # type: ignore[misc,assignment]
+    torch.cuda.default_generators = (torch.Generator(),)
+    OnTheCPU().__enter__()
+    torch.set_num_threads(1)  # more of them wait for each other where the CPU has other work
+    canary = costs._canary
+    costs._canary = lambda is_cuda: canary(False)  # a CPU needs long for what a GPU is given
+
+
+def pretended(measure: Callable[[Slot], Found], slot: Slot) -> Found:
+    """Measure as on a GPU, in a process that measures nothing else."""
+    pretend()
+    return measure(slot)
+
+
+def _answering(real: Any, answer: Any) -> Any:
+    takes = inspect.signature(real)
+
+    def answering(*args: Any, **kwargs: Any) -> Any:
+        takes.bind(*args, **kwargs)  # as the real one refuses what it does not take
+        return answer
+
+    return answering

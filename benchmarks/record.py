@@ -1,0 +1,105 @@
+"""The file of a run: what was found of each item, complete on disk after each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .items import Found, Item
+
+
+def code_digest() -> str:
+    """Return a digest of the code that measures: figures of other code are other figures."""
+    root = Path(__file__).parents[1]
+    files = sorted([*root.glob("benchmarks/**/*.py"), *root.glob("seedscope/**/*.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+class Record:
+    """A JSON file with the facts of a run and, by group and name, what was found.
+
+    It is replaced as a whole after each item, so that it can be read at any moment, also
+    when the run was killed.
+    """
+
+    def __init__(self, file: Path, facts: Found, content: Found | None = None) -> None:
+        self.file = file
+        self.code = code_digest()
+        self.content = content or {**facts, "found": {}}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from the file meanwhile.
+
+        Raises:
+            SystemExit: another run is at work on it.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        path = self.file.with_suffix(".lock")
+        try:
+            lock = FileLock(path, timeout=0).acquire()
+        except Timeout:
+            raise SystemExit(f"another run is at work on {self.file}") from None
+        with lock:
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    @property
+    def found(self) -> dict[str, dict[str, Found]]:
+        found: dict[str, dict[str, Found]] = self.content["found"]
+        return found
+
+    def is_done(self, item: Item) -> bool:
+        """Whether there is nothing left to measure of it.
+
+        What was cut off is measured again, and what failed is if the code has changed since.
+        """
+        found = self.found.get(item.group, {}).get(item.name)
+        if found is None or "cut_off" in found:
+            return False
+        return "failed" not in found or found["code"] == self.code
+
+    def keep(self, item: Item, found: Found) -> None:
+        """Put down what was found of `item`, in place of what was there."""
+        self.found.setdefault(item.group, {})[item.name] = found | {"code": self.code}
+        self.write()
+
+    def write(self, indent: int | None = None) -> None:
+        """Replace the file; `indent` makes it readable, and is slow."""
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(self.content, indent=indent) + "\n")
+        os.replace(new, self.file)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return the content of a record's file.
+
+    Raises:
+        ValueError: it is no record; the message is one line.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("found"), dict):
+        raise ValueError(f"{file} holds no figures of a benchmark run")
+    return content
+
+
+def failures(content: Found, groups: Iterable[str]) -> list[str]:
+    """Return a sentence for each reason for which items of the groups failed: names, and why."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        for name, item in content["found"].get(group, {}).items():
+            if "failed" in item:
+                found.setdefault(item["failed"], []).append(f"{name} ({group})")
+    return [f"{'; '.join(names)}: {why}" for why, names in found.items()]

@@ -1,0 +1,243 @@
+"""Markdown tables of what was measured. Every title names the device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from seedscope.costs import ARMS, DEFAULT, TUNED, Cost, Measured
+
+from . import determinism_cost, op_atlas
+from .gpu_pieces import cuda_tests, machine, scope
+from .gpu_pieces.pieces import ATTENTION_GROUP
+from .networks import ATTENTION, PROCESSES, SIZES
+from .record import failures
+
+
+def where(report: dict[str, Any]) -> str:
+    """The device, versions and date that a title needs."""
+    device = report["device"]
+    what = f"{report['versions']['CPU']}, CPU only, small sizes" if device == "cpu" else device
+    quick = ", quick" * report["quick"]
+    return f"{what}, torch {report['versions']['torch']}, {report['date'][:10]}{quick}"
+
+
+def markdown(headers: list[str], rows: list[list[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def bullets(texts: list[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+# ----------------------------------------------------------------------- networks
+
+
+def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
+    """Return what determinism costs the networks of a report; `figure` is a file beside it."""
+    found = determinism_cost.costs(report)
+    names = _present(found)
+    rows = []
+    for cost in found.values():
+        arms = {measured.arm: measured for measured in cost}
+        best = cost.cheapest
+        cheapest = "none" if best is None else f"{best.arm}, {best.ratio:.2f}x"
+        rows.append([cost.name, *(_cell(arms.get(name)) for name in names), cheapest])
+    parts = [
+        f"## What determinism costs ({where(report)})",
+        *[f"![time of a step under each setting]({figure})"] * (figure is not None),
+        "Milliseconds of a step by default, then times that; *n/m*: m repeats from one seed gave n "
+        "different results. Of settings that cannot be told from the quickest that repeats, the "
+        "strictest is named.",
+        markdown(["network", *names, "cheapest that repeats"], rows),
+    ]
+    notes = [
+        *determinism_cost.price_sentences(determinism_cost.training(found)),
+        *determinism_cost.launch_bound(found),
+        *determinism_cost.refusals(found),
+        *failures(report, PROCESSES),
+        *machine.plan_verdicts(report),
+        determinism_cost.clocks(report),
+    ]
+    if text := bullets([*filter(None, notes)]):
+        parts += ["### Notes", text]
+    return "\n\n".join([*parts, *_memory(found, names), *_first_steps(found), *_sizes(report)])
+
+
+def _present(found: dict[str, Cost]) -> list[str]:
+    arms = {measured.arm for cost in found.values() for measured in cost}
+    return [arm.name for arm in ARMS if arm.name in arms]
+
+
+def _cell(measured: Measured | None) -> str:
+    if measured is None:
+        return ""
+    if measured.error is not None:
+        return "cannot run"
+    results = f"{measured.distinct}/{len(measured.digests)}"
+    if not measured.ms:
+        return results
+    if measured.arm == DEFAULT.name:
+        return f"{sorted(measured.ms)[len(measured.ms) // 2]:.3g} ms, {results}"
+    # Without the defaults there is nothing to compare with.
+    return results if measured.ratio is None else f"{measured.ratio:.2f}x, {results}"
+
+
+def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
+    """The peak of the memory, where it was measured."""
+    rows = []
+    for name, cost in found.items():
+        peaks = {measured.arm: measured.peak_mb for measured in cost}
+        if any(peaks.values()):
+            rows.append([name, *(f"{peaks[arm]:.0f}" if peaks.get(arm) else "" for arm in names)])
+    return ["### Peak of the GPU's memory, MB", markdown(["network", *names], rows)] * bool(rows)
+
+
+def _first_steps(found: dict[str, Cost]) -> list[str]:
+    """What autotuning costs once, where there was any."""
+    rows = []
+    for name, cost in found.items():
+        arms = {measured.arm: measured for measured in cost}
+        if TUNED.name in arms:
+            first = [arms[arm.name].first_ms for arm in (DEFAULT, TUNED) if arm.name in arms]
+            rows.append([name, *(f"{min(ms):.0f}" if ms else "" for ms in first)])
+    headers = ["network", "defaults", "cudnn.benchmark = True"]
+    return ["### The first step of a network, ms", markdown(headers, rows)] * bool(rows)
+
+
+def _sizes(report: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, found in report["found"].get(SIZES, {}).items():
+        if times := found.get("ms"):
+            first, third = (sum(turns[i] for turns in times) / len(times) for i in (0, 2))
+            rows.append([name, str(len(times)), f"{first:.2f}", f"{third:.2f}"])
+    headers = ["network", "sizes", "first step, ms", "third step, ms"]
+    parts = ["### New input sizes", markdown(headers, rows)] * bool(rows)
+    failed = failures(report, [SIZES])
+    return [*parts, *[bullets(failed)] * bool(failed)]
+
+
+# ---------------------------------------------------------------------- operations
+
+
+def atlas_tables(report: dict[str, Any]) -> str:
+    rows = op_atlas.rows(report)
+    counts: Counter[str] = Counter()
+    told = []
+    for row in rows:
+        _, default, warn, strict, *_ = row
+        counts["repeat by default"] += default == "1"
+        counts["do not repeat by default"] += default not in ("1", "raises")
+        counts["repeat under True"] += strict == "1"
+        counts["raise under True"] += strict == "raises"
+        counts["do not repeat under True"] += strict not in ("1", "raises")
+        if {default, warn or "1", strict} != {"1"}:
+            told.append(row)
+    lacking = len(report["found"].get(op_atlas.GROUP, {})) - len(rows)
+    if lacking:
+        counts["could not be measured here"] = lacking
+    summary = [[name, str(count)] for name, count in counts.items()]
+    runs = {operation["runs"] for operation in op_atlas.measured(report).values()}
+    parts = [
+        f"## Which operations repeat ({where(report)})",
+        f"{len(rows) + lacking} operations, {', '.join(map(str, sorted(runs)))} runs each on "
+        "the same inputs.",
+        markdown(["operations that", "number"], summary),
+        "### Those that do not always repeat, or raise (distinct results)",
+        "*Documented*: under True it switches to an algorithm that repeats, raises, or fills new "
+        "memory. *Alert*: the library says itself that it does not repeat. *Tests*: torch's own "
+        "operator tests allow it a tolerance.",
+        *["*launch*: the GPU waited for the CPU, so that the time is the CPU's."]
+        * any("launch" in row[4] for row in told),
+        markdown(op_atlas.HEADERS, told),
+        "### Where documentation and measurement disagree",
+        bullets(op_atlas.disagreements(report)) or "Nowhere.",
+    ]
+    if failed := failures(report, [op_atlas.GROUP]):
+        parts += ["### Could not be measured here", bullets(failed)]
+    return "\n\n".join(parts)
+
+
+# --------------------------------------------------------------- what a GPU has besides
+
+
+def attention_tables(report: dict[str, Any]) -> str:
+    rows = [
+        [name.removeprefix("attention "), *map(_mode, (x["modes"]["default"], x["modes"]["True"]))]
+        for name, x in op_atlas.measured(report, ATTENTION_GROUP).items()
+    ]
+    parts = [
+        f"## Attention ({where(report)})",
+        "16,384 tokens in sequences of that length, 16 heads of 64, causal, bf16; backward is with "
+        "its forward. *n*: distinct results of the runs.",
+        markdown(["backend and length", "default", "deterministic=True"], rows),
+    ] * bool(rows)
+    for name, session in report["found"].get(ATTENTION, {}).items():
+        cost = determinism_cost.cost_of(name, [session], report["device"])
+        cells = [[measured.arm, _cell(measured)] for measured in cost]
+        parts += [f"### {name}, each backend pinned", markdown(["attention", "a step"], cells)]
+    if failed := failures(report, [ATTENTION_GROUP, ATTENTION]):
+        parts += ["### Could not be measured here", bullets(failed)]
+    return "\n\n".join(parts)
+
+
+def _mode(mode: dict[str, Any]) -> str:
+    if "error" in mode:
+        return "raises"
+    memory = f", {mode['peak_mb']:.0f} MB" if mode.get("peak_mb") else ""
+    return f"{mode['ms']['median']:.3g} ms, {mode['distinct']}{memory}"
+
+
+def scope_tables(report: dict[str, Any]) -> str:
+    found = report["found"].get(scope.GROUP, {})
+    rows = []
+    for item, measured in found.items():
+        times = measured.get("us", {})
+        nested = times if item == scope.SAMPLE else {item: times}
+        for what, arms in nested.items():
+            rows += [[what, name, *_times(arm)] for name, arm in arms.items()]
+    headers = ["around", "", "us", "quartiles", "times its floor"]
+    parts = [f"## The scope ({where(report)})", markdown(headers, rows)] * bool(rows)
+    for body, calls in found.get("CUDA calls", {}).get("calls", {}).items():
+        busy = ", ".join(scope.busy(calls)) or "nothing"
+        parts.append(f"By the profiler a {body} launches, copies, allocates or waits for: {busy}.")
+    return "\n\n".join(parts)
+
+
+def _times(arm: dict[str, Any]) -> list[str]:
+    quartiles = f"{arm['q1']:.1f} to {arm['q3']:.1f}"
+    return [f"{arm['median']:.1f}", quartiles, f"{arm['to_floor']['median']:.2f}"]
+
+
+def test_tables(report: dict[str, Any]) -> str:
+    rows = [
+        [name, test["outcome"], cuda_tests.brief(test).replace("|", "/")]
+        for name, test in cuda_tests.results(report).items()
+    ]
+    title = f"## The tests that need a GPU ({where(report)})"
+    return "\n\n".join([title, markdown(["test", "outcome", ""], rows)] * bool(rows))
+
+
+def left_out(report: dict[str, Any]) -> str:
+    names = report.get("left_out", [])
+    return "\n\n".join(["## Left out, for want of time", bullets(names)] * bool(names))
+
+
+def two_runs(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return how far two runs on the same card differ, or nothing if they share nothing."""
+    apart: dict[str, float] = {}
+    found = [determinism_cost.costs(report) for report in (one, other)]
+    for name in found[0].keys() & found[1].keys():
+        ratios = [{m.arm: m.ratio for m in costs[name] if m.ratio} for costs in found]
+        for arm in ratios[0].keys() & ratios[1].keys() - {DEFAULT.name}:
+            apart[f"{name}, {arm}"] = abs(ratios[0][arm] / ratios[1][arm] - 1)
+    if not apart:
+        return ""
+    ordered = sorted(apart, key=lambda name: apart[name])
+    middle, most = ordered[len(ordered) // 2], ordered[-1]
+    return (
+        f"## Two runs ({where(one)}; {other['date'][:10]})\n\n"
+        f"The same {len(apart)} ratios to torch's defaults differ by {apart[middle]:.1%} in the "
+        f"median, and by {apart[most]:.1%} at most ({most})."
+    )

@@ -1,0 +1,351 @@
+"""A benchmark run: what it measures first, what it leaves out, and that it loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import steps_to_measure
+from conftest import ROOT
+
+from benchmarks import budget, record
+from benchmarks.budget import Pace, run, run_suite
+from benchmarks.items import Item, Piece
+from benchmarks.record import Record
+
+
+def item(name: str, measure=None, **facts) -> Item:
+    return Item("a", name, measure or getattr(steps_to_measure, name), **facts)
+
+
+def piece(*items: Item, share_s: float = math.inf) -> Piece:
+    return Piece("a piece", share_s, items)
+
+
+@pytest.fixture
+def kept(tmp_path) -> Record:
+    return Record(tmp_path / "run.json", {"device": "none"})
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process runs: one that has ended may still have an entry."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+# ------------------------------------------------------------ with real processes
+
+
+def test_what_raises_or_dies_is_reported_and_the_others_are_measured(kept):
+    items = [item("fine"), item("raises"), item("dies"), item("again", steps_to_measure.fine)]
+    items.append(item("apart", steps_to_measure.fine, process="another"))
+    run("x", [piece(*items)], kept)
+    found = json.loads(kept.file.read_text())["found"]["a"]
+    assert found["raises"]["failed"] == "ValueError: no such layer"
+    assert found["dies"]["failed"] == "the process that measured it died"
+    assert found["raises"]["so far"] == found["dies"]["so far"] == 1  # kept all the same
+    processes = [found[name]["process"] for name in ("fine", "again", "apart")]
+    assert len({*processes}) == 3  # a new one after the death, and one for each name
+    assert not any(map(is_running, processes))
+    assert [*kept.file.parent.iterdir()] == [kept.file]
+
+
+def test_items_of_one_process_share_it(kept):
+    run("x", [piece(*(item(name, steps_to_measure.fine) for name in "abc"))], kept)
+    assert len({found["process"] for found in kept.found["a"].values()}) == 1
+
+
+@pytest.mark.parametrize("how", ["loses_the_device", "loses_the_device_and_dies_of_it"])
+def test_a_process_that_lost_its_device_is_replaced_and_nobody_else_is_blamed(kept, how):
+    run("x", [piece(item(how), item("fine"))], kept)
+    found = kept.found["a"]
+    assert found[how]["process"] != found["fine"]["process"]
+    assert not any("failed" in x for x in found.values())
+
+
+def test_what_hangs_is_killed_with_its_children_and_the_others_are_measured(kept, monkeypatch):
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    hanging = item("hangs", seconds=0.5)
+    started = item("fine")  # so that the limit is not spent on starting the process
+    run("x", [piece(started, hanging, item("slow"))], kept, budget_s=100)
+    found = kept.found["a"]
+    assert found["hangs"]["failed"].startswith("killed after ")
+    assert not is_running(found["hangs"]["process"]) and not is_running(found["hangs"]["child"])
+    assert found["slow"]["process"] != found["hangs"]["process"]
+
+
+def test_the_budget_ends_what_hangs_and_a_later_run_measures_it_again(kept):
+    begun = time.monotonic()
+    both = piece(item("hangs"), item("fine"))
+    run("x", [both], kept, budget_s=15)
+    assert 14 < time.monotonic() - begun < 20
+    assert left_out(kept, both) == ["hangs", "fine"]
+    cut = kept.found["a"]["hangs"]
+    assert cut["cut_off"] and "failed" not in cut and not is_running(cut["child"])
+    again = [item("hangs", steps_to_measure.fine), item("fine")]
+    run("x", [piece(*again)], kept, budget_s=100)
+    assert kept.found["a"]["hangs"].keys() == {"process", "code", "took_s"}
+
+
+def test_an_item_that_its_process_dies_of_before_it_begins_is_a_failure_like_any_other(kept):
+    run("x", [piece(item("one", steps_to_measure.DiesOnArrival()), item("fine"))], kept)
+    assert kept.found["a"]["one"]["failed"] == "the process that measured it died"
+    assert kept.found["a"]["fine"]["process"]
+
+
+def test_processes_that_cannot_start_end_the_run(kept, monkeypatch):
+    # As where the main module fails when another process imports it.
+    monkeypatch.setattr(budget.Process, "__init__", _starts_nothing)
+    with pytest.raises(RuntimeError, match="could not start: see above"):
+        run("x", [piece(item("fine"))], kept)
+
+
+def _starts_nothing(self) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    self._connection, theirs = context.Pipe()
+    self._process = context.Process(target=sys.exit)
+    self._process.start()
+    theirs.close()
+
+
+def test_a_run_that_is_killed_leaves_a_file_that_can_be_read_and_no_process(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from steps_to_measure import hangs, slow
+from benchmarks.budget import run
+from benchmarks.items import Item, Piece
+from benchmarks.record import Record
+if __name__ == "__main__":
+    items = [*(Item("a", str(i), slow) for i in range(3)), Item("a", "hangs", hangs)]
+    record = Record(pathlib.Path({str(tmp_path)!r}) / "run.json", {{}})
+    run("x", [Piece("p", float("inf"), items)], record)
+"""
+    (tmp_path / "main.py").write_text(code)
+    file, environment = tmp_path / "run.json", os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def found():
+        return record.read(file)["found"]["a"] if file.exists() else {}
+
+    command = [sys.executable, tmp_path / "main.py"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: "hangs" in found())
+        process.kill()
+    last = found()["hangs"]
+    wait_until(lambda: not is_running(last["process"]) and not is_running(last["child"]))
+    assert last["cut_off"] and [*found()] == ["0", "1", "2", "hangs"]
+
+
+def test_one_run_at_a_time_writes_a_file(kept):
+    with kept.locked():
+        with pytest.raises(SystemExit, match="another run is at work on"):
+            Record(kept.file, {}).locked().__enter__()
+        assert kept.file.with_suffix(".lock").exists()
+    assert not [*kept.file.parent.iterdir()]
+
+
+# ------------------------------------------------------------------ what is measured again
+
+
+def test_what_failed_is_measured_again_only_when_the_code_has_changed(kept, monkeypatch):
+    one, two, three = (item(name, steps_to_measure.fine) for name in ("one", "two", "three"))
+    kept.keep(one, {"process": 1})
+    kept.keep(two, {"failed": "ValueError"})
+    kept.keep(three, {"process": 1, "cut_off": True})
+    assert [kept.is_done(x) for x in (one, two, three)] == [True, True, False]
+    monkeypatch.setattr(record, "code_digest", lambda: "of mended code")
+    later = Record(kept.file, {}, record.read(kept.file))
+    assert [later.is_done(x) for x in (one, two, three)] == [True, False, False]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"found": 3}', '{"device": "x"}'])
+def test_a_file_that_is_no_record_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json") as refused:
+        record.read(tmp_path / "run.json")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_suite_resumes_the_same_run_alone(tmp_path, monkeypatch):
+    def parts():
+        return {*tmp_path.glob("*.part.json")}
+
+    def interrupted(name, facts):
+        monkeypatch.setattr(
+            budget, "run", lambda name, pieces, record: record.keep(two, {}) or 1 / 0
+        )
+        with pytest.raises(ZeroDivisionError):
+            run_suite(name, [one, two], facts, tmp_path)
+        monkeypatch.setattr(budget, "run", run)
+
+    one, two = item("one", steps_to_measure.fine), item("two", steps_to_measure.fine)
+    interrupted("s", {"torch": "1", "date": "today"})
+    (part,) = parts()
+    with Record(part, {}).locked(), pytest.raises(SystemExit, match="another run is at work on"):
+        run_suite("s", [one, two], {"torch": "1"}, tmp_path)
+    for other in ({"torch": "2"}, {"torch": "1", "quick": True}):
+        run_suite("s", [one, two], other, tmp_path)
+        assert parts() == {part}  # another run's is left alone
+    run_suite("s", [one], {"torch": "1"}, tmp_path)
+    assert parts() == {part}
+    content, file = run_suite("s", [one, two], {"torch": "1", "date": "tomorrow"}, tmp_path)
+    assert file == tmp_path / "s.json" and json.loads(file.read_text()) == content
+    assert "process" not in content["found"]["a"]["two"]  # from before
+    assert content["found"]["a"]["one"]["process"] and not parts()
+
+
+# ---------------------------------------------------- with a clock that the items turn
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+
+    class Process:
+        def wait(self, limit):
+            if not hasattr(self, "started"):
+                self.started = True
+                clock.now += 6
+
+        def measure(self, measure, slot, limit):
+            begun = clock.now
+            found = measure(slot) | {"until": slot.until, "begun": begun}
+            if clock.now > limit:
+                clock.now = limit
+                raise budget.Hung
+            return found
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(budget, "time", clock)
+    monkeypatch.setattr(budget, "Process", Process)
+    return clock
+
+
+def takes(clock: Clock, name: str, seconds: float, expected: float, **facts) -> Item:
+    def measure(slot):
+        clock.now += seconds
+        return {}
+
+    return item(name, measure, seconds=expected, **facts)
+
+
+def stretches(clock: Clock, name: str, seconds: float, expected: float) -> Item:
+    def measure(slot):
+        spare = max(0.0, slot.until - clock.now - seconds)
+        clock.now += seconds + spare
+        return {"spare_s": spare}
+
+    return item(name, measure, seconds=expected, is_elastic=True)
+
+
+def left_out(kept: Record, *pieces: Piece) -> list[str]:
+    return [x.name for piece in pieces for x in piece.items if not kept.is_done(x)]
+
+
+def test_nothing_is_started_that_is_not_expected_to_end_in_time(clock, kept):
+    items = [takes(clock, "one", 10, 10), takes(clock, "long", 50, 50), takes(clock, "two", 10, 10)]
+    run("x", [piece(*items)], kept, budget_s=60)
+    assert [*kept.found["a"]] == ["one", "two"] and clock.now == 26
+
+
+def test_a_piece_that_takes_longer_than_its_share_waits_until_the_others_had_theirs(clock, kept):
+    many = [takes(clock, f"first {i}", 10, 10) for i in range(6)]
+    second = [takes(clock, f"second {i}", 10, 10) for i in range(2)]
+    rest = [takes(clock, "rest", 10, 10)]
+    pieces = [piece(*many, share_s=40), piece(*second, share_s=40), piece(*rest)]
+    run("x", pieces, kept, budget_s=500)
+    expected = [f"first {i}" for i in range(3)] + ["second 0", "second 1"]
+    assert [*kept.found["a"]] == [*expected, "first 3", "first 4", "first 5", "rest"]
+
+
+def test_what_matters_more_has_what_is_left_first(clock, kept):
+    many = [takes(clock, f"first {i}", 10, 10) for i in range(6)]
+    pieces = [piece(*many, share_s=40), piece(takes(clock, "rest", 10, 10))]
+    run("x", pieces, kept, budget_s=60)
+    assert [*kept.found["a"]] == [f"first {i}" for i in range(5)]
+    assert left_out(kept, *pieces) == ["first 5", "rest"]
+
+
+def test_the_pace_of_the_machine_is_learnt_from_the_first_items(clock, kept):
+    # Each takes four times what is expected: without that, the third would be cut off.
+    items = [takes(clock, name, 40, 10) for name in ("one", "two", "three")]
+    run("x", [piece(*items)], kept, budget_s=100)
+    assert left_out(kept, piece(*items)) == ["three"]
+    assert not any("cut_off" in found for found in kept.found["a"].values())
+
+
+def test_a_resumed_run_knows_the_pace_of_the_items_before(clock, kept):
+    first = [takes(clock, name, 40, 10) for name in ("one", "two")]
+    run("x", [piece(*first)], kept, budget_s=200)
+    later = piece(*first, takes(clock, "three", 40, 10))
+    run("x", [later], kept, budget_s=30)
+    assert left_out(kept, later) == ["three"] and "three" not in kept.found["a"]
+
+
+def test_the_pace_is_that_of_the_same_group_and_before_there_is_one_that_of_all():
+    pace = Pace()
+    assert pace.seconds("slow", 10) == 10
+    pace.note("slow", 10, 40)
+    assert pace.seconds("slow", 10) == 40 and pace.seconds("another", 10) == 40
+    for took in (10, 12, 14):
+        pace.note("another", 10, took)
+    assert pace.seconds("another", 10) == pytest.approx(13)  # the slower quarter's
+    assert pace.seconds("slow", 10) == 40
+
+
+def test_time_that_nobody_needs_is_shared_and_does_not_count_as_the_pace(clock, kept):
+    items = [stretches(clock, name, 10, 10) for name in ("one", "two", "three")]
+    items.insert(1, takes(clock, "rigid", 10, 10))
+    run("x", [piece(*items, share_s=136)], kept, budget_s=500)
+    took = [found["until"] - found["begun"] for found in kept.found["a"].values()]
+    # A process starts in 6 of the 136 seconds, and 10 are for the rigid one.
+    assert took == pytest.approx([40, 10, 40, 40]) and clock.now == 136
+
+
+def test_a_run_without_a_budget_measures_all_and_gives_all_the_time(clock, kept):
+    run("x", [piece(*(takes(clock, str(i), 1e6, 1) for i in range(3)))], kept)
+    assert all(found["until"] == math.inf for found in kept.found["a"].values())
+
+
+def test_progress_says_what_is_measured_and_how_the_time_stands(clock, kept, capsys):
+    items = [takes(clock, name, 10, 10) for name in ("one", "two")]
+    run("gpu", [piece(*items)], kept, budget_s=60)
+    assert "gpu 2/2, 16 of 60 s: a piece, a: two" in capsys.readouterr().err
+    items = [takes(clock, name, 10, 10) for name in ("three", "four")]
+    run("atlas", [piece(*items)], kept)
+    assert "atlas 1/2, about 26 s left: a piece, a: three" in capsys.readouterr().err
+
+
+def test_a_process_is_ended_with_the_last_item_that_needs_it(clock, kept, monkeypatch):
+    ended = []
+    monkeypatch.setattr(budget.Process, "end", lambda self: ended.append(clock.now))
+    items = [takes(clock, str(i), 10, 10, process=name) for i, name in enumerate("abab")]
+    run("x", [piece(*items)], kept)
+    assert ended == [42, 52]  # two starts and three items; then the last
