@@ -117,7 +117,7 @@ class Measured:
         warned: what it warned of: operations that do not repeat.
         first_ms: milliseconds of the first step, in each process.
         peak_mb: the most GPU memory that was allocated, in 10**6 bytes.
-        launch_ms: milliseconds in which the CPU asked the GPU for a step, for each round.
+        launch_ms: milliseconds in which the CPU asks an idle GPU for a step, in each process.
     """
 
     arm: str
@@ -419,10 +419,10 @@ def _time(
                 with arm.open(), _silenced(), _no_collection():
                     if arm.name not in counts:
                         counts[arm.name] = _steps_for(step, block_s, is_cuda)
+                        if is_cuda:
+                            found.launch_ms.append(_launch_ms(step))
                     step()  # what the change of settings costs is no step's
-                    begin = time.perf_counter()
                     reading = timed(step, counts[arm.name], is_cuda)
-                    launch_ms = (time.perf_counter() - begin) / counts[arm.name] * 1e3
             except Exception as error:
                 if arm == DEFAULT:
                     raise RuntimeError(
@@ -433,8 +433,6 @@ def _time(
                 running.remove(arm)
             else:
                 readings.append((found.ms, reading))
-                if is_cuda:
-                    found.launch_ms.append(launch_ms)
         readings.append((session["canary_ms"], timed(canary, 10, is_cuda)))
         if is_cuda:
             _note_state(session["gpu"])  # while it works
@@ -497,6 +495,19 @@ def _steps_for(step: Callable[[], Any], block_s: float, is_cuda: bool) -> int:
     if is_cuda:
         torch.cuda.synchronize()
     return max(1, min(1000, round(block_s * 1e3 / max(reading(), 1e-3))))
+
+
+def _launch_ms(step: Callable[[], Any]) -> float:
+    """Milliseconds of one step for the CPU alone, which goes ahead of the GPU.
+
+    It is one, and asked of an idle GPU: of many, the CPU would wait where the queue is full.
+    """
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    step()
+    passed = time.perf_counter() - begin
+    torch.cuda.synchronize()
+    return passed * 1e3
 
 
 def timed(call: Callable[[], Any], count: int, is_cuda: bool) -> Callable[[], float]:
