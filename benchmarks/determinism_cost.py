@@ -90,11 +90,26 @@ def _spread(what: str, found: dict[str, Cost], over: Arm, under: Arm) -> list[st
     ]
 
 
+def repeat_sentences(found: dict[str, Cost]) -> list[str]:
+    """Return a sentence on the networks that do not repeat by default, and under True."""
+    sentences = []
+    for arm in (DEFAULT, STRICT):
+        arms = {name: m for name, cost in found.items() for m in cost if m.arm == arm.name}
+        ran = [name for name, measured in arms.items() if measured.digests]
+        differ = [name for name in ran if arms[name].distinct > 1]
+        if differ:
+            text = f"{len(differ)} of {len(ran)} networks do not repeat: {'; '.join(differ)}"
+            sentences.append(f"{arm.name}: {text}")
+        elif ran:
+            sentences.append(f"{arm.name}: all {len(ran)} networks that run repeat")
+    return sentences
+
+
 def launch_bound(found: dict[str, Cost]) -> list[str]:
     """Return a sentence on the networks whose time says more of the CPU than of the GPU."""
     names = [name for name, cost in found.items() if any(m.is_launch_bound for m in cost)]
     text = "the CPU, which asks the GPU for work, sets the time of a step of: "
-    return [text + ", ".join(names)] if names else []
+    return [text + "; ".join(names)] if names else []
 
 
 def refusals(found: dict[str, Cost]) -> list[str]:

@@ -30,10 +30,12 @@ _AFTERWARDS_S = 15.0  # for the report and its figure
 def main(arguments: list[str]) -> int:
     begun = time.monotonic()
     parser = argparse.ArgumentParser("python -m benchmarks gpu", description=__doc__)
-    parser.add_argument("--budget", type=_seconds, default=500, help="seconds in all, default 500")
-    parser.add_argument("--out", type=Path, help="folder of the results")
-    what = "folder of a run to go on from; without --out its results are added to"
-    parser.add_argument("--resume", type=Path, help=what)
+    what = "how long it may take in all, default 500"
+    parser.add_argument("--budget", type=_seconds, default=500, metavar="SECONDS", help=what)
+    what = f"new folder of {FILE}, summary.txt, report.md and gpu.svg"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=what)
+    what = "measure what the run in DIR has not; without --out its results are added to"
+    parser.add_argument("--resume", type=Path, metavar="DIR", help=what)
     what = "every piece at its smallest size, on the CPU, which pretends to be a GPU"
     parser.add_argument("--rehearse", action="store_true", help=what)
     options = parser.parse_args(arguments)
@@ -64,7 +66,7 @@ def main(arguments: list[str]) -> int:
             this["took_s"] = round(time.monotonic() - begun, 1)
             record.write(indent=1)
             _show(record.content, out)
-    return 0
+    return 0 if record.found else 1
 
 
 def _show(content: Found, folder: Path) -> None:
@@ -80,7 +82,10 @@ def _show(content: Found, folder: Path) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
     return value
@@ -94,10 +99,14 @@ def _record(out: Path, resume: Path | None, facts: Found) -> Record:
             those of another run. Nothing is touched.
     """
     file = out / FILE
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: --out names a folder")
     if resume is None:
         if file.exists():
             raise ValueError(f"{file} is there: --resume {out} goes on, or name another folder")
         return Record(file, facts | {"runs": []})
+    if not (resume / FILE).exists():
+        raise ValueError(f"{resume} has no {FILE}: --out {resume} starts a run there")
     content = read(resume / FILE)
     for name in _IDENTITY:
         if content.get(name) != facts[name]:

@@ -110,7 +110,9 @@ def suite_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of a suite's options."""
     parser = argparse.ArgumentParser(f"python -m benchmarks {name}", description=description)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure")
-    what = f"folder of the JSON file, default: {RESULTS.name}, and {LOOKS} in it for a look"
+    what = (
+        f"folder of the JSON file, default: benchmarks/{RESULTS.name}, or of a look {LOOKS} in it"
+    )
     parser.add_argument("--out", type=Path, help=what)
     return parser
 

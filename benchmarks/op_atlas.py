@@ -201,7 +201,7 @@ def rows(report: dict[str, Any], group: str = GROUP) -> list[list[str]]:
             [
                 operation,
                 *(verdict(modes.get(mode)) for mode in MODES),
-                cost + ", launch" * any(map(_waits_for_launch, modes.values())),
+                cost + ", launch" * (bool(cost) and any(map(_waits_for_launch, modes.values()))),
                 _memory(modes),
                 ", ".join(found["documented"]),
                 *says,

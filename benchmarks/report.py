@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from . import determinism_cost
 from .figure import cost_figure
 from .harness import RESULTS
 from .record import read
@@ -32,9 +33,14 @@ def write(results: Path, out: Path) -> list[Path]:
     on_gpu = {file.stem: read(file) for file in sorted(results.glob("gpu*.json"))}
     parts, files = [], []
     for name, report in on_gpu.items():
-        files.append(out / f"{name}.svg")
-        cost_figure(report, files[-1])
-        parts += _gpu_parts(report, files[-1].name)
+        if report["quick"] and results == RESULTS:
+            raise ValueError(f"{results / name}.json is a rehearsal, and no figure: take it away")
+        figure = None
+        if determinism_cost.training(determinism_cost.costs(report)):
+            figure = f"{name}.svg"
+            files.append(out / figure)
+            cost_figure(report, files[-1])
+        parts += _gpu_parts(report, figure)
     for one, other in combinations(on_gpu.values(), 2):
         if one["device"] == other["device"]:
             parts.append(two_runs(one, other))
@@ -49,14 +55,19 @@ def write(results: Path, out: Path) -> list[Path]:
     return files
 
 
-def _gpu_parts(report: dict[str, Any], figure: str) -> list[str]:
+def _gpu_parts(report: dict[str, Any], figure: str | None) -> list[str]:
     others = (atlas_tables, attention_tables, scope_tables, test_tables, left_out)
     return [cost_tables(report, figure), *(tables(report) for tables in others)]
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks report", description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help=f"folder of the JSON files, default: benchmarks/{RESULTS.name}",
+    )
     parser.add_argument("--out", type=Path, help="folder of the report, default: the same")
     options = parser.parse_args(arguments)
     try:

@@ -37,6 +37,8 @@ def bullets(texts: list[str]) -> str:
 def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
     """Return what determinism costs the networks of a report; `figure` is a file beside it."""
     found = determinism_cost.costs(report)
+    if not found:
+        return f"## No network was measured ({where(report)})"
     names = _present(found)
     rows = []
     for cost in found.values():
@@ -47,22 +49,48 @@ def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
     parts = [
         f"## What determinism costs ({where(report)})",
         *[f"![time of a step under each setting]({figure})"] * (figure is not None),
+        *facts(report),
+        *_notes(report, found),
+        "### Training steps and evaluations",
         "Milliseconds of a step by default, then times that; *n/m*: m repeats from one seed gave n "
         "different results. Of settings that cannot be told from the quickest that repeats, the "
         "strictest is named.",
         markdown(["network", *names, "cheapest that repeats"], rows),
     ]
+    return "\n\n".join([*parts, *_memory(found, names), *_first_steps(found), *_sizes(report)])
+
+
+def facts(report: dict[str, Any]) -> list[str]:
+    """What figures of a GPU belong to, besides its name."""
+    if "driver" not in report:
+        return []
+    canaries = report["found"].get(machine.GROUP, {}).get("canaries", {})
+    count = sum(map(len, report["found"].values()))
+    texts = [
+        "Driver {}, CUDA {}, cuDNN {}".format(report["driver"], *report["torch"][1:]),
+        *(f"{name} {version}" for name, version in report["libraries"].items()),
+        f"{count} items measured, {len(report.get('left_out', []))} left out",
+    ]
+    if "copy_gb_s" in canaries:
+        texts.append(f"a copy moves {canaries['copy_gb_s']:.0f} GB/s")
+        texts.append(f"a bf16 product runs at {canaries['bf16_product_tflop_s']:.0f} TFLOP/s")
+    return ["; ".join(texts) + ". Batches and sizes are in benchmarks/models.py."]
+
+
+def _notes(report: dict[str, Any], found: dict[str, Cost]) -> list[str]:
+    """What the tables show, in sentences."""
+    training = determinism_cost.training(found)
     notes = [
-        *determinism_cost.price_sentences(determinism_cost.training(found)),
-        *determinism_cost.launch_bound(found),
+        *determinism_cost.repeat_sentences(training),
+        *determinism_cost.price_sentences(training),
+        *determinism_cost.launch_bound(training),
         *determinism_cost.refusals(found),
         *failures(report, PROCESSES),
         *machine.plan_verdicts(report),
         determinism_cost.clocks(report),
     ]
-    if text := bullets([*filter(None, notes)]):
-        parts += ["### Notes", text]
-    return "\n\n".join([*parts, *_memory(found, names), *_first_steps(found), *_sizes(report)])
+    text = bullets([*filter(None, notes)])
+    return ["### In short", text] if text else []
 
 
 def _present(found: dict[str, Cost]) -> list[str]:
@@ -123,6 +151,8 @@ def _sizes(report: dict[str, Any]) -> list[str]:
 
 def atlas_tables(report: dict[str, Any]) -> str:
     rows = op_atlas.rows(report)
+    if not rows:
+        return ""
     counts: Counter[str] = Counter()
     told = []
     for row in rows:

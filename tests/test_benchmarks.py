@@ -240,6 +240,22 @@ def test_what_the_cpu_measured_comes_last_and_says_so(tmp_path):
     assert titles[0].startswith("## What determinism costs (MADE UP")
 
 
+def test_a_rehearsal_is_no_figure_to_publish(tmp_path, monkeypatch):
+    (tmp_path / "gpu_mine.json").write_text(json.dumps(made_up() | {"quick": True}))
+    report.write(tmp_path, tmp_path)  # to be looked at
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    with pytest.raises(ValueError, match=r"gpu_mine\.json is a rehearsal"):
+        report.write(tmp_path, tmp_path)
+
+
+def test_a_run_that_measured_nothing_has_no_figure_and_no_empty_table(tmp_path):
+    (tmp_path / "gpu.json").write_text(json.dumps(made_up() | {"found": {}}))
+    files = report.write(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert [file.name for file in files] == ["report.md"] and "No network was measured" in text
+    assert "|" not in text and "Left out" in text
+
+
 def test_two_runs_on_one_card_are_set_beside_each_other(tmp_path):
     slower = made_up()
     for arm in slower["found"]["benchmark off"]["ResNet-50, train, bf16"]["arms"]:
@@ -270,6 +286,10 @@ def test_a_network_that_failed_is_named_and_costs_the_others_nothing(capsys):
 
 def test_prices_are_those_of_one_setting_alone():
     found = determinism_cost.training(determinism_cost.costs(made_up()))
+    assert determinism_cost.repeat_sentences(found) == [
+        "torch's defaults: 3 of 3 networks do not repeat: ResNet-50; DeepLabV3; ViT-B/16",
+        "deterministic=True: all 2 networks that run repeat",
+    ]
     tuned, filled = determinism_cost.price_sentences(found)
     assert tuned.startswith("cudnn.benchmark = False takes 1.11x the time of cudnn.benchmark = T")
     assert filled.startswith("filling new memory under deterministic=True takes 1.19x the time of")

@@ -40,7 +40,7 @@ def test_a_rehearsal_measures_every_piece_and_a_resumed_one_what_is_missing(tmp_
     assert names(content) == {*map(str, items)} and content["left_out"] == []
 
     assert content["device"] == "PRETENDED, no GPU measured this"
-    assert done.stdout.startswith("PRETENDED, no GPU measured this, driver ")
+    assert done.stdout.startswith("REHEARSAL ON THE CPU: these figures mean nothing\nPRETENDED")
     failed = {
         name: found["failed"]
         for group in content["found"].values()
@@ -127,8 +127,10 @@ def test_what_cannot_be_resumed_or_is_no_folder_of_ours_is_refused_untouched(tmp
         (["--out", done, "--resume", done], "its device is MADE UP"),
         (["--resume", done], "its device is MADE UP"),
         (["--out", tmp_path / "new", "--resume", broken], "is not JSON"),
-        (["--out", tmp_path / "new", "--resume", tmp_path / "nowhere"], "No such file"),
+        (["--out", tmp_path / "new", "--resume", tmp_path / "nowhere"], "has no gpu.json: --out"),
         (["--out", done, "--budget", "-5"], "no number of seconds above 0"),
+        (["--out", done, "--budget", "abc"], "abc is no number of seconds above 0"),
+        (["--out", done / "gpu.json"], "is a file: --out names a folder"),
         ([], "--out DIR says where"),
     ):
         refused = gpu("--rehearse", *arguments)
@@ -248,12 +250,12 @@ def plans(*ms: float) -> list[str]:
 
 
 def test_times_tell_whether_plans_are_kept():
-    kept, chosen = "are kept once", "are chosen anew once"
+    kept, chosen = ": kept", ": chosen anew"
     for off_on, on_off, says in ((0.2, 0.2, (kept, kept)), (25, 1.9, (chosen, chosen))):
         sentences = plans(2.0, 30.0, off_on, on_off, 0.2)
         assert all(map(str.__contains__, sentences, says))
         assert "new shape, benchmark on: 30.00 ms" in sentences[-1]
-    assert "which the times do not tell" in plans(0.3, 30.0, 0.2, 0.2, 0.2)[1]
+    assert "once it is off: the times do not tell" in plans(0.3, 30.0, 0.2, 0.2, 0.2)[1]
     failed = {"found": {machine.GROUP: {machine.PLANS: {"failed": "RuntimeError: no cuDNN"}}}}
     assert machine.plan_verdicts(failed) == ["cuDNN's plans: RuntimeError: no cuDNN"]
 

@@ -137,16 +137,15 @@ def plan_verdicts(report: Found) -> list[str]:
     new_off, new_on, off_on, on_off, known = (ms[name] for name in _ORDERS)
     figures = "; ".join(f"{name}: {value:.2f} ms" for name, value in ms.items())
     return [
-        f"{PLANS} of shapes used with benchmark off are "
-        f"{_kept(off_on, new_on, known)} once it is on",
-        f"{PLANS} of shapes used with benchmark on are "
-        f"{_kept(on_off, new_off, known)} once it is off",
-        f"... a call's time, {figures}",
+        f"{PLANS} of shapes used with benchmark off, once it is on: {_kept(off_on, new_on, known)}",
+        f"{PLANS} of shapes used with benchmark on, once it is off: "
+        f"{_kept(on_off, new_off, known)}",
+        f"a call's time: {figures}",
     ]
 
 
 def _kept(ms: float, chosen_ms: float, known_ms: float) -> str:
     """Which of the two a time is nearer to, on a scale of ratios."""
     if chosen_ms < 2 * known_ms:
-        return "kept or chosen anew, which the times do not tell,"
+        return "the times do not tell"
     return "kept" if ms**2 < chosen_ms * known_ms else "chosen anew"

@@ -75,12 +75,14 @@ def _draws(in_worker: bool, scale: Scale) -> dict[str, Samples]:
     return _timed(draws(in_worker), scale)
 
 
-def cuda_calls(body: Body) -> Counter[str]:
+def cuda_calls(body: Body, is_pretended: bool = False) -> Counter[str]:
     """Return how often each CUDA runtime call and kernel occurs while `body` runs."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    # Without a driver torch's profiler prints thousands of lines about it.
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (not is_pretended)]
+    with profile(activities=activities) as profiler:
         body()
     return Counter(
         event.name
@@ -95,15 +97,15 @@ def busy(calls: Iterable[str]) -> list[str]:
     return [name for name in calls if not asks.match(name)]
 
 
-def calls_of_a_scope(device: str) -> dict[str, dict[str, int]]:
+def calls_of_a_scope(device: str, is_pretended: bool = False) -> dict[str, dict[str, int]]:
     """Return the CUDA calls of entry and exit, and of a training step, by the profiler."""
     step = training_step(device)
     step()
     # An empty profile has calls of its own, such as the synchronisation at its end.
-    empty = cuda_calls(nothing)
+    empty = cuda_calls(nothing, is_pretended)
     bodies = {"scope": make_arms(device)[BLOCK].call, STEP: step}
-    return {name: dict(cuda_calls(body) - empty) for name, body in bodies.items()}
+    return {name: dict(cuda_calls(body, is_pretended) - empty) for name, body in bodies.items()}
 
 
 def _calls(slot: Slot, scale: Scale) -> Found:
-    return {"calls": calls_of_a_scope(scale.device)}
+    return {"calls": calls_of_a_scope(scale.device, is_pretended=scale.small)}

@@ -66,7 +66,9 @@ def _listed(texts: list[str], most: int = 6) -> list[str]:
 def _machine(report: Found) -> list[str]:
     took = sum(run.get("took_s", 0) for run in report["runs"])
     found = report["found"].get(machine.GROUP, {}).get("canaries", {})
+    rehearsal = ["REHEARSAL ON THE CPU: these figures mean nothing"] * report["quick"]
     lines = [
+        *rehearsal,
         f"{report['device']}, driver {report['driver']}, {report['date'][:10]}",
         "torch {}, CUDA {}, cuDNN {}".format(*report["torch"])
         + f", {took:.0f} s in {len(report['runs'])} run(s)",
@@ -102,7 +104,9 @@ def _networks(report: Found) -> list[str]:
     rows = [[_brief(name), *_cells(cost)] for name, cost in costs.items()]
     lines = [
         "",
-        "a step: ms, then times that (* did not repeat, - cannot run)",
+        "a step: ms, then times that (* did not repeat, - cannot run); bench: cudnn.",
+        'benchmark = True; cudnn: deterministic="cudnn"; +bench: both; nofill: True, no',
+        "fill; use: the cheapest that repeats",
         *(line[2:] for line in aligned(["network", *_SHORT.values(), "use"], rows)),
     ]
     training = determinism_cost.training(costs)
@@ -149,8 +153,10 @@ def _operations(report: Found) -> list[str]:
     said = [name for name in raising if name not in differ]
     texts = {
         f"do not repeat by default ({len(differ)})": differ,
-        f"raise under True ({len(raising)}), and do differ": [x for x in raising if x in differ],
-        f"raise under True, and repeated all the same ({len(said)})": said,
+        f"of {len(raising)} that raise under True, these differ": [
+            x for x in raising if x in differ
+        ],
+        f"of {len(raising)} that raise under True, these repeated all the same": said,
         "documentation and measurement disagree": op_atlas.disagreements(report),
     }
     lines = ["", f"operations: {len(found)} measured"]
