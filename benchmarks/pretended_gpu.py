@@ -80,6 +80,9 @@ def pretend() -> None:
         _ANSWERS[name] = _answering(getattr(torch.cuda, name), answer)
         setattr(torch.cuda, name, _ANSWERS[name])
     torch.cuda.Event = Event  # type: ignore[misc,assignment]
+    if hasattr(torch, "accelerator"):
+        # A build with CUDA and no driver cannot answer what optimizers ask it of a stream.
+        torch.accelerator.current_stream = lambda *_: SimpleNamespace(is_capturing=bool)  # type: ignore[assignment]
     torch.cuda.default_generators = (torch.Generator(),)
     OnTheCPU().__enter__()
     torch.set_num_threads(1)  # more of them wait for each other where the CPU has other work
