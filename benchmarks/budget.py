@@ -20,10 +20,11 @@ from pathlib import Path
 from .harness import progress
 from .items import Found, Item, Piece, Slot
 from .process import Died, Hung, Process
-from .record import Record, code_digest, read
+from .record import Record, code_digest, locked, read
 
 _START = "start of a process"
 _START_S = 6.0  # to import torch and start CUDA, from a disk that has both in its cache
+_START_LIMIT_S = 150.0  # from a cold disk torch takes minutes
 _LEAST_S = 30.0  # more than what is expected, after which an item counts as hanging
 
 
@@ -37,14 +38,21 @@ class Pace:
         self._seen[group].append(took_s / expected_s)
 
     def seconds(self, group: str, expected_s: float) -> float:
-        """Return how long it will take: by its own group, or before there is one, by all."""
-        seen = self._seen.get(group) or [x for group in self._seen.values() for x in group]
-        if not seen:
-            return expected_s
-        if len(seen) == 1:
-            return expected_s * seen[0]
-        # The slower quarter's: an item that is not started costs less than one cut off.
-        return expected_s * statistics.quantiles(seen, n=4, method="inclusive")[2]
+        """Return how long it will take: by its own group, or before there is one, by all.
+
+        That all the others were slow says something of it, that they were quick does not.
+        """
+        if seen := self._seen.get(group):
+            return expected_s * _slower(seen)
+        others = [x for group in self._seen.values() for x in group]
+        return expected_s * max(1.0, _slower(others or [1.0]))
+
+
+def _slower(paces: list[float]) -> float:
+    """The slower quarter's: an item that is not started costs less than one cut off."""
+    if len(paces) == 1:
+        return paces[0]
+    return statistics.quantiles(paces, n=4, method="inclusive")[2]
 
 
 class Run:
@@ -58,6 +66,7 @@ class Run:
         self.budget_s = budget_s
         self.until = self.begun + budget_s
         self._processes: dict[str, Process] = {}
+        self._started: set[str] = set()  # the processes that have been ready
         self._users: Counter[str] = Counter()  # by process: the items that still need it
         self._done = self._total = 0
 
@@ -124,10 +133,11 @@ class Run:
 
     def _measure_item(self, item: Item, needs_s: float, spare_s: float) -> None:
         """Measure it, and put down what is found of it, as it comes."""
-        begun, kept = time.monotonic(), Found()
+        begun, before = time.monotonic(), self.record.before(item)
+        # What is cut off twice has what it kept the first time.
+        kept = before if before.pop("cut_off", False) else Found()
+        limit = min(self.until, begun + _START_LIMIT_S)
         until = begun + needs_s + spare_s if self.budget_s < math.inf else math.inf
-        # Neither an item that hangs nor a wrong expectation costs more than this.
-        limit = min(self.until, until + max(_LEAST_S, 2 * needs_s))
 
         def keep(found: Found) -> None:
             kept.update(found)
@@ -136,13 +146,17 @@ class Run:
         try:
             process = self._ready_process(item.process, limit)
             begun = time.monotonic()
-            found = process.measure(item.measure, Slot(until, keep), limit)
+            # Neither an item that hangs nor a wrong expectation costs more than this.
+            more_s = max(_LEAST_S, 2 * needs_s, 2 * item.seconds)
+            limit = min(self.until, max(until, begun) + more_s)
+            found = process.measure(item.measure, Slot(until, keep, before), limit)
         except Died:
             found = kept | {"failed": "the process that measured it died"}
             self._end(item.process)
         except Hung:
+            is_started = item.process in self._started
             self._end(item.process)
-            if limit == self.until:
+            if limit == self.until or not is_started:  # no fault of the item
                 found = kept | {"cut_off": True}
             else:
                 found = kept | {"failed": f"killed after {limit - begun:.0f} s: it hung"}
@@ -159,7 +173,7 @@ class Run:
 
         Raises:
             Hung: it is not ready by `limit`.
-            RuntimeError: a new one ends while it starts, so that none will ever measure.
+            RuntimeError: three in turn ended while they started: none will ever measure.
         """
         if name in self._processes:
             try:
@@ -167,16 +181,21 @@ class Run:
                 return self._processes[name]
             except Died:
                 self._end(name)
-        begun = time.monotonic()
-        process = self._processes[name] = Process()
-        try:
-            process.wait(limit)
-        except Died:
-            raise RuntimeError("a process that measures could not start: see above") from None
-        self.pace.note(_START, _START_S, time.monotonic() - begun)
-        return process
+        for _ in range(3):
+            begun = time.monotonic()
+            process = self._processes[name] = Process()
+            try:
+                process.wait(limit)
+            except Died:
+                self._end(name)
+            else:
+                self._started.add(name)
+                self.pace.note(_START, _START_S, time.monotonic() - begun)
+                return process
+        raise RuntimeError("a process that measures could not start: see above")
 
     def _end(self, name: str) -> None:
+        self._started.discard(name)
         if process := self._processes.pop(name, None):
             process.end()
 
@@ -212,8 +231,8 @@ def run_suite(name: str, items: list[Item], facts: Found, folder: Path) -> tuple
     identity = [about, code_digest(), [*map(str, items)]]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
     part = folder / f"{name}.{digest}.part.json"
-    record = Record(part, facts, read(part) if part.exists() else None)
-    with record.locked():
+    with locked(part):
+        record = Record(part, facts, read(part) if part.exists() else None)
         run(name, [Piece("all", math.inf, items)], record)
         record.write(indent=1)
         return record.content, part.replace(folder / f"{name}.json")

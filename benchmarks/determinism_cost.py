@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 from seedscope.costs import DEFAULT, STRICT, TUNED, UNFILLED, Arm, Cost, combine
@@ -13,7 +14,7 @@ from seedscope.costs import DEFAULT, STRICT, TUNED, UNFILLED, Arm, Cost, combine
 from .budget import run_suite
 from .harness import environment, parse, suite_parser
 from .items import Found, Scale
-from .models import EVALUATION, TF32, TRAINING
+from .models import EVALUATION, LARGE, TF32, TRAINING
 from .networks import PROCESSES, network_item
 from .record import failures
 
@@ -25,13 +26,15 @@ _HELD_BACK = {0x84: "power", 0x60: "heat", 0x08: "the hardware"}
 _NOTHING: Found = {"arms": [], "canary_ms": []}
 
 
-def costs(report: dict[str, Any]) -> dict[str, Cost]:
-    """Return what was found of each network, by its name, in the order of the processes."""
+def costs(report: dict[str, Any], processes: Iterable[str] = PROCESSES) -> dict[str, Cost]:
+    """Return what was found of each network in the processes, by its name."""
     found: dict[str, list[Found]] = {}
-    for process in PROCESSES:
+    for process in processes:
         for name, session in report["found"].get(process, {}).items():
             found.setdefault(name, []).append(session)
-    return {name: cost_of(name, sessions, report["device"]) for name, sessions in found.items()}
+    order = [case.name for case in (*TRAINING, *EVALUATION, TF32, LARGE)]
+    names = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
+    return {name: cost_of(name, found[name], report["device"]) for name in names}
 
 
 def training(found: dict[str, Cost]) -> dict[str, Cost]:
@@ -68,8 +71,11 @@ def clocks(report: dict[str, Any]) -> str:
 
 def price_sentences(found: dict[str, Cost]) -> list[str]:
     """Return sentences on what single settings cost: autotuning that is off, and filling."""
+    # Autotuning has nothing to choose where there are no convolutions.
+    tuned = {case.model for case in TRAINING if case.has_sizes}
+    tunable = {name: cost for name, cost in found.items() if name in tuned}
     return [
-        *_spread("cudnn.benchmark = False takes", found, DEFAULT, TUNED),
+        *_spread("cudnn.benchmark = False takes", tunable, DEFAULT, TUNED),
         *_spread("filling new memory under deterministic=True takes", found, STRICT, UNFILLED),
     ]
 
@@ -84,9 +90,10 @@ def _spread(what: str, found: dict[str, Cost], over: Arm, under: Arm) -> list[st
     if not ratios:
         return []
     least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
+    ends = dict.fromkeys(f"{ratios[name]:.2f}x: {name}" for name in (least, most))
     return [
         f"{what} {statistics.median(ratios.values()):.2f}x the time of {under.name} (median of "
-        f"{len(ratios)} networks; {ratios[least]:.2f}x: {least}; {ratios[most]:.2f}x: {most})"
+        f"{len(ratios)} networks; {'; '.join(ends)})"
     ]
 
 
@@ -107,7 +114,12 @@ def repeat_sentences(found: dict[str, Cost]) -> list[str]:
 
 def launch_bound(found: dict[str, Cost]) -> list[str]:
     """Return a sentence on the networks whose time says more of the CPU than of the GPU."""
-    names = [name for name, cost in found.items() if any(m.is_launch_bound for m in cost)]
+    bound = {name: [m.arm for m in cost if m.is_launch_bound] for name, cost in found.items()}
+    names = [
+        name if DEFAULT.name in arms else f"{name} ({', '.join(arms)})"
+        for name, arms in bound.items()
+        if arms
+    ]
     text = "the CPU, which asks the GPU for work, sets the time of a step of: "
     return [text + "; ".join(names)] if names else []
 

@@ -1,20 +1,35 @@
-"""The figure of what determinism costs: one row for each network, a mark for each setting."""
+"""The figure of what determinism costs: a row for each network, a cell for each setting."""
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
-from seedscope.costs import ARMS, Measured
+from seedscope.costs import ARMS, DEFAULT, Measured
 from seedscope.extras import load_extra
 
 from . import determinism_cost
 from .tables import where
 
 # Of middle brightness: they can be read on a white page and on a dark one.
-_INK, _FAINT = "#737b85", "#8c959f66"
-_COLOURS = ("#737b85", "#bf8700", "#3d8bd4", "#d4622a", "#4f9a4f", "#a475d6", "#d15c8f")
-_SHAPES = "oDs^vPX"
+_INK, _FAINT, _ON_FILL = "#737b85", "#8c959f", "#fdfdfd"
+#: The colour of a cell that repeats, by the time of a step to torch's defaults.
+_COLOURS = ((1.03, "#3f8f4f", "up to 1.03x"), (1.25, "#b07a00", "up to 1.25x"))
+_DEAR = ("#c2503c", "more")
+_OUTLINE: dict[str, Any] = {"facecolor": "none", "edgecolor": _FAINT, "linestyle": (0, (3, 2))}
+_FRAME: dict[str, Any] = {"facecolor": "none", "edgecolor": _INK, "linewidth": 1.6}
+#: The settings, as narrow columns name them.
+_COLUMNS = (
+    "torch's\ndefaults",
+    "cudnn.\nbenchmark",
+    'deterministic\n="cudnn"',
+    '="cudnn",\nbenchmark',
+    'deterministic\n="warn"',
+    "deterministic\n=True",
+    "=True,\nno fill",
+)
+_WIDE, _HIGH = 0.92, 0.78  # of a cell, whose place is 1 by 1
 
 
 def cost_figure(report: dict[str, Any], path: Path) -> None:
@@ -22,60 +37,87 @@ def cost_figure(report: dict[str, Any], path: Path) -> None:
     figures = load_extra("matplotlib.figure", "The report")
     found = determinism_cost.training(determinism_cost.costs(report))
     # The same bits each time: no random names, no date.
-    options = {"svg.hashsalt": path.stem, "text.color": _INK, "font.size": 10}
+    options = {"svg.hashsalt": path.stem, "text.color": _INK, "font.size": 9}
     with load_extra("matplotlib", "The report").rc_context(options):
-        figure = figures.Figure(figsize=(8, 1.8 + 0.5 * len(found)), layout="constrained")
+        figure = figures.Figure(figsize=(8.6, 1.7 + 0.36 * len(found)), layout="constrained")
         axes = figure.subplots()
-        for number, arm in enumerate(ARMS):
-            for row, cost in enumerate(found.values()):
-                for measured in cost:
-                    if measured.arm == arm.name:
-                        _mark(axes, measured, row, number)
+        for row, cost in enumerate(found.values()):
+            arms = {measured.arm: measured for measured in cost}
+            for column, arm in enumerate(ARMS):
+                best = cost.cheapest
+                is_best = best is not None and best.arm == arm.name
+                _cell(axes, arms.get(arm.name), row, column, is_best)
         _dress(axes, [*found])
-        figure.suptitle(f"A training step on {where(report)}", fontsize=10, color=_INK)
+        figure.suptitle(f"The time of a training step on {where(report)}", fontsize=10, color=_INK)
         _legend(figure)
         figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
-def _mark(axes: Any, measured: Measured, row: int, number: int) -> None:
-    """A mark with its 95 % interval, a little below that of the setting before."""
-    height = row + (number - (len(ARMS) - 1) / 2) * 0.1
-    colour = _COLOURS[number]
-    if measured.error is not None:
-        text = {"color": colour, "fontsize": 7, "ha": "right", "va": "center"}
-        edge = {"xy": (1, height), "xycoords": ("axes fraction", "data")}
-        axes.annotate(f"{measured.arm} cannot run", **edge, **text)
-    if measured.ratio is None:
-        return
-    low, high = measured.interval() or (measured.ratio, measured.ratio)
-    axes.plot([low, high], [height, height], color=colour, linewidth=1)
-    fill, shape = colour if measured.repeats else "none", _SHAPES[number]
-    axes.plot(measured.ratio, height, shape, color=colour, markerfacecolor=fill, markersize=6)
+def _cell(axes: Any, measured: Measured | None, row: int, column: int, is_best: bool) -> None:
+    """Filled where it repeats, an outline where not, framed where it is the cheapest.
+
+    What was autotuned in one process only is not known to repeat: the next tunes anew.
+    """
+    text = {"ha": "center", "va": "center"}
+    if measured is None or (measured.error is None and not measured.ms):
+        axes.text(column, row, "not measured", fontsize=7, color=_FAINT, **text)
+    elif measured.error is not None:
+        axes.text(column, row, "cannot run", color=_INK, **text)
+    else:
+        axes.add_patch(_box(column, row, **_look(measured)))
+        if is_best:
+            axes.add_patch(_box(column, row, 0.07, **_FRAME))
+        colour = _ON_FILL if _is_filled(measured) else _INK
+        axes.text(column, row, _label(measured), color=colour, **text)
+
+
+def _is_filled(measured: Measured) -> bool:
+    return measured.repeats and not measured.is_of_one_tuning
+
+
+def _look(measured: Measured) -> dict[str, Any]:
+    if not _is_filled(measured):
+        return {**_OUTLINE}
+    ratio = measured.ratio or 1.0
+    colour = next((colour for limit, colour, _ in _COLOURS if ratio <= limit), _DEAR[0])
+    return {"facecolor": colour, "edgecolor": "none"}
+
+
+def _label(measured: Measured) -> str:
+    if measured.arm == DEFAULT.name or measured.ratio is None:
+        return f"{statistics.median(measured.ms):.3g} ms" + ", CPU" * measured.is_launch_bound
+    return f"{measured.ratio:.2f}x" + ", CPU" * measured.is_launch_bound
+
+
+def _box(column: float, row: float, more: float = 0.0, **look: Any) -> Any:
+    """A box in the middle of its place, by so much larger on each side."""
+    patches = load_extra("matplotlib.patches", "The report")
+    width, height = _WIDE + more, _HIGH + 2 * more
+    corner = (column - width / 2, row - height / 2)
+    return patches.FancyBboxPatch(
+        corner, width, height, boxstyle="round,pad=0,rounding_size=0.06", **look
+    )
 
 
 def _dress(axes: Any, networks: list[str]) -> None:
-    axes.axvline(1, color=_FAINT, zorder=0)
-    for row in range(1, len(networks)):
-        axes.axhline(row - 0.5, color=_FAINT, linewidth=0.6, zorder=0)
+    axes.set_xlim(-0.55, len(ARMS) - 0.45)
+    axes.set_ylim(len(networks) - 0.4, -0.6)
+    axes.set_xticks(range(len(ARMS)), _COLUMNS)
     axes.set_yticks(range(len(networks)), networks)
-    axes.set_ylim(len(networks) - 0.5, -0.5)
-    axes.xaxis.set_major_formatter("{x:g}x")
-    axes.set_xlabel("time of a step, to torch's defaults")
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_INK)
-    axes.tick_params(colors=_INK, left=False)
-    axes.xaxis.label.set_color(_INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(colors=_INK, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
 def _legend(figure: Any) -> None:
-    """The settings, and what a filled mark says."""
-    lines = load_extra("matplotlib.lines", "The report")
-    marks = [
-        lines.Line2D([], [], color=colour, marker=shape, linestyle="", label=arm.name)
-        for arm, colour, shape in zip(ARMS, _COLOURS, _SHAPES, strict=True)
-    ]
-    for label, fill in (("every repeat gave the same bits", _INK), ("they differed", "none")):
-        options = {"color": _INK, "markerfacecolor": fill, "linestyle": ""}
-        marks.append(lines.Line2D([], [], marker="o", label=label, **options))
-    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    """What a fill, an outline and a frame say."""
+    fills = [(colour, f"repeats, {text}") for _, colour, text in _COLOURS]
+    fills.append((_DEAR[0], f"repeats, {_DEAR[1]}"))
+    looks = [({"facecolor": colour, "edgecolor": "none"}, text) for colour, text in fills]
+    looks.append(({**_OUTLINE}, "differs, or tuned once"))
+    looks.append(({**_FRAME}, "the cheapest that repeats"))
+    marks = [_box(0, 0, label=text, **look) for look, text in looks]
+    title = "CPU: it asks the GPU for work, and sets the time"
+    place = {"loc": "outside lower center", "ncols": 5, "fontsize": 8, "title_fontsize": 8}
+    figure.legend(handles=marks, title=title, frameon=False, **place)

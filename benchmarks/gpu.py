@@ -2,13 +2,15 @@
 
 The pieces, in this order: the machine, the tests that need a GPU, what determinism costs
 networks, which operations repeat, the scope, attention, and what is left. What was measured
-is in DIR/gpu.json at any moment; a run that goes on from there measures only what is missing.
+is in DIR/gpu.json at any moment, and --resume measures only what is missing there.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import time
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from .gpu_pieces.summary import summary
 from .harness import environment, progress
 from .items import Found
 from .pretended_gpu import pretend
-from .record import Record, read
+from .record import Record, locked, read
 
 FILE = "gpu.json"
 _AFTERWARDS_S = 15.0  # for the report and its figure
@@ -46,39 +48,51 @@ def main(arguments: list[str]) -> int:
         pretend()
     elif not torch.cuda.is_available():
         parser.error("torch finds no CUDA device here; --rehearse runs everything on the CPU")
-    try:
-        record = _record(out, options.resume, facts := _facts(options.rehearse))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    # So that a time limit set from outside costs no more than what is being measured.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if out.exists() and not out.is_dir():
+        parser.error(f"{out} is a file: --out names a folder")
+    facts = _facts(options.rehearse)
+    with ExitStack() as stack:
+        try:
+            _record(out, options.resume, facts)  # refused before a folder is made
+            stack.enter_context(locked(out / FILE))
+            record = _record(out, options.resume, facts)  # another run may just have ended
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
+        return _run(record, facts, options, begun)
 
+
+def _run(record: Record, facts: Found, options: argparse.Namespace, begun: float) -> int:
+    """Measure into the record; return 0, or 1 if it holds nothing."""
     reserve_s = min(_AFTERWARDS_S, options.budget / 4)
     left_s = options.budget - (time.monotonic() - begun) - reserve_s
     all_pieces = pieces(options.rehearse)
     this: Found = {name: facts[name] for name in ("date", "driver")}
     this |= {"code": record.code, "budget_s": options.budget}
-    with record.locked():
-        record.content["runs"].append(this)
-        try:
-            budget.run("gpu", all_pieces, record, left_s)
-        finally:  # also of a run that was stopped
-            items = (item for piece in all_pieces for item in piece.items)
-            record.content["left_out"] = [str(item) for item in items if not record.is_done(item)]
-            this["took_s"] = round(time.monotonic() - begun, 1)
-            record.write(indent=1)
-            _show(record.content, out)
+    record.content["runs"].append(this)
+    try:
+        budget.run("gpu", all_pieces, record, left_s)
+    finally:  # also of a run that was stopped
+        items = (item for piece in all_pieces for item in piece.items)
+        record.content["left_out"] = [str(item) for item in items if not record.is_done(item)]
+        this["took_s"] = round(time.monotonic() - begun, 1)
+        _show(record)
     return 0 if record.found else 1
 
 
-def _show(content: Found, folder: Path) -> None:
-    """Write the report and its figure, and print the summary, which is also a file."""
-    text = summary(content)
-    (folder / "summary.txt").write_text(text + "\n")
+def _show(record: Record) -> None:
+    """Write figures, report and summary, and print the summary whatever becomes of the files."""
+    text, folder = summary(record.content), record.file.parent
     try:
+        record.write(indent=1)
+        (folder / "summary.txt").write_text(text + "\n")
         for file in report.write(folder, folder):
             progress(f"written: {file}")
-    except ImportError as error:
-        progress(f"no report: {error}")
-    print(text)
+    except (ImportError, OSError) as error:
+        progress(f"not all could be written: {error}")
+    finally:
+        print(text, flush=True)
 
 
 def _seconds(text: str) -> float:
@@ -99,8 +113,6 @@ def _record(out: Path, resume: Path | None, facts: Found) -> Record:
             those of another run. Nothing is touched.
     """
     file = out / FILE
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: --out names a folder")
     if resume is None:
         if file.exists():
             raise ValueError(f"{file} is there: --resume {out} goes on, or name another folder")
@@ -108,6 +120,8 @@ def _record(out: Path, resume: Path | None, facts: Found) -> Record:
     if not (resume / FILE).exists():
         raise ValueError(f"{resume} has no {FILE}: --out {resume} starts a run there")
     content = read(resume / FILE)
+    if not isinstance(content.get("runs"), list):
+        raise ValueError(f"{resume / FILE} names no runs, so that it cannot be resumed")
     for name in _IDENTITY:
         if content.get(name) != facts[name]:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 #: What was found of an item, in JSON's types. "failed" says why there is no more.
@@ -36,10 +36,12 @@ class Slot:
     Attributes:
         until: the `time.monotonic()` at which it should be done. Infinite without a budget.
         keep: takes what is found so far, so that it outlasts an item that hangs or crashes.
+        before: what an earlier run has kept of the item, which it did not bring to its end.
     """
 
     until: float
     keep: Callable[[Found], None]
+    before: Found = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -72,23 +72,27 @@ class Network:
         `size` is the height and width of the input, where the network takes any.
         """
         self.case = case
-        device, small = scale.device, scale.small
-        with torch.device(device):
-            self.network = build(case.model, small)
-            inputs = [_input(case.model, small, size) for _ in range(1 if small else 4)]
-            targets = [_target(case.model, small, x) for x in inputs]
+        self.scale = scale
+        with torch.device(scale.device):
+            self.network = build(case.model, scale.small)
         if case.has_sizes:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
         self.network.train(case.mode == "train")
-        self._batches = [*zip(inputs, targets, strict=True)]
-        self._autocast = torch.autocast(device, torch.bfloat16, enabled=case.precision == "bf16")
+        self._batches = [self._batch(size) for _ in range(1 if scale.small else 4)]
+        self._optimizer = self._new_optimizer()
+        self._autocast = torch.autocast(
+            scale.device, torch.bfloat16, enabled=case.precision == "bf16"
+        )
         self._initial = {name: x.clone() for name, x in self.network.state_dict().items()}
 
     @property
     def kept_mb(self) -> float:
         """What the copy of the initial weights takes of the memory, in 10**6 bytes."""
         return sum(float(x.nbytes) for x in self._initial.values()) / 1e6
+
+    @property
+    def input_shape(self) -> list[int]:
+        return [*self._batches[0][0].shape]
 
     def restart(self) -> Callable[[], Any]:
         """Return the step of the network as it was built.
@@ -97,23 +101,36 @@ class Network:
         """
         self.network.load_state_dict(self._initial)
         self.network.zero_grad()
+        self._optimizer = self._new_optimizer()
         batches = cycle(self._batches)
-        if self.case.mode == "eval":
-            return partial(self._evaluate, batches)
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, foreach=True)
-        return partial(self._train, batches, optimizer)
+        return partial(self._evaluate if self.case.mode == "eval" else self._train, batches)
+
+    def at_size(self, size: int) -> Callable[[], Any]:
+        """Return the step of the network as it is, on images of another height and width."""
+        return partial(self._train, cycle([self._batch(size)]))
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.network.parameters(), lr=1e-4, foreach=True)
+
+    def _batch(self, size: int | None) -> Batch:
+        model, small = self.case.model, self.scale.small
+        with torch.device(self.scale.device):
+            x = _input(model, small, size)
+            if self.case.has_sizes:
+                x = x.contiguous(memory_format=torch.channels_last)
+            return x, _target(model, small, x)
 
     def _evaluate(self, batches: Iterator[Batch]) -> torch.Tensor:
         with torch.no_grad(), self._autocast:
             return _output(self.network(next(batches)[0]))
 
-    def _train(self, batches: Iterator[Batch], optimizer: torch.optim.Optimizer) -> nn.Module:
-        optimizer.zero_grad()  # here and not at the end: gradients are compared too
+    def _train(self, batches: Iterator[Batch]) -> nn.Module:
+        self._optimizer.zero_grad()  # here and not at the end: gradients are compared too
         x, target = next(batches)
         with self._autocast:
             output = _output(self.network(x))
         _loss(self.case.model, output.float(), target).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        self._optimizer.step()
         return self.network
 
 
@@ -161,9 +178,11 @@ def _target(model: str, small: bool, x: torch.Tensor) -> torch.Tensor:
 #: the CPU that asks it for work, sets the time of a step.
 _IMAGES = {
     "ResNet-50": (128, 224),
-    "EfficientNet-B0": (128, 224),
+    "ViT-B/16": (256, 224),
     "U-Net": (16, 256),
-    "DeepLabV3": (32, 256),
+    "ConvNeXt-T": (192, 224),
+    "EfficientNet-B0": (384, 224),
+    "DeepLabV3": (64, 256),
 }
 #: Vocabulary, batch and length of what reads tokens.
 _TOKENS = {"GPT-2 small": (50257, 8, 1024), "Llama 1B": (32000, 4, 2048)}

@@ -10,7 +10,6 @@ are in nondeterminism_lists.json.
 
 from __future__ import annotations
 
-import gc
 import json
 import random
 import re
@@ -63,10 +62,12 @@ def listed(operation: Operation, documentation: dict[str, set[str]], device: str
     }
 
 
-def operation_item(operation: Operation, scale: Scale, group: str = GROUP) -> Item:
+def operation_item(
+    operation: Operation, scale: Scale, group: str = GROUP, seconds: float = 0.4
+) -> Item:
     """Return the item that measures one operation."""
     measure = partial(measure_operation, name=operation.name, scale=scale)
-    return Item(group, operation.name, measure, 0.4, "operations")
+    return Item(group, operation.name, measure, seconds, "operations")
 
 
 def by_importance(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
@@ -87,7 +88,6 @@ def by_importance(operations: Iterable[Operation]) -> tuple[list[Operation], lis
 
 def measure_operation(slot: Slot, name: str, scale: Scale) -> Found:
     """Return, for each mode, the distinct results or the error, times and memory."""
-    gc.collect()
     operation = next(operation for operation in OPERATIONS if operation.name == name)
     modes = {mode: MODES[mode] for mode in MODES if mode != "warn" or not scale.is_cuda}
     runs = _runs(scale)
@@ -105,20 +105,25 @@ def measure_operation(slot: Slot, name: str, scale: Scale) -> Found:
 
 def _run(call: Callable[[], Any], deterministic: Any, runs: int, scale: Scale) -> Found:
     """Return how many results there were in one mode, and the memory that a run took."""
-    if scale.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
     with seeded(SEED, deterministic=deterministic), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            call()
-            peak = torch.cuda.max_memory_allocated() - before if scale.is_cuda else None
+            call()  # the first one also takes the workspaces that its libraries keep
+            peak_mb = _peak_mb(call) if scale.is_cuda else None
             distinct = _distinct(call, runs)
         except Exception as error:
             return {"error": first_line(error)}
     lines = [first_line(warning.message) for warning in told]
     warned = [line for line in dict.fromkeys(lines) if "determinis" in line]
-    return {"distinct": distinct, "warned": warned, "peak_mb": peak and peak / 1e6}
+    return {"distinct": distinct, "warned": warned, "peak_mb": peak_mb}
+
+
+def _peak_mb(call: Callable[[], Any]) -> float:
+    """The most memory that a call takes, besides its inputs."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 def _runs(scale: Scale) -> int:
@@ -216,19 +221,25 @@ def measured(report: dict[str, Any], group: str = GROUP) -> dict[str, Found]:
     return {name: operation for name, operation in found.items() if "modes" in operation}
 
 
+def silent(report: dict[str, Any], group: str = GROUP) -> list[str]:
+    """Return the operations that run under True, say nothing, and do not repeat."""
+    found = measured(report, group)
+    return [name for name, x in found.items() if x["modes"]["True"].get("distinct", 1) > 1]
+
+
 def _waits_for_launch(mode: dict[str, Any]) -> bool:
     """Whether a GPU takes no longer than the CPU takes to ask for the work."""
     return "launch_ms" in mode and mode["launch_ms"]["median"] > 0.9 * mode["ms"]["median"]
 
 
 def _memory(modes: dict[str, Any]) -> str:
-    """The peak under True, times that by default: where a GPU has measured both."""
-    peaks = [modes[mode].get("peak_mb") for mode in ("True", "default")]
-    return f"{peaks[0] / peaks[1]:.2f}x" if all(peaks) else ""
+    """The peaks by default and under True: no ratio, for one of them may be almost nothing."""
+    peaks = [modes[mode].get("peak_mb") for mode in ("default", "True")]
+    return " to ".join(f"{peak:.3g}" for peak in peaks) if None not in peaks else ""
 
 
 _LISTED = ["documented", "alert", "tests"]
-HEADERS = ["operation", "default", "warn", "True", "True costs", "memory", *_LISTED]
+HEADERS = ["operation", "default", "warn", "True", "True costs", "peak MB", *_LISTED]
 
 
 def disagreements(report: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import gc
 import multiprocessing
 import os
 import signal
@@ -19,6 +19,8 @@ from seedscope.costs import begin_process, first_line
 from .items import Found, Slot
 
 Measure = Callable[[Slot], Found]
+_PATIENCE_S = 5.0
+_LOOK_S = 0.2  # between two looks at a process that measures
 
 
 class Died(Exception):
@@ -57,7 +59,7 @@ class Process:
             Hung: it was not done in time.
         """
         try:
-            self._connection.send((measure, slot.until))
+            self._connection.send((measure, slot.until, slot.before))
         except BrokenPipeError:
             raise Died from None
         while True:
@@ -73,13 +75,19 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
-        self._process.join()
+        # One that waits for a broken device cannot be killed: it is left behind.
+        self._process.join(_PATIENCE_S)
         self._connection.close()
 
     def _receive(self, limit: float) -> tuple[bool, Found]:
-        left = None if limit == math.inf else max(0, limit - time.monotonic())
-        if not self._connection.poll(left):
-            raise Hung
+        while True:
+            if time.monotonic() >= limit:  # first, for one that tells without end
+                raise Hung
+            if self._connection.poll(_LOOK_S):
+                break
+            # A child of its own may hold the pipe open: whether it lives is asked for besides.
+            if not self._process.is_alive() and not self._connection.poll():
+                raise Died
         try:
             received: tuple[bool, Found] = self._connection.recv()
         except (EOFError, ConnectionResetError):
@@ -94,7 +102,7 @@ def _serve(connection: Connection, method: str) -> None:
     while not _device_is_lost():
         connection.send((True, {}))  # ready
         try:
-            measure, until = connection.recv()
+            measure, until, before = connection.recv()
         except EOFError:
             return
         kept: Found = {}
@@ -104,11 +112,24 @@ def _serve(connection: Connection, method: str) -> None:
             connection.send((False, found))
 
         try:
-            found = measure(Slot(until, keep))
+            found = measure(Slot(until, keep, before))
         except Exception as error:  # whatever it is, it must not cost the other items their time
             found = kept | {"failed": f"{type(error).__name__}: {first_line(error)}"}
         connection.send((True, found))
+        _free()
     os._exit(0)  # without asking the lost device for anything
+
+
+def _free() -> None:
+    """Give back what the item has taken: the next one, or another process, may need it.
+
+    Here no exception holds it any more.
+    """
+    gc.collect()
+    is_running: Any = torch.cuda.is_initialized
+    if is_running():
+        with contextlib.suppress(RuntimeError):  # a lost device is found out next
+            torch.cuda.empty_cache()
 
 
 def _device_is_lost() -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from .harness import progress
 from .items import Found, Item
 
 
@@ -34,25 +35,6 @@ class Record:
         self.code = code_digest()
         self.content = content or {**facts, "found": {}}
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs from the file meanwhile.
-
-        Raises:
-            SystemExit: another run is at work on it.
-        """
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        path = self.file.with_suffix(".lock")
-        try:
-            lock = FileLock(path, timeout=0).acquire()
-        except Timeout:
-            raise SystemExit(f"another run is at work on {self.file}") from None
-        with lock:
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-
     @property
     def found(self) -> dict[str, dict[str, Found]]:
         found: dict[str, dict[str, Found]] = self.content["found"]
@@ -63,21 +45,56 @@ class Record:
 
         What was cut off is measured again, and what failed is if the code has changed since.
         """
-        found = self.found.get(item.group, {}).get(item.name)
-        if found is None or "cut_off" in found:
+        found = self.before(item)
+        if not found or "cut_off" in found:
             return False
         return "failed" not in found or found["code"] == self.code
 
+    def before(self, item: Item) -> Found:
+        """Return a copy of what is there of it."""
+        return {**self.found.get(item.group, {}).get(item.name, {})}
+
     def keep(self, item: Item, found: Found) -> None:
-        """Put down what was found of `item`, in place of what was there."""
+        """Put down what was found of `item`, in place of what was there.
+
+        Where the file cannot be written there is a message, and the next call tries again.
+        """
+        try:
+            json.dumps(found, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            found = {"failed": f"what was found is not JSON: {error}"}
         self.found.setdefault(item.group, {})[item.name] = found | {"code": self.code}
-        self.write()
+        try:
+            self.write()
+        except OSError as error:
+            progress(f"{self.file} could not be written: {error}")
 
     def write(self, indent: int | None = None) -> None:
         """Replace the file; `indent` makes it readable, and is slow."""
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(self.content, indent=indent) + "\n")
         os.replace(new, self.file)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Keep other runs from the record `file`: from before it is read until it is written.
+
+    Raises:
+        SystemExit: another run is at work on it.
+        OSError: its folder cannot be made or written to.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    path = file.with_suffix(".lock")
+    try:
+        lock = FileLock(path, timeout=0).acquire()
+    except Timeout:
+        raise SystemExit(f"another run is at work on {file}") from None
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -90,9 +107,28 @@ def read(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("found"), dict):
+    if not isinstance(content, dict) or not _is_found(content.get("found")):
         raise ValueError(f"{file} holds no figures of a benchmark run")
     return content
+
+
+def _is_found(found: Any) -> bool:
+    """Whether it is as `Record.keep` has put it down."""
+    return isinstance(found, dict) and all(
+        isinstance(items, dict) and all(map(_is_item, items.values())) for items in found.values()
+    )
+
+
+def _is_item(item: Any) -> bool:
+    if not isinstance(item, dict) or not isinstance(item.get("code"), str):
+        return False
+    return _are_mappings(item.get("arms", [])) and all(
+        isinstance(item.get(name, {}), dict) for name in ("modes", "tests", "calls")
+    )
+
+
+def _are_mappings(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
 
 
 def failures(content: Found, groups: Iterable[str]) -> list[str]:

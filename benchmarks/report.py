@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import determinism_cost
+from .comparison import two_pairs, two_runs
 from .figure import cost_figure
 from .harness import RESULTS
 from .record import read
@@ -21,7 +22,6 @@ from .tables import (
     left_out,
     scope_tables,
     test_tables,
-    two_runs,
 )
 
 _HEAD = "Written by `python -m benchmarks report` from the JSON files beside it."
@@ -56,7 +56,7 @@ def write(results: Path, out: Path) -> list[Path]:
 
 
 def _gpu_parts(report: dict[str, Any], figure: str | None) -> list[str]:
-    others = (atlas_tables, attention_tables, scope_tables, test_tables, left_out)
+    others = (atlas_tables, attention_tables, scope_tables, two_pairs, test_tables, left_out)
     return [cost_tables(report, figure), *(tables(report) for tables in others)]
 
 

@@ -74,7 +74,9 @@ def facts(report: dict[str, Any]) -> list[str]:
     if "copy_gb_s" in canaries:
         texts.append(f"a copy moves {canaries['copy_gb_s']:.0f} GB/s")
         texts.append(f"a bf16 product runs at {canaries['bf16_product_tflop_s']:.0f} TFLOP/s")
-    return ["; ".join(texts) + ". Batches and sizes are in benchmarks/models.py."]
+    # https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/cudnn/AutocastRNN.cpp
+    lstm = "torch's autocast runs the LSTM in float16"
+    return ["; ".join(texts) + f". Batches and sizes are in benchmarks/models.py; {lstm}."]
 
 
 def _notes(report: dict[str, Any], found: dict[str, Cost]) -> list[str]:
@@ -125,13 +127,18 @@ def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
 def _first_steps(found: dict[str, Cost]) -> list[str]:
     """What autotuning costs once, where there was any."""
     rows = []
-    for name, cost in found.items():
+    for name, cost in determinism_cost.training(found).items():  # evaluations find plans made
         arms = {measured.arm: measured for measured in cost}
         if TUNED.name in arms:
             first = [arms[arm.name].first_ms for arm in (DEFAULT, TUNED) if arm.name in arms]
-            rows.append([name, *(f"{min(ms):.0f}" if ms else "" for ms in first)])
+            rows.append([name, *map(_range, first)])
     headers = ["network", "defaults", "cudnn.benchmark = True"]
     return ["### The first step of a network, ms", markdown(headers, rows)] * bool(rows)
+
+
+def _range(values: list[float]) -> str:
+    """The least and the most, where they are not one."""
+    return " to ".join(dict.fromkeys(f"{f(values):.0f}" for f in (min, max))) if values else ""
 
 
 def _sizes(report: dict[str, Any]) -> list[str]:
@@ -164,6 +171,7 @@ def atlas_tables(report: dict[str, Any]) -> str:
         counts["do not repeat under True"] += strict not in ("1", "raises")
         if {default, warn or "1", strict} != {"1"}:
             told.append(row)
+    silent = op_atlas.silent(report)
     lacking = len(report["found"].get(op_atlas.GROUP, {})) - len(rows)
     if lacking:
         counts["could not be measured here"] = lacking
@@ -172,8 +180,10 @@ def atlas_tables(report: dict[str, Any]) -> str:
     parts = [
         f"## Which operations repeat ({where(report)})",
         f"{len(rows) + lacking} operations, {', '.join(map(str, sorted(runs)))} runs each on "
-        "the same inputs.",
+        "the same inputs. Times of a *backward* are with its forward.",
         markdown(["operations that", "number"], summary),
+        *[f"**These run under True, say nothing, and do not repeat: {'; '.join(silent)}.**"]
+        * bool(silent),
         "### Those that do not always repeat, or raise (distinct results)",
         "*Documented*: under True it switches to an algorithm that repeats, raises, or fills new "
         "memory. *Alert*: the library says itself that it does not repeat. *Tests*: torch's own "
@@ -229,10 +239,7 @@ def scope_tables(report: dict[str, Any]) -> str:
             rows += [[what, name, *_times(arm)] for name, arm in arms.items()]
     headers = ["around", "", "us", "quartiles", "times its floor"]
     parts = [f"## The scope ({where(report)})", markdown(headers, rows)] * bool(rows)
-    for body, calls in found.get("CUDA calls", {}).get("calls", {}).items():
-        busy = ", ".join(scope.busy(calls)) or "nothing"
-        parts.append(f"By the profiler a {body} launches, copies, allocates or waits for: {busy}.")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *(f"{text}.".capitalize() for text in scope.call_sentences(found))])
 
 
 def _times(arm: dict[str, Any]) -> list[str]:
@@ -252,22 +259,3 @@ def test_tables(report: dict[str, Any]) -> str:
 def left_out(report: dict[str, Any]) -> str:
     names = report.get("left_out", [])
     return "\n\n".join(["## Left out, for want of time", bullets(names)] * bool(names))
-
-
-def two_runs(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return how far two runs on the same card differ, or nothing if they share nothing."""
-    apart: dict[str, float] = {}
-    found = [determinism_cost.costs(report) for report in (one, other)]
-    for name in found[0].keys() & found[1].keys():
-        ratios = [{m.arm: m.ratio for m in costs[name] if m.ratio} for costs in found]
-        for arm in ratios[0].keys() & ratios[1].keys() - {DEFAULT.name}:
-            apart[f"{name}, {arm}"] = abs(ratios[0][arm] / ratios[1][arm] - 1)
-    if not apart:
-        return ""
-    ordered = sorted(apart, key=lambda name: apart[name])
-    middle, most = ordered[len(ordered) // 2], ordered[-1]
-    return (
-        f"## Two runs ({where(one)}; {other['date'][:10]})\n\n"
-        f"The same {len(apart)} ratios to torch's defaults differ by {apart[middle]:.1%} in the "
-        f"median, and by {apart[most]:.1%} at most ({most})."
-    )

@@ -94,9 +94,10 @@ class Effort:
 
     def is_over(self, rounds: int) -> bool:
         """Whether there is no time for more than `rounds`."""
-        return rounds >= 4 and time.monotonic() > self.until
+        return rounds >= 6 and time.monotonic() > self.until
 
 
+_TUNED_ARMS = {arm.name for arm in ARMS if arm.benchmark}
 _HINT = (
     ". Are model, optimizer and data made inside the function? Is there a time, or entropy, in "
     "what the step returns?"
@@ -116,7 +117,8 @@ class Measured:
         error: the first line of what it raised.
         warned: what it warned of: operations that do not repeat.
         first_ms: milliseconds of the first step, in each process.
-        peak_mb: the most GPU memory that was allocated, in 10**6 bytes.
+        peak_mb: the most GPU memory that was allocated after the first step, which may also
+            tune, in 10**6 bytes.
         launch_ms: milliseconds in which the CPU asks an idle GPU for a step, in each process.
     """
 
@@ -157,10 +159,19 @@ class Measured:
         together = [ratio for process in self.ratios for ratio in process]
         return statistics.median(together) if together else None
 
+    @property
+    def is_of_one_tuning(self) -> bool:
+        """Whether it is autotuned and seen in one process: each chooses its plans anew."""
+        return self.arm in _TUNED_ARMS and len(self.ratios) < 2
+
     def interval(self) -> tuple[float, float] | None:
-        """A 95 % bootstrap interval of the median ratio, over processes and their rounds."""
+        """A 95 % bootstrap interval of the median ratio, over processes and their rounds.
+
+        None where too little is known: of an autotuned setting, which is compared with another
+        process, that is less than two processes.
+        """
         shortest = min(map(len, self.ratios), default=0)
-        if shortest * len(self.ratios) < 3:
+        if shortest * len(self.ratios) < 3 or self.is_of_one_tuning:
             return None
         ratios = np.array([process[:shortest] for process in self.ratios])
         generator = np.random.Generator(np.random.PCG64(SEED))
@@ -188,11 +199,14 @@ class Cost:
         """The quickest setting of those whose repeats all gave the same bits.
 
         One that warned of operations that need not repeat counts only if there is no
-        other. Of those that cannot be told from the quickest (within 1 %, or the median of
-        one within the interval of the other) the strictest: it repeats by more than luck.
+        other; an autotuned one only if two processes have tuned it. Of those that cannot
+        be told from the quickest (within 1 %, or the median of one within the interval of
+        the other, unless in each process the rounds side by side say which is slower) the
+        strictest: it repeats by more than luck.
         """
         strictness = {arm.name: rank for rank, arm in enumerate(ARMS)} | {STRICT.name: len(ARMS)}
         found = [m for m in self if m.repeats and m.ratio and m.arm in strictness]
+        found = [measured for measured in found if not measured.is_of_one_tuning]
         found = [measured for measured in found if not measured.warned] or found
         quickest = min(found, key=lambda m: m.ratio or 0, default=None)
         if quickest is None:
@@ -274,10 +288,19 @@ class Cost:
 
 
 def _are_alike(slow: Measured, quick: Measured) -> bool:
+    """Whether the one cannot be told from the other, which is quicker by the medians."""
     at, least = slow.ratio or 0, quick.ratio or 0
+    if at <= 1.01 * least:
+        return True
+    if (slow.arm in _TUNED_ARMS) == (quick.arm in _TUNED_ARMS):
+        # They took turns: what disturbs a round is beside it in the other's.
+        pairs = zip(slow.ratios, quick.ratios, strict=False)
+        slower = [statistics.median(np.divide(*pair)) for pair in pairs]
+        if len(slower) > 1 and min(slower) > 1.01:
+            return False
     low, _ = slow.interval() or (at, at)
     _, high = quick.interval() or (least, least)
-    return low <= 1.01 * least or at <= max(high, 1.01 * least)
+    return low <= 1.01 * least or at <= high
 
 
 def cost(
@@ -444,6 +467,9 @@ def _time(
 def _repeat(make_step: Any, arm: Arm, effort: Effort, is_cuda: bool) -> Measured:
     """Run the steps several times from one seed, and digest what they give."""
     found = Measured(arm.name)
+    warns_always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # or the first arm alone would be warned of attention
+    gc.collect()
     if is_cuda:
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -464,6 +490,9 @@ def _repeat(make_step: Any, arm: Arm, effort: Effort, is_cuda: bool) -> Measured
                     torch.cuda.synchronize()
                 if number == 0:
                     found.first_ms.append((time.perf_counter() - begin) * 1e3)
+                    if is_cuda and effort.steps > 1:
+                        # What autotuning has tried in the first step is not the step's.
+                        torch.cuda.reset_peak_memory_stats()
                 for _ in range(effort.steps - 1):
                     result = step()
             if is_cuda and number == 0:
@@ -476,6 +505,8 @@ def _repeat(make_step: Any, arm: Arm, effort: Effort, is_cuda: bool) -> Measured
         if arm == DEFAULT or isinstance(error, TypeError):
             raise
         found.fail(error)
+    finally:
+        torch.set_warn_always(warns_always)
     found.warned = [*dict.fromkeys(found.warned)]
     return found
 
@@ -529,7 +560,9 @@ def timed(call: Callable[[], Any], count: int, is_cuda: bool) -> Callable[[], fl
 def _canary(is_cuda: bool) -> Callable[[], Any]:
     """A product that always costs the same, unless the clocks have changed."""
     size, device = (4096, "cuda") if is_cuda else (256, "cpu")
-    matrix = torch.full((size, size), 0.5, device=device)
+    # Of bfloat16 on a GPU: whether float32 goes by TF32 is a setting of the step's.
+    kind = torch.bfloat16 if is_cuda else torch.float32
+    matrix = torch.full((size, size), 0.5, device=device, dtype=kind)
     return lambda: torch.mm(matrix, matrix)
 
 
@@ -573,11 +606,13 @@ def combine(sessions: list[dict[str, Any]]) -> list[Measured]:
     """Put the sessions' arms together, each with its ratios to torch's defaults.
 
     A session without the defaults, the one with `cudnn.benchmark` on, is set beside the
-    session next to it that has them, by what the fixed product took in both.
+    session next to it that has them. Nothing is reckoned in for the clocks: a network that
+    the GPU's power holds back has both of its sessions under the same limit, and the fixed
+    product, which follows the clocks more than most networks do, would correct too much.
     """
     together: dict[str, Measured] = {}
     for number, session in enumerate(sessions):
-        base, scale = _baseline(sessions, number)
+        base = _baseline(sessions, number)
         for record in session["arms"]:
             found = together.setdefault(record["arm"], Measured(record["arm"]))
             for name in ("ms", "digests", "first_ms", "launch_ms"):
@@ -585,21 +620,17 @@ def combine(sessions: list[dict[str, Any]]) -> list[Measured]:
             found.error = found.error or record["error"]
             found.warned = [*dict.fromkeys([*found.warned, *record["warned"]])]
             found.peak_mb = max(filter(None, (found.peak_mb, record["peak_mb"])), default=None)
-            pairs = zip(base, record["ms"], strict=False)
-            if ratios := [ours / theirs * scale for theirs, ours in pairs]:
+            if ratios := [ours / theirs for theirs, ours in zip(base, record["ms"], strict=False)]:
                 found.ratios.append(ratios)
     ranks = {arm.name: rank for rank, arm in enumerate(ARMS)}
     return sorted(together.values(), key=lambda found: ranks.get(found.arm, len(ranks)))
 
 
-def _baseline(sessions: list[dict[str, Any]], number: int) -> tuple[list[float], float]:
-    """The rounds of the defaults to compare a session with, and the clocks' ratio."""
-    nearest = sorted(range(len(sessions)), key=lambda other: abs(other - number))
-    for other in nearest:
+def _baseline(sessions: list[dict[str, Any]], number: int) -> list[float]:
+    """The rounds of the defaults to compare a session with: its own, or those next to it."""
+    for other in sorted(range(len(sessions)), key=lambda other: abs(other - number)):
         for record in sessions[other]["arms"]:
             if record["arm"] == DEFAULT.name and record["ms"]:
-                theirs, ours = (sessions[i]["canary_ms"] for i in (other, number))
-                same = other == number or not (theirs and ours)
-                scale = 1.0 if same else statistics.median(theirs) / statistics.median(ours)
-                return record["ms"], scale
-    return [], 1.0
+                rounds: list[float] = record["ms"]
+                return rounds
+    return []

@@ -146,6 +146,26 @@ def loses_the_device_and_dies_of_it(slot):
     return found
 
 
+def forks_and_dies(slot):
+    """Die while a forked child lives, which has inherited the pipe."""
+    if os.fork() == 0:
+        time.sleep(1000)
+    os._exit(1)
+
+
+def floods(slot):
+    while True:
+        slot.keep({"so far": 1})
+
+
+def not_json(slot):
+    return {"tensor": torch.ones(2)}
+
+
+def not_a_number(slot):
+    return {"ms": float("nan")}
+
+
 def slow(slot):
     time.sleep(0.5)
     return fine(slot)

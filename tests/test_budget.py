@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from conftest import ROOT
 from benchmarks import budget, record
 from benchmarks.budget import Pace, run, run_suite
 from benchmarks.items import Item, Piece
-from benchmarks.record import Record
+from benchmarks.record import Record, locked
 
 
 def item(name: str, measure=None, **facts) -> Item:
@@ -115,6 +116,52 @@ def test_processes_that_cannot_start_end_the_run(kept, monkeypatch):
         run("x", [piece(item("fine"))], kept)
 
 
+def test_a_process_that_dies_once_while_it_starts_costs_no_item(kept, monkeypatch):
+    start, count = budget.Process.__init__, itertools.count()
+
+    def starts_later(self):
+        (_starts_nothing if next(count) == 0 else start)(self)
+
+    monkeypatch.setattr(budget.Process, "__init__", starts_later)
+    run("x", [piece(item("fine"))], kept)
+    assert kept.found["a"]["fine"]["process"]
+
+
+def test_a_worker_that_dies_is_noticed_though_its_child_holds_the_pipe(kept):
+    begun = time.monotonic()
+    run("x", [piece(item("forks_and_dies"), item("fine"))], kept, budget_s=100)
+    assert kept.found["a"]["forks_and_dies"]["failed"] == "the process that measured it died"
+    assert kept.found["a"]["fine"]["process"] and time.monotonic() - begun < 25
+
+
+def test_what_tells_without_end_is_killed_too(kept, monkeypatch):
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    begun = time.monotonic()
+    run("x", [piece(item("fine"), item("floods", seconds=0.5))], kept, budget_s=100)
+    assert kept.found["a"]["floods"]["failed"].startswith("killed after ")
+    assert time.monotonic() - begun < 20
+
+
+def test_what_is_not_json_or_cannot_be_written_ends_no_run(kept, monkeypatch, capsys):
+    items = [item("not_json"), item("not_a_number"), item("fine")]
+    run("x", [piece(*items)], kept)
+    found = record.read(kept.file)["found"]["a"]
+    for name in ("not_json", "not_a_number"):
+        assert found[name]["failed"].startswith("what was found is not JSON: ")
+    assert found["fine"]["process"]
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record.os, "replace", no_space)
+        kept.keep(item("one", steps_to_measure.fine), {"x": 1})
+    assert "could not be written: " in capsys.readouterr().err
+    assert "one" not in record.read(kept.file)["found"]["a"]  # and it is whole
+    kept.keep(item("two", steps_to_measure.fine), {"x": 2})
+    assert record.read(kept.file)["found"]["a"]["one"]["x"] == 1
+
+
 def _starts_nothing(self) -> None:
     import multiprocessing
 
@@ -132,7 +179,7 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 from steps_to_measure import hangs, slow
 from benchmarks.budget import run
 from benchmarks.items import Item, Piece
-from benchmarks.record import Record
+from benchmarks.record import Record, locked
 if __name__ == "__main__":
     items = [*(Item("a", str(i), slow) for i in range(3)), Item("a", "hangs", hangs)]
     record = Record(pathlib.Path({str(tmp_path)!r}) / "run.json", {{}})
@@ -154,9 +201,9 @@ if __name__ == "__main__":
 
 
 def test_one_run_at_a_time_writes_a_file(kept):
-    with kept.locked():
-        with pytest.raises(SystemExit, match="another run is at work on"):
-            Record(kept.file, {}).locked().__enter__()
+    with locked(kept.file):
+        with pytest.raises(SystemExit, match="another run is at work on"), locked(kept.file):
+            pass
         assert kept.file.with_suffix(".lock").exists()
     assert not [*kept.file.parent.iterdir()]
 
@@ -175,7 +222,14 @@ def test_what_failed_is_measured_again_only_when_the_code_has_changed(kept, monk
     assert [later.is_done(x) for x in (one, two, three)] == [True, False, False]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"found": 3}', '{"device": "x"}'])
+DAMAGED = ['{"found": 3}', '{"device": "x"}', '{"found": {"a": 3}}', '{"found": {"a": {"b": 3}}}']
+DAMAGED += [
+    json.dumps({"found": {"a": {"b": item}}})
+    for item in ({"failed": "x"}, {"code": "x", "arms": 3}, {"code": "x", "modes": []})
+]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", *DAMAGED])
 def test_a_file_that_is_no_record_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"run\.json") as refused:
@@ -198,7 +252,7 @@ def test_a_suite_resumes_the_same_run_alone(tmp_path, monkeypatch):
     one, two = item("one", steps_to_measure.fine), item("two", steps_to_measure.fine)
     interrupted("s", {"torch": "1", "date": "today"})
     (part,) = parts()
-    with Record(part, {}).locked(), pytest.raises(SystemExit, match="another run is at work on"):
+    with locked(part), pytest.raises(SystemExit, match="another run is at work on"):
         run_suite("s", [one, two], {"torch": "1"}, tmp_path)
     for other in ({"torch": "2"}, {"torch": "1", "quick": True}):
         run_suite("s", [one, two], other, tmp_path)
@@ -233,8 +287,10 @@ def clock(monkeypatch) -> Clock:
                 clock.now += 6
 
         def measure(self, measure, slot, limit):
-            begun = clock.now
-            found = measure(slot) | {"until": slot.until, "begun": begun}
+            begun, clock.limit = clock.now, limit
+            found = measure(slot)
+            if slot.until < math.inf:
+                found |= {"until": slot.until, "begun": begun}
             if clock.now > limit:
                 clock.now = limit
                 raise budget.Hung
@@ -309,6 +365,47 @@ def test_a_resumed_run_knows_the_pace_of_the_items_before(clock, kept):
     assert left_out(kept, later) == ["three"] and "three" not in kept.found["a"]
 
 
+def test_what_is_cut_off_twice_has_what_it_kept_the_first_time(clock, kept):
+    seen = []
+
+    def measure(slot):
+        seen.append(slot.before)
+        if len(seen) == 1:
+            slot.keep({"first": 1})
+        clock.now += {1: 1000, 2: 1000, 3: 0}[len(seen)]
+        return {"whole": True}
+
+    one = piece(item("one", measure))
+    for _ in range(2):
+        run("x", [one], kept, budget_s=20)
+        assert left_out(kept, one) == ["one"] and kept.found["a"]["one"]["first"] == 1
+    run("x", [one], kept, budget_s=20)
+    assert seen[0] == {} and seen[1]["first"] == seen[2]["first"] == 1
+    assert left_out(kept, one) == [] and "first" not in kept.found["a"]["one"]
+
+
+def test_an_item_hangs_once_it_takes_thrice_what_was_planned_though_others_were_quick(clock, kept):
+    quick = [takes(clock, str(i), 1, 100) for i in range(3)]
+    run("x", [piece(*quick, takes(clock, "one", 100, 100))], kept, budget_s=1000)
+    assert "failed" not in kept.found["a"]["one"]
+    assert clock.limit == pytest.approx(9 + 1 + 200)  # of its pace, and twice what was planned
+
+
+def test_a_process_that_starts_slowly_is_no_fault_of_the_item(clock, kept, monkeypatch):
+    def wait(self, limit):
+        clock.now += 200
+        if clock.now > limit:
+            raise budget.Hung
+
+    monkeypatch.setattr(budget.Process, "wait", wait)
+    one = piece(takes(clock, "one", 1, 1))
+    run("x", [one], kept, budget_s=1000)
+    assert left_out(kept, one) == ["one"] and "failed" not in kept.found["a"]["one"]
+    monkeypatch.setattr(budget, "_START_LIMIT_S", 300)
+    run("x", [one], kept, budget_s=1000)
+    assert left_out(kept, one) == []
+
+
 def test_the_pace_is_that_of_the_same_group_and_before_there_is_one_that_of_all():
     pace = Pace()
     assert pace.seconds("slow", 10) == 10
@@ -318,6 +415,9 @@ def test_the_pace_is_that_of_the_same_group_and_before_there_is_one_that_of_all(
         pace.note("another", 10, took)
     assert pace.seconds("another", 10) == pytest.approx(13)  # the slower quarter's
     assert pace.seconds("slow", 10) == 40
+    quick = Pace()
+    quick.note("quick", 10, 1)
+    assert quick.seconds("quick", 10) == 1 and quick.seconds("another", 10) == 10
 
 
 def test_time_that_nobody_needs_is_shared_and_does_not_count_as_the_pace(clock, kept):
@@ -330,8 +430,15 @@ def test_time_that_nobody_needs_is_shared_and_does_not_count_as_the_pace(clock, 
 
 
 def test_a_run_without_a_budget_measures_all_and_gives_all_the_time(clock, kept):
-    run("x", [piece(*(takes(clock, str(i), 1e6, 1) for i in range(3)))], kept)
-    assert all(found["until"] == math.inf for found in kept.found["a"].values())
+    untils = []
+
+    def measure(slot):
+        clock.now += 1e6
+        untils.append(slot.until)
+        return {}
+
+    run("x", [piece(*(item(name, measure) for name in "abc"))], kept)
+    assert untils == [math.inf] * 3 and len(kept.found["a"]) == 3
 
 
 def test_progress_says_what_is_measured_and_how_the_time_stands(clock, kept, capsys):

@@ -165,6 +165,35 @@ assert before.changed(snapshot()) == ()
     )
 
 
+def test_dropout_in_a_recurrent_network_repeats_inside_and_goes_on_as_after_a_set_state():
+    run_python(
+        PRELUDE
+        + """
+lstm = torch.nn.LSTM(64, 64, 2, dropout=0.5).cuda()
+x = torch.randn(8, 4, 64, device="cuda")
+
+def outputs(count):
+    return [lstm(x)[0].sum().item() for _ in range(count)]
+
+def after(between):
+    torch.manual_seed(0)
+    return outputs(1), between(), outputs(2)
+
+def scope():
+    with seeded(5):
+        return outputs(3)
+
+_, inside, outside = after(scope)
+assert len(set(inside)) == 3
+assert after(scope) == after(scope) and after(scope)[1] == inside
+# cuDNN keeps the state of this dropout where nobody can read it. torch makes it anew, from the
+# generator, whenever that is seeded or set: README says so under Limits.
+_, _, as_torch = after(lambda: torch.cuda.set_rng_state(torch.cuda.get_rng_state()))
+assert outside == as_torch
+"""
+    )
+
+
 def test_the_demo_repeats_on_a_gpu():
     pytest.importorskip("sklearn")
     pytest.importorskip("rich")

@@ -28,7 +28,13 @@ def gpu(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def names(content: dict[str, Any]) -> set[str]:
-    return {f"{group}: {name}" for group, found in content["found"].items() for name in found}
+    """The items that are measured: not those that were cut off."""
+    return {
+        f"{group}: {name}"
+        for group, items in content["found"].items()
+        for name, found in items.items()
+        if "cut_off" not in found
+    }
 
 
 def test_a_rehearsal_measures_every_piece_and_a_resumed_one_what_is_missing(tmp_path):
@@ -106,7 +112,7 @@ def test_a_small_budget_is_kept_and_what_was_left_out_is_named(tmp_path):
     assert done.returncode == 0, done.stderr
     content = record.read(tmp_path / "gpu.json")
     (run,) = content["runs"]
-    assert run["took_s"] < 16 + 2  # two for writing, on a machine that does other things too
+    assert run["took_s"] < 16 + 8  # eight for writing, on a machine that does other things too
     items = {str(item) for piece in pieces(is_rehearsal=True) for item in piece.items}
     assert {*content["left_out"]} == items - names(content) != set()
     assert f"left out, for want of time ({len(content['left_out'])})" in done.stdout
@@ -174,8 +180,11 @@ def test_the_pieces_come_in_the_order_in_which_they_matter():
     assert [piece.name for piece in found] == order
     shares = [piece.share_s for piece in found[:-1]]
     assert shares == [20, 60, 200, 90, 30, 60] and sum(shares) < 500
+    planned = {piece.name: sum(item.seconds for item in piece.items) for piece in found[:-1]}
+    # Nine networks need more than their share on an H200; the other pieces leave it to them.
+    assert sum(planned.values()) < 485
     for piece in found[:-1]:
-        assert 0 < sum(item.seconds for item in piece.items) <= piece.share_s
+        assert 0 < planned[piece.name] <= piece.share_s or piece.name == "networks"
     items = [str(item) for piece in found for item in piece.items]
     assert len(items) == len({*items})
     # Each network whole before the next, in two processes that stay.
@@ -212,6 +221,7 @@ def test_each_test_is_kept_with_its_outcome_as_it_comes(tmp_path):
         "def test_good(): pass\n"
         "def test_bad(): assert 1 == 2, 'they differ'\n"
         "def test_skipped(): pytest.skip('needs two devices')\n"
+        "def test_before(): assert False, 'it has passed in an earlier run'\n"
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = cuda\n")
     code = f"""
@@ -219,15 +229,20 @@ import json
 from benchmarks.gpu_pieces.cuda_tests import _run
 from benchmarks.items import Slot
 kept = []
-slot = Slot(0.0, lambda found: kept.append(json.loads(json.dumps(found["tests"]))))
+before = {{"test_before": {{"outcome": "passed"}}, "test_bad": {{"outcome": "not ended"}}}}
+keep = lambda found: kept.append(json.loads(json.dumps(found["tests"])))
+slot = Slot(0.0, keep, {{"tests": before}})
 found = _run(slot, {str(tmp_path / "test_some.py")!r})
 open({str(tmp_path / "found.json")!r}, "w").write(json.dumps([kept, found["tests"]]))
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
     kept, found = json.loads((tmp_path / "found.json").read_text())
-    assert [test["outcome"] for test in found.values()] == ["passed", "failed", "skipped"]
+    outcomes = {name: test["outcome"] for name, test in found.items()}
+    assert outcomes.pop("test_before") == "passed"
+    assert [*outcomes.values()] == ["passed", "failed", "skipped"]
     assert "they differ" in found["test_bad"]["why"]
     assert found["test_skipped"]["why"] == "Skipped: needs two devices"
+    assert kept[0].pop("test_before") == {"outcome": "passed"}
     assert kept[0] == {"test_good": {"outcome": "not ended"}}  # what hangs is known by name
 
 
@@ -282,9 +297,11 @@ def test_the_summary_says_what_was_found_and_fits_a_terminal():
         "ResNet-50  10*      0.90*  1.02   0.97*   1.30  1.31  1.10    cudnn",
         "DeepLabV3  10*      0.90*  1.02   0.97*   1.30  -     -       cudnn",
         "operations: 4 measured",
+        "  run under True and do not repeat (0): none",
         "  do not repeat by default (2): index_add, many collisions; cumsum",
         "  flash 1024  1        1     1*            1",
-        "  a scope launches, copies, allocates or waits for: nothing",
+        "  by the profiler a scope launches, copies, allocates or waits for: nothing (9",
+        "    calls and kernels in a training step)",
     ):
         assert says in lines, says
     assert "held back at times by power" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterator
 from functools import partial
 from statistics import median
 from typing import Any
@@ -104,7 +105,14 @@ def _plans(slot: Slot, scale: Scale) -> Found:
     weight = torch.randn(channels, channels, 3, 3, device=scale.device)
     # So that no call waits for memory: torch keeps this block, and cuts from it.
     torch.empty(2**20 if scale.small else 2**31, dtype=torch.uint8, device=scale.device)
-    found: Found = {}
+    try:
+        return {"ms": _plan_times(weight, sizes, scale)}
+    finally:
+        torch.backends.cudnn.benchmark = False
+
+
+def _plan_times(weight: torch.Tensor, sizes: Iterator[int], scale: Scale) -> Found:
+    channels, found = len(weight), Found()
     for name, order in ({"": (False, True)} | _ORDERS).items():  # the first starts cuDNN
         times = []
         for _ in range(3 if scale.quick else 5):
@@ -115,9 +123,8 @@ def _plans(slot: Slot, scale: Scale) -> Found:
                 ms = _call_ms(x, weight)
             times.append(ms)
         found[name] = {"median": median(times), "min": min(times), "max": max(times)}
-    torch.backends.cudnn.benchmark = False
     del found[""]
-    return {"ms": found}
+    return found
 
 
 def _call_ms(x: torch.Tensor, weight: torch.Tensor) -> float:

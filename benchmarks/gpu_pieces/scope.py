@@ -82,7 +82,7 @@ def cuda_calls(body: Body, is_pretended: bool = False) -> Counter[str]:
 
     # Without a driver torch's profiler prints thousands of lines about it.
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (not is_pretended)]
-    with profile(activities=activities) as profiler:
+    with profile(activities=activities, acc_events=True) as profiler:
         body()
     return Counter(
         event.name
@@ -105,6 +105,17 @@ def calls_of_a_scope(device: str, is_pretended: bool = False) -> dict[str, dict[
     empty = cuda_calls(nothing, is_pretended)
     bodies = {"scope": make_arms(device)[BLOCK].call, STEP: step}
     return {name: dict(cuda_calls(body, is_pretended) - empty) for name, body in bodies.items()}
+
+
+def call_sentences(found: Found) -> list[str]:
+    """Return what the profiler has seen of a scope, and how much of a step: that it sees."""
+    calls = found.get("CUDA calls", {}).get("calls", {})
+    if not calls:
+        return []
+    of_scope = ", ".join(busy(calls["scope"])) or "nothing"
+    count = sum(calls[STEP][name] for name in busy(calls[STEP]))
+    text = f"by the profiler a scope launches, copies, allocates or waits for: {of_scope}"
+    return [f"{text} ({count} calls and kernels in a training step)"]
 
 
 def _calls(slot: Slot, scale: Scale) -> Found:

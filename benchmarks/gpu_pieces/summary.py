@@ -151,7 +151,9 @@ def _operations(report: Found) -> list[str]:
     differ = [name for name, x in modes.items() if x["default"].get("distinct", 1) > 1]
     raising = [name for name, x in modes.items() if "error" in x["True"]]
     said = [name for name in raising if name not in differ]
+    silent = op_atlas.silent(report)
     texts = {
+        f"run under True and do not repeat ({len(silent)})": silent,
         f"do not repeat by default ({len(differ)})": differ,
         f"of {len(raising)} that raise under True, these differ": [
             x for x in raising if x in differ
@@ -179,9 +181,8 @@ def _scope(report: Found) -> list[str]:
         rows.append([f"SeededDataset, a sample in a {where}", text, ""])
     lines = ["", "the scope, microseconds, and times its floor"] * bool(rows)
     lines += aligned(["", "us", "to floor"], rows)[1:] if rows else []
-    for body, calls in found.get("CUDA calls", {}).get("calls", {}).items():
-        busy = ", ".join(scope.busy(calls)) or "nothing"
-        lines += _wrapped(f"  a {body} launches, copies, allocates or waits for: {busy}", 2)
+    for sentence in scope.call_sentences(found):
+        lines += _wrapped(f"  {sentence}", 2)
     return lines
 
 
