@@ -81,10 +81,13 @@ def price_sentences(found: dict[str, Cost]) -> list[str]:
 
 
 def _spread(what: str, found: dict[str, Cost], over: Arm, under: Arm) -> list[str]:
-    """A sentence on the ratio of two settings, over the networks that have both."""
+    """A sentence on the ratio of two settings, over the networks that have both.
+
+    Where the CPU sets the time of one, the ratio is no price of the GPU's.
+    """
     ratios = {}
     for name, cost in found.items():
-        arms = {measured.arm: measured.ratio for measured in cost if measured.ratio}
+        arms = {m.arm: m.ratio for m in cost if m.ratio and not m.is_launch_bound}
         if over.name in arms and under.name in arms:
             ratios[name] = arms[over.name] / arms[under.name]
     if not ratios:

@@ -18,6 +18,7 @@ _INK, _FAINT, _ON_FILL = "#737b85", "#8c959f", "#fdfdfd"
 _COLOURS = ((1.03, "#3f8f4f", "up to 1.03x"), (1.25, "#b07a00", "up to 1.25x"))
 _DEAR = ("#c2503c", "more")
 _OUTLINE: dict[str, Any] = {"facecolor": "none", "edgecolor": _FAINT, "linestyle": (0, (3, 2))}
+_UNSURE: dict[str, Any] = {"facecolor": "none", "edgecolor": "#3f8f4f"}
 _FRAME: dict[str, Any] = {"facecolor": "none", "edgecolor": _INK, "linewidth": 1.6}
 #: The settings, as narrow columns name them.
 _COLUMNS = (
@@ -48,13 +49,14 @@ def cost_figure(report: dict[str, Any], path: Path) -> None:
                 is_best = best is not None and best.arm == arm.name
                 _cell(axes, arms.get(arm.name), row, column, is_best)
         _dress(axes, [*found])
-        figure.suptitle(f"The time of a training step on {where(report)}", fontsize=10, color=_INK)
+        title = f"A training step on {where(report)}: its time, then times that"
+        figure.suptitle(title, fontsize=10, color=_INK)
         _legend(figure)
         figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
 def _cell(axes: Any, measured: Measured | None, row: int, column: int, is_best: bool) -> None:
-    """Filled where it repeats, an outline where not, framed where it is the cheapest.
+    """Filled where it repeats, an outline where not, framed where it is suggested.
 
     What was autotuned in one process only is not known to repeat: the next tunes anew.
     """
@@ -77,7 +79,7 @@ def _is_filled(measured: Measured) -> bool:
 
 def _look(measured: Measured) -> dict[str, Any]:
     if not _is_filled(measured):
-        return {**_OUTLINE}
+        return {**(_UNSURE if measured.repeats else _OUTLINE)}
     ratio = measured.ratio or 1.0
     colour = next((colour for limit, colour, _ in _COLOURS if ratio <= limit), _DEAR[0])
     return {"facecolor": colour, "edgecolor": "none"}
@@ -115,9 +117,10 @@ def _legend(figure: Any) -> None:
     fills = [(colour, f"repeats, {text}") for _, colour, text in _COLOURS]
     fills.append((_DEAR[0], f"repeats, {_DEAR[1]}"))
     looks = [({"facecolor": colour, "edgecolor": "none"}, text) for colour, text in fills]
-    looks.append(({**_OUTLINE}, "differs, or tuned once"))
-    looks.append(({**_FRAME}, "the cheapest that repeats"))
+    looks.append(({**_OUTLINE}, "differs"))
+    looks.append(({**_UNSURE}, "repeats, tuned in one process"))
+    looks.append(({**_FRAME}, "the suggested setting"))
     marks = [_box(0, 0, label=text, **look) for look, text in looks]
     title = "CPU: it asks the GPU for work, and sets the time"
-    place = {"loc": "outside lower center", "ncols": 5, "fontsize": 8, "title_fontsize": 8}
+    place = {"loc": "outside lower center", "ncols": 3, "fontsize": 8, "title_fontsize": 8}
     figure.legend(handles=marks, title=title, frameon=False, **place)

@@ -69,7 +69,8 @@ def _run(record: Record, facts: Found, options: argparse.Namespace, begun: float
     left_s = options.budget - (time.monotonic() - begun) - reserve_s
     all_pieces = pieces(options.rehearse)
     this: Found = {name: facts[name] for name in ("date", "driver")}
-    this |= {"code": record.code, "budget_s": options.budget}
+    uuid = str(torch.cuda.get_device_properties().uuid)  # a resumed run may have another card
+    this |= {"card": uuid, "code": record.code, "budget_s": options.budget}
     record.content["runs"].append(this)
     try:
         budget.run("gpu", all_pieces, record, left_s)

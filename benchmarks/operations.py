@@ -501,7 +501,7 @@ def _recurrent(t: Inputs, kind: str) -> Call:
 
 
 def _resize_quantized(t: Inputs) -> Call:
-    quantized = torch.quantize_per_tensor(torch.ones(16), 0.1, 0, torch.qint8)
+    quantized = torch.quantize_per_tensor(torch.ones(16, device=t.device), 0.1, 0, torch.qint8)
     return lambda: quantized.clone().resize_(16).int_repr()
 
 

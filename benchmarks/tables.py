@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from typing import Any
 
@@ -53,9 +54,10 @@ def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
         *_notes(report, found),
         "### Training steps and evaluations",
         "Milliseconds of a step by default, then times that; *n/m*: m repeats from one seed gave n "
-        "different results. Of settings that cannot be told from the quickest that repeats, the "
-        "strictest is named.",
-        markdown(["network", *names, "cheapest that repeats"], rows),
+        "different results; each is of three steps, and each process makes three. Of settings that "
+        "cannot be told from the quickest that repeats, the strictest is suggested; one that torch "
+        "does not check, where it warns, only if there is no other.",
+        markdown(["network", *names, "suggested"], rows),
     ]
     return "\n\n".join([*parts, *_memory(found, names), *_first_steps(found), *_sizes(report)])
 
@@ -109,7 +111,7 @@ def _cell(measured: Measured | None) -> str:
     if not measured.ms:
         return results
     if measured.arm == DEFAULT.name:
-        return f"{sorted(measured.ms)[len(measured.ms) // 2]:.3g} ms, {results}"
+        return f"{statistics.median(measured.ms):.3g} ms, {results}"
     # Without the defaults there is nothing to compare with.
     return results if measured.ratio is None else f"{measured.ratio:.2f}x, {results}"
 
@@ -126,12 +128,12 @@ def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
 
 def _first_steps(found: dict[str, Cost]) -> list[str]:
     """What autotuning costs once, where there was any."""
-    rows = []
+    rows: list[list[str]] = []
+    if not any(measured.arm == TUNED.name for cost in found.values() for measured in cost):
+        return rows
     for name, cost in determinism_cost.training(found).items():  # evaluations find plans made
-        arms = {measured.arm: measured for measured in cost}
-        if TUNED.name in arms:
-            first = [arms[arm.name].first_ms for arm in (DEFAULT, TUNED) if arm.name in arms]
-            rows.append([name, *map(_range, first)])
+        first = {measured.arm: measured.first_ms for measured in cost}
+        rows.append([name, *(_range(first.get(arm.name, [])) for arm in (DEFAULT, TUNED))])
     headers = ["network", "defaults", "cudnn.benchmark = True"]
     return ["### The first step of a network, ms", markdown(headers, rows)] * bool(rows)
 

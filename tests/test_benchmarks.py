@@ -215,7 +215,7 @@ def test_the_report_draws_what_there_is_and_names_the_device(tmp_path):
     assert [title[3:].partition(" (")[0] for title in titles[:4]] == kinds
     assert "![time of a step under each setting](gpu.svg)" in text
     assert "| 1.31x, 1/12 |" in text and "| cannot run |" in text and "3/12" in text
-    assert "cheapest that repeats" in text and 'deterministic="cudnn", 1.02x' in text
+    assert "| suggested |" in text and 'deterministic="cudnn", 1.02x' in text
     assert "| FLASH_ATTENTION | 0.95x" in text and "### New input sizes" in text
     assert "clocks held back at times by power" in text
     assert "- attention cudnn 1024 backward (attention): RuntimeError: no kernel" in text

@@ -186,8 +186,20 @@ def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest()
     assert (
         of(quick, warned)
         .recommendation()
-        .endswith("though it warned: an operation does not repeat")
+        .endswith("though torch warns: an operation does not repeat")
     )
+    # What torch warns of happens unchecked by default: that it repeated may be luck.
+    repeats = ("torch's defaults", 1.0, "aa", [])
+    assert of(repeats, warned, strict).cheapest.arm == "deterministic=True"
+    assert (
+        of(repeats, cudnn, warned).recommendation().endswith("warns: an operation does not repeat")
+    )
+
+
+def test_each_process_weighs_the_same_however_many_rounds_it_had():
+    found = Measured("deterministic=True", [1], [[1.0] * 12, [1.4] * 4], ["a", "a"])
+    assert found.ratio == pytest.approx(1.2)
+    assert found.interval() == pytest.approx((1.0, 1.4))
 
 
 def test_the_command_prints_the_table_and_json(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections import Counter
 
@@ -106,7 +107,7 @@ def _networks(report: Found) -> list[str]:
         "",
         "a step: ms, then times that (* did not repeat, - cannot run); bench: cudnn.",
         'benchmark = True; cudnn: deterministic="cudnn"; +bench: both; nofill: True, no',
-        "fill; use: the cheapest that repeats",
+        "fill; use: the suggested setting",
         *(line[2:] for line in aligned(["network", *_SHORT.values(), "use"], rows)),
     ]
     training = determinism_cost.training(costs)
@@ -139,7 +140,7 @@ def _cell(measured: Measured | None) -> str:
     if not measured.ms:
         return f"?{mark}"
     if measured.arm == DEFAULT.name:
-        return f"{sorted(measured.ms)[len(measured.ms) // 2]:.3g}{mark}"
+        return f"{statistics.median(measured.ms):.3g}{mark}"
     return f"{measured.ratio:.2f}{mark}" if measured.ratio else f"?{mark}"
 
 
