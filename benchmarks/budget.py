@@ -44,7 +44,7 @@ class Pace:
         """
         if seen := self._seen.get(group):
             return expected_s * _slower(seen)
-        others = [x for group in self._seen.values() for x in group]
+        others = [x for group, seen in self._seen.items() if group != _START for x in seen]
         return expected_s * max(1.0, _slower(others or [1.0]))
 
 
@@ -66,7 +66,7 @@ class Run:
         self.budget_s = budget_s
         self.until = self.begun + budget_s
         self._processes: dict[str, Process] = {}
-        self._started: set[str] = set()  # the processes that have been ready
+        self._has_started = False  # any process
         self._users: Counter[str] = Counter()  # by process: the items that still need it
         self._done = self._total = 0
 
@@ -135,16 +135,17 @@ class Run:
         """Measure it, and put down what is found of it, as it comes."""
         begun, before = time.monotonic(), self.record.before(item)
         # What is cut off twice has what it kept the first time.
-        kept = before if before.pop("cut_off", False) else Found()
-        limit = min(self.until, begun + _START_LIMIT_S)
+        is_cut_off = before.pop("cut_off", False) and before["code"] == self.record.code
+        kept = before if is_cut_off else Found()
         until = begun + needs_s + spare_s if self.budget_s < math.inf else math.inf
+        limit = -math.inf  # until its process is ready
 
         def keep(found: Found) -> None:
             kept.update(found)
             self.record.keep(item, kept | {"cut_off": True})
 
         try:
-            process = self._ready_process(item.process, limit)
+            process = self._ready_process(item.process)
             begun = time.monotonic()
             # Neither an item that hangs nor a wrong expectation costs more than this.
             more_s = max(_LEAST_S, 2 * needs_s, 2 * item.seconds)
@@ -154,9 +155,8 @@ class Run:
             found = kept | {"failed": "the process that measured it died"}
             self._end(item.process)
         except Hung:
-            is_started = item.process in self._started
             self._end(item.process)
-            if limit == self.until or not is_started:  # no fault of the item
+            if limit in (-math.inf, self.until):  # no fault of the item
                 found = kept | {"cut_off": True}
             else:
                 found = kept | {"failed": f"killed after {limit - begun:.0f} s: it hung"}
@@ -168,34 +168,37 @@ class Run:
         if not self._users[item.process]:
             self._end(item.process)  # it would keep its part of the GPU's memory
 
-    def _ready_process(self, name: str, limit: float) -> Process:
-        """Return the process of that name, or a new one where there is none that lives.
+    def _ready_process(self, name: str) -> Process:
+        """Return the process of that name, or a new one where there is none that answers.
 
         Raises:
-            Hung: it is not ready by `limit`.
+            Hung: it does not start in time.
             RuntimeError: three in turn ended while they started: none will ever measure.
         """
         if name in self._processes:
             try:
-                self._processes[name].wait(limit)
+                self._processes[name].wait(self._within(_LEAST_S))
                 return self._processes[name]
-            except Died:
+            except (Died, Hung):  # of the item before
                 self._end(name)
         for _ in range(3):
             begun = time.monotonic()
             process = self._processes[name] = Process()
             try:
-                process.wait(limit)
+                process.wait(self._within(_START_LIMIT_S))
             except Died:
                 self._end(name)
             else:
-                self._started.add(name)
-                self.pace.note(_START, _START_S, time.monotonic() - begun)
+                if self._has_started:  # the first one fills the disk's cache for the others
+                    self.pace.note(_START, _START_S, time.monotonic() - begun)
+                self._has_started = True
                 return process
         raise RuntimeError("a process that measures could not start: see above")
 
+    def _within(self, seconds: float) -> float:
+        return min(self.until, time.monotonic() + seconds)
+
     def _end(self, name: str) -> None:
-        self._started.discard(name)
         if process := self._processes.pop(name, None):
             process.end()
 

@@ -20,7 +20,7 @@ from . import budget, report
 from .gpu_pieces import machine
 from .gpu_pieces.pieces import pieces
 from .gpu_pieces.summary import summary
-from .harness import environment, progress
+from .harness import RESULTS, environment, progress
 from .items import Found
 from .pretended_gpu import pretend
 from .record import Record, locked, read
@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
         parser.error("torch finds no CUDA device here; --rehearse runs everything on the CPU")
     # So that a time limit set from outside costs no more than what is being measured.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if options.rehearse and out.resolve() == RESULTS.resolve():
+        parser.error(f"{out} has figures that are published: a rehearsal's go elsewhere")
     if out.exists() and not out.is_dir():
         parser.error(f"{out} is a file: --out names a folder")
     facts = _facts(options.rehearse)
@@ -83,17 +85,23 @@ def _run(record: Record, facts: Found, options: argparse.Namespace, begun: float
 
 
 def _show(record: Record) -> None:
-    """Write figures, report and summary, and print the summary whatever becomes of the files."""
-    text, folder = summary(record.content), record.file.parent
+    """Write figures, report and summary, and print the summary, each whatever becomes of the rest.
+
+    The measurement is done, and may have taken all there was of a GPU's time.
+    """
+    folder = record.file.parent
     try:
         record.write(indent=1)
-        (folder / "summary.txt").write_text(text + "\n")
-        for file in report.write(folder, folder):
-            progress(f"written: {file}")
-    except (ImportError, OSError) as error:
-        progress(f"not all could be written: {error}")
-    finally:
+    except OSError as error:
+        progress(f"{record.file} could not be written: {error}")
+    try:
+        text = summary(record.content)
         print(text, flush=True)
+        (folder / "summary.txt").write_text(text + "\n")
+        for file in report.write(folder, folder, FILE):
+            progress(f"written: {file}")
+    except Exception as error:
+        progress(f"not all could be written: {type(error).__name__}: {error}")
 
 
 def _seconds(text: str) -> float:
@@ -129,6 +137,10 @@ def _record(out: Path, resume: Path | None, facts: Found) -> Record:
                 f"{resume / FILE} cannot be resumed: its {name} is {content.get(name)}, "
                 f"here it is {facts[name]}"
             )
+    try:
+        summary(content)
+    except Exception as error:  # its parts have another form than this code gives them
+        raise ValueError(f"{resume / FILE} cannot be read as figures: {error!r}") from None
     if file.exists() and resume.resolve() != out.resolve():
         raise ValueError(f"{file} is there: name another folder than {out}")
     return Record(file, facts, content)

@@ -6,7 +6,9 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import queue
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -41,6 +43,10 @@ class Process:
         self._process = context.Process(target=_serve, args=(theirs, method))
         self._process.start()
         theirs.close()  # so that its death closes the pipe
+        # One: a process that tells without end waits, and does not fill the memory.
+        self._messages: queue.Queue[tuple[bool, Found] | None] = queue.Queue(1)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def wait(self, limit: float) -> None:
         """Return when it can measure; to be called before each item.
@@ -77,26 +83,41 @@ class Process:
         self._process.kill()
         # One that waits for a broken device cannot be killed: it is left behind.
         self._process.join(_PATIENCE_S)
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._reader.is_alive() and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):  # it may wait for a place
+                self._messages.get(timeout=_LOOK_S)
         self._connection.close()
 
-    def _receive(self, limit: float) -> tuple[bool, Found]:
-        while True:
-            if time.monotonic() >= limit:  # first, for one that tells without end
-                raise Hung
-            if self._connection.poll(_LOOK_S):
-                break
-            # A child of its own may hold the pipe open: whether it lives is asked for besides.
-            if not self._process.is_alive() and not self._connection.poll():
-                raise Died
+    def _read(self) -> None:
+        """Read in a thread of its own: a message that is sent in part only blocks for ever."""
         try:
-            received: tuple[bool, Found] = self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            raise Died from None
-        return received
+            while True:
+                self._messages.put(self._connection.recv())
+        except Exception:  # the end of the pipe, part of a message, or what does not unpickle
+            self._messages.put(None)
+
+    def _receive(self, limit: float) -> tuple[bool, Found]:
+        wait_s = _LOOK_S
+        while time.monotonic() < limit:
+            try:
+                received = self._messages.get(timeout=wait_s)
+            except queue.Empty:
+                if wait_s == _PATIENCE_S:
+                    raise Died from None
+                # A child of its own may hold the pipe open: whether it lives is asked for too.
+                if not self._process.is_alive():
+                    wait_s = _PATIENCE_S  # for what it has sent and is still being read
+                continue
+            if received is None:
+                raise Died
+            return received
+        raise Hung
 
 
 def _serve(connection: Connection, method: str) -> None:
     """What the process does: measure what it receives until the pipe is closed."""
+    me = os.getpid()
     os.setsid()  # before anything is started that has to be killed with it
     begin_process(method, on_orphaned=lambda: os.killpg(0, signal.SIGKILL))
     while not _device_is_lost():
@@ -113,8 +134,12 @@ def _serve(connection: Connection, method: str) -> None:
 
         try:
             found = measure(Slot(until, keep, before))
+            if not isinstance(found, dict):
+                raise TypeError(f"the item returned {found!r:.100}, and not what it found")
         except Exception as error:  # whatever it is, it must not cost the other items their time
             found = kept | {"failed": f"{type(error).__name__}: {first_line(error)}"}
+        if os.getpid() != me:
+            os._exit(1)  # a child of the item's, which has come back in its place
         connection.send((True, found))
         _free()
     os._exit(0)  # without asking the lost device for anything

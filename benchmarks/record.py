@@ -48,7 +48,9 @@ class Record:
         found = self.before(item)
         if not found or "cut_off" in found:
             return False
-        return "failed" not in found or found["code"] == self.code
+        outcomes = {test["outcome"] for test in found.get("tests", {}).values()}
+        is_fine = "failed" not in found and outcomes <= {"passed", "skipped"}
+        return is_fine or found["code"] == self.code
 
     def before(self, item: Item) -> Found:
         """Return a copy of what is there of it."""
@@ -72,8 +74,12 @@ class Record:
     def write(self, indent: int | None = None) -> None:
         """Replace the file; `indent` makes it readable, and is slow."""
         new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(self.content, indent=indent) + "\n")
-        os.replace(new, self.file)
+        try:
+            new.write_text(json.dumps(self.content, indent=indent) + "\n")
+            os.replace(new, self.file)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -122,8 +128,12 @@ def _is_found(found: Any) -> bool:
 def _is_item(item: Any) -> bool:
     if not isinstance(item, dict) or not isinstance(item.get("code"), str):
         return False
-    return _are_mappings(item.get("arms", [])) and all(
-        isinstance(item.get(name, {}), dict) for name in ("modes", "tests", "calls")
+    tests = item.get("tests", {})
+    return (
+        _are_mappings(item.get("arms", []))
+        and all(isinstance(item.get(name, {}), dict) for name in ("modes", "tests", "calls"))
+        and all(isinstance(test, dict) and "outcome" in test for test in tests.values())
+        and all(isinstance(item.get(name, 0.0), float | int) for name in ("took_s", "spare_s"))
     )
 
 

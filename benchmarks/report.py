@@ -27,13 +27,16 @@ from .tables import (
 _HEAD = "Written by `python -m benchmarks report` from the JSON files beside it."
 
 
-def write(results: Path, out: Path) -> list[Path]:
-    """Write report.md and its figures; return the files, none where there are no results."""
+def write(results: Path, out: Path, gpu: str = "gpu*.json") -> list[Path]:
+    """Write report.md and its figures; return the files, none where there are no results.
+
+    `gpu` is the pattern of a GPU's files in the folder `results`.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    on_gpu = {file.stem: read(file) for file in sorted(results.glob("gpu*.json"))}
+    on_gpu = {file.stem: read(file) for file in sorted(results.glob(gpu))}
     parts, files = [], []
     for name, report in on_gpu.items():
-        if report["quick"] and results == RESULTS:
+        if report["quick"] and results.resolve() == RESULTS.resolve():
             raise ValueError(f"{results / name}.json is a rehearsal, and no figure: take it away")
         figure = None
         if determinism_cost.training(determinism_cost.costs(report)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -151,6 +152,58 @@ def forks_and_dies(slot):
     if os.fork() == 0:
         time.sleep(1000)
     os._exit(1)
+
+
+def _ends_in_the_middle_of_a_message(slot, how):
+    from multiprocessing.connection import Connection
+
+    def send_half(self, message):
+        os.write(self.fileno(), message[: len(message) // 2])
+        os.kill(os.getpid(), how)
+        time.sleep(1000)
+
+    Connection._send = send_half
+    slot.keep({"text": "a" * 1000})
+
+
+def dies_in_a_message(slot):
+    if os.fork() == 0:
+        time.sleep(1000)  # holds the pipe
+    _ends_in_the_middle_of_a_message(slot, signal.SIGKILL)
+
+
+def stops_in_a_message(slot):
+    _ends_in_the_middle_of_a_message(slot, signal.SIGSTOP)
+
+
+class _NotToBeRead:
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def cannot_be_read(slot):
+    return {"what": _NotToBeRead()}
+
+
+def hangs_afterwards(slot):
+    """Answer, and keep the process busy with a device that does not."""
+    torch.cuda.is_initialized = lambda: True
+    torch.cuda.synchronize = lambda: time.sleep(1000)
+    return fine(slot)
+
+
+def nothing(slot):
+    return None
+
+
+def child_returns(slot):
+    is_child = os.fork() == 0
+    time.sleep(0.5 * (not is_child))
+    return fine(slot)
+
+
+def serves_nothing(connection, method):
+    """What a process does that ends before it is ready."""
 
 
 def floods(slot):

@@ -15,7 +15,7 @@ import pytest
 import steps_to_measure
 from conftest import ROOT
 
-from benchmarks import budget, record
+from benchmarks import budget, process, record
 from benchmarks.budget import Pace, run, run_suite
 from benchmarks.items import Item, Piece
 from benchmarks.record import Record, locked
@@ -111,16 +111,18 @@ def test_an_item_that_its_process_dies_of_before_it_begins_is_a_failure_like_any
 
 def test_processes_that_cannot_start_end_the_run(kept, monkeypatch):
     # As where the main module fails when another process imports it.
-    monkeypatch.setattr(budget.Process, "__init__", _starts_nothing)
+    monkeypatch.setattr(process, "_serve", steps_to_measure.serves_nothing)
     with pytest.raises(RuntimeError, match="could not start: see above"):
         run("x", [piece(item("fine"))], kept)
 
 
 def test_a_process_that_dies_once_while_it_starts_costs_no_item(kept, monkeypatch):
-    start, count = budget.Process.__init__, itertools.count()
+    start, serve, count = budget.Process.__init__, process._serve, itertools.count()
 
     def starts_later(self):
-        (_starts_nothing if next(count) == 0 else start)(self)
+        nothing = steps_to_measure.serves_nothing
+        monkeypatch.setattr(process, "_serve", nothing if next(count) == 0 else serve)
+        start(self)
 
     monkeypatch.setattr(budget.Process, "__init__", starts_later)
     run("x", [piece(item("fine"))], kept)
@@ -132,6 +134,39 @@ def test_a_worker_that_dies_is_noticed_though_its_child_holds_the_pipe(kept):
     run("x", [piece(item("forks_and_dies"), item("fine"))], kept, budget_s=100)
     assert kept.found["a"]["forks_and_dies"]["failed"] == "the process that measured it died"
     assert kept.found["a"]["fine"]["process"] and time.monotonic() - begun < 25
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("dies_in_a_message", "the process that measured it died"),
+        ("stops_in_a_message", "killed after "),
+        ("cannot_be_read", "the process that measured it died"),
+        ("nothing", "TypeError: the item returned None"),
+    ],
+)
+def test_an_answer_that_is_none_costs_one_item_and_not_the_run(kept, monkeypatch, how, why):
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    monkeypatch.setattr(process, "_PATIENCE_S", 1.0)
+    begun = time.monotonic()
+    run("x", [piece(item(how, seconds=0.5), item("fine"))], kept, budget_s=100)
+    assert kept.found["a"][how]["failed"].startswith(why)
+    assert kept.found["a"]["fine"]["process"] and time.monotonic() - begun < 30
+
+
+def test_a_process_that_does_not_come_back_from_an_item_is_no_fault_of_the_next(kept, monkeypatch):
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    run("x", [piece(item("hangs_afterwards"), item("fine"))], kept, budget_s=100)
+    found = kept.found["a"]
+    assert found["hangs_afterwards"]["process"] != found["fine"]["process"]
+    assert not any("failed" in x for x in found.values())
+
+
+def test_what_a_child_of_an_item_returns_is_nobodys_answer(kept):
+    items = [item("child_returns"), item("slow"), item("fine")]
+    run("x", [piece(*items)], kept)
+    assert len({found["process"] for found in kept.found["a"].values()}) == 1
+    assert not any("failed" in x for x in kept.found["a"].values())
 
 
 def test_what_tells_without_end_is_killed_too(kept, monkeypatch):
@@ -160,16 +195,6 @@ def test_what_is_not_json_or_cannot_be_written_ends_no_run(kept, monkeypatch, ca
     assert "one" not in record.read(kept.file)["found"]["a"]  # and it is whole
     kept.keep(item("two", steps_to_measure.fine), {"x": 2})
     assert record.read(kept.file)["found"]["a"]["one"]["x"] == 1
-
-
-def _starts_nothing(self) -> None:
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    self._connection, theirs = context.Pipe()
-    self._process = context.Process(target=sys.exit)
-    self._process.start()
-    theirs.close()
 
 
 def test_a_run_that_is_killed_leaves_a_file_that_can_be_read_and_no_process(tmp_path):
@@ -389,6 +414,68 @@ def test_an_item_hangs_once_it_takes_thrice_what_was_planned_though_others_were_
     run("x", [piece(*quick, takes(clock, "one", 100, 100))], kept, budget_s=1000)
     assert "failed" not in kept.found["a"]["one"]
     assert clock.limit == pytest.approx(9 + 1 + 200)  # of its pace, and twice what was planned
+
+
+def test_what_failed_says_nothing_of_the_pace(clock, kept):
+    def fails(slot):
+        clock.now += 1
+        return {"failed": "it"}
+
+    later = takes(clock, "later", 50, 50)
+    run("x", [piece(item("first", fails, seconds=25), later)], kept, budget_s=40)
+    assert "failed" in kept.found["a"]["first"] and "later" not in kept.found["a"]
+    kept.keep(again := takes(clock, "again", 1, 100), {"failed": "it", "took_s": 1.0})
+    run("x", [piece(again, later)], kept, budget_s=40)
+    assert "later" not in kept.found["a"]
+
+
+def test_a_slow_start_takes_nothing_from_the_item_and_is_no_pace(clock, kept, monkeypatch):
+    def wait(self, limit):
+        clock.now += 100
+
+    monkeypatch.setattr(budget.Process, "wait", wait)
+    run("x", [piece(takes(clock, "much", 25, 1))], kept, budget_s=1000)
+    assert "failed" not in kept.found["a"]["much"]
+    kept.found.clear()
+    one, other = takes(clock, "one", 25, 25), takes(clock, "other", 1, 1, process="other")
+    run("x", [piece(one, other)], kept, budget_s=160)
+    assert "other" in kept.found["a"]  # planned with a start as any other
+
+
+def test_a_start_ends_with_the_budget(clock, kept, monkeypatch):
+    def wait(self, limit):
+        clock.now = limit
+        raise budget.Hung
+
+    monkeypatch.setattr(budget.Process, "wait", wait)
+    run("x", [piece(takes(clock, "one", 1, 1))], kept, budget_s=20)
+    assert clock.now == 20 and kept.found["a"]["one"]["cut_off"]
+
+
+def test_what_older_code_has_kept_is_not_said_to_be_of_newer(clock, kept):
+    def measure(slot):
+        slot.keep({"first": 1})
+        clock.now += 1000
+        return {}
+
+    one = piece(item("one", measure))
+    run("x", [one], kept, budget_s=20)
+    kept.code = "newer"
+    run("x", [piece(takes(clock, "one", 1000, 1))], kept, budget_s=20)
+    found = kept.found["a"]["one"]
+    assert found["cut_off"] and found["code"] == "newer" and "first" not in found
+
+
+@pytest.mark.parametrize("outcome", ["failed", "not ended", "not collected"])
+def test_tests_that_did_not_pass_are_run_again_by_newer_code(kept, outcome):
+    tests = item("tests", steps_to_measure.fine)
+    kept.keep(tests, {"tests": {"a": {"outcome": "passed"}, "b": {"outcome": outcome}}})
+    assert kept.is_done(tests)
+    kept.code = "newer"
+    assert not kept.is_done(tests)
+    kept.keep(tests, {"tests": {"a": {"outcome": "passed"}, "b": {"outcome": "skipped"}}})
+    kept.code = "newest"
+    assert kept.is_done(tests)
 
 
 def test_a_process_that_starts_slowly_is_no_fault_of_the_item(clock, kept, monkeypatch):

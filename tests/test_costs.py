@@ -56,8 +56,9 @@ def test_what_cannot_run_strictly_is_said_with_its_reason():
         in arms["deterministic=True"].error
     )
     assert arms['deterministic="warn"'].warned and not arms["deterministic=True"].repeats
-    # It repeats with the plain settings; with "warn" it may be luck.
-    assert found.cheapest.repeats and not found.cheapest.warned
+    # It repeats with the plain settings and with "warn": in both it may be luck.
+    assert found.cheapest.repeats
+    assert "though torch warns: max_unpooling2d_forward_out does not" in found.recommendation()
     assert "cannot run: max_unpooling2d" in str(found) and "warned of: max_unpool" in str(found)
 
 

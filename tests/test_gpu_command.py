@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
 
+from benchmarks import gpu as command
 from benchmarks import record, report
 from benchmarks.gpu_pieces import cuda_tests, machine, scope
 from benchmarks.gpu_pieces.pieces import pieces
@@ -184,7 +188,8 @@ def test_the_pieces_come_in_the_order_in_which_they_matter():
     # Nine networks need more than their share on an H200; the other pieces leave it to them.
     assert sum(planned.values()) < 485
     for piece in found[:-1]:
-        assert 0 < planned[piece.name] <= piece.share_s or piece.name == "networks"
+        starts_s = 6 * len({item.process for item in piece.items})
+        assert 0 < planned[piece.name] + starts_s <= piece.share_s or piece.name == "networks"
     items = [str(item) for piece in found for item in piece.items]
     assert len(items) == len({*items})
     # Each network whole before the next, in two processes that stay.
@@ -243,7 +248,9 @@ open({str(tmp_path / "found.json")!r}, "w").write(json.dumps([kept, found["tests
     assert "they differ" in found["test_bad"]["why"]
     assert found["test_skipped"]["why"] == "Skipped: needs two devices"
     assert kept[0].pop("test_before") == {"outcome": "passed"}
-    assert kept[0] == {"test_good": {"outcome": "not ended"}}  # what hangs is known by name
+    assert kept[0].keys() == {"test_good"}  # what hangs is known by name
+    assert kept[0]["test_good"].keys() == {"outcome", "code"}
+    assert kept[0]["test_good"]["outcome"] == "not ended"
 
 
 def test_a_file_of_tests_that_does_not_import_is_an_outcome(tmp_path):
@@ -313,6 +320,59 @@ def test_the_summary_says_what_was_found_and_fits_a_terminal():
         for i in range(100)
     }
     assert len(summary(content).splitlines()) == 100
+
+
+def damaged(content: dict[str, Any], how: str) -> None:
+    networks = content["found"]["benchmark off"]
+    if how == "an arm without its first step":
+        del networks["ResNet-50, train, bf16"]["arms"][0]["first_ms"]
+    elif how == "a run that is none":
+        content["runs"] = [3]
+    else:
+        networks["ResNet-50, train, bf16"]["took_s"] = None
+
+
+@pytest.mark.parametrize(
+    "how", ["an arm without its first step", "a run that is none", "a time that is none"]
+)
+def test_figures_of_another_form_are_refused_before_anything_is_measured(tmp_path, how):
+    content = record.read(MADE_UP)
+    damaged(content, how)
+    (tmp_path / "gpu.json").write_text(json.dumps(content | {"quick": True}))
+    facts = {name: content[name] for name in ("device", "torch", "libraries")}
+    with pytest.raises(ValueError, match=r"cannot be read as figures|holds no figures"):
+        command._record(tmp_path, tmp_path, facts)
+
+
+def test_what_is_measured_is_shown_whatever_lies_beside_it(tmp_path, capsys):
+    (tmp_path / "gpu_old.json").write_text("{")
+    kept = record.Record(tmp_path / "gpu.json", {}, record.read(MADE_UP))
+    command._show(kept)
+    assert "MADE UP" in capsys.readouterr().out
+    assert {file.name for file in tmp_path.iterdir()} >= {"gpu.json", "summary.txt", "report.md"}
+    del kept.found["scope"]["CUDA calls"]["calls"]["scope"]
+    kept.found["new"] = {}
+    command._show(kept)
+    assert "not all could be written: KeyError" in capsys.readouterr().err
+    assert "new" in record.read(kept.file)["found"]
+
+
+def test_a_rehearsal_does_not_go_where_figures_are_published():
+    done = gpu("--rehearse", "--out", "benchmarks/results")
+    assert done.returncode == 2 and "has figures that are published" in done.stderr
+
+
+def test_a_budget_counts_what_has_passed_and_what_comes_after(tmp_path, monkeypatch):
+    left = []
+    monkeypatch.setattr(command.budget, "run", lambda name, pieces, kept, s: left.append(s))
+    monkeypatch.setattr(command, "_show", lambda kept: None)
+    properties = SimpleNamespace(uuid="a card")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: properties)
+    kept = record.Record(tmp_path / "gpu.json", {"runs": []})
+    options = argparse.Namespace(rehearse=True, budget=40.0)
+    command._run(kept, {"date": "", "driver": ""}, options, time.monotonic() - 10)
+    assert 19 < left[0] <= 20  # ten have passed, and ten are for the report
+    assert kept.content["runs"][0]["card"] == "a card"
 
 
 @pytest.mark.parametrize("how", [{"failed": "it died"}, {"cut_off": True}])

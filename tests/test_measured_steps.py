@@ -161,3 +161,8 @@ def test_a_process_that_was_killed_while_it_waited_is_dead_when_it_is_asked():
             process.measure(slot, slot(), time.monotonic() + 60)
     finally:
         process.end()
+
+
+def test_results_are_compared_by_their_bits():
+    nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
+    assert op_atlas._same_bits(nan, nan.clone()) and not op_atlas._same_bits(zero, -zero)

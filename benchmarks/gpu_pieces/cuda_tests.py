@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..items import Found, Item, Slot
+from ..record import code_digest
 
 GROUP = "tests"
 _TESTS = Path(__file__).parents[2] / "tests"
@@ -33,14 +34,14 @@ def items() -> list[Item]:
 
 def _seconds(text: str) -> float:
     """An interpreter that starts CUDA takes 5 s on an H200; the demo trains four times."""
-    return 5.0 + 5.0 * text.count("run_python(") + 20.0 * text.count("seedscope_command(")
+    return 2.0 + 5.0 * text.count("run_python(") + 12.0 * text.count("seedscope_command(")
 
 
 class _Results:
     """A pytest plugin that tells what came out of each test."""
 
     def __init__(self, slot: Slot) -> None:
-        self.slot = slot
+        self.slot, self.code = slot, code_digest()
         before = slot.before.get("tests", {})
         self.found = {name: test for name, test in before.items() if test["outcome"] == "passed"}
 
@@ -64,7 +65,7 @@ class _Results:
             self._note(report.nodeid, {"outcome": "not collected", "why": _why(report)})
 
     def _note(self, test: str, result: Found) -> None:
-        self.found[_name(test)] = result
+        self.found[_name(test)] = result | {"code": self.code}  # its own: others may be older
         self.slot.keep({"tests": self.found})
 
 
