@@ -294,6 +294,11 @@ def test_the_second_pair_of_processes_is_set_beside_the_first_in_time_and_bits()
     assert "times of a step by default differ by 0.0% in the median" in text
     assert "20.0% at most (ResNet-50, train, bf16, deterministic=True)" in text
     assert "; not so: ResNet-50, train, bf16, deterministic=True" in text
+    pairs = [
+        determinism_cost.costs(report_, x) for x in (networks.FIRST_PAIR, networks.SECOND_PAIR)
+    ]
+    repeat = [{(n, m.arm) for n in pair for m in pair[n] if m.repeats and m.ms} for pair in pairs]
+    assert f"of {len(repeat[0] & repeat[1])} cells that repeat in both" in text
     del report_["found"]["benchmark off, again"], report_["found"]["benchmark on, again"]
     assert comparison.two_pairs(report_) == ""
 

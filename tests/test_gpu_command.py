@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -355,6 +356,25 @@ def test_what_is_measured_is_shown_whatever_lies_beside_it(tmp_path, capsys):
     command._show(kept)
     assert "not all could be written: KeyError" in capsys.readouterr().err
     assert "new" in record.read(kept.file)["found"]
+
+
+def test_a_run_that_is_told_to_end_shows_what_it_has(tmp_path):
+    arguments = ["gpu", "--rehearse", "--budget", "100", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    for line in process.stderr:
+        if "gpu 4/" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "gpu: stopped; " in err
+    assert "REHEARSAL" in out and (tmp_path / "summary.txt").read_text() == out
+    assert "machine: canaries" in names(record.read(tmp_path / "gpu.json"))
 
 
 def test_a_rehearsal_does_not_go_where_figures_are_published():

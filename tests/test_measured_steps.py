@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
+from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import networks, op_atlas
+from benchmarks.gpu_pieces import scope
 from benchmarks.items import Scale, Slot
 from benchmarks.models import EVALUATION, TF32, TRAINING, Case, Network
 from benchmarks.operations import Operation
@@ -166,3 +170,51 @@ def test_a_process_that_was_killed_while_it_waited_is_dead_when_it_is_asked():
 def test_results_are_compared_by_their_bits():
     nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
     assert op_atlas._same_bits(nan, nan.clone()) and not op_atlas._same_bits(zero, -zero)
+
+
+def test_weights_of_convolutions_have_the_channels_last():
+    with seeded(1029):
+        network = Network(RESNET, SMALL).network
+    weights = [x for x in network.parameters() if x.dim() == 4 and min(x.shape[1:]) > 1]
+    layout = torch.channels_last
+    assert weights and all(x.is_contiguous(memory_format=layout) for x in weights)
+    assert not any(x.is_contiguous() for x in weights)
+
+
+def test_the_launch_of_an_operation_is_that_of_one_call(monkeypatch):
+    seconds = itertools.count(0, 3)  # between two looks at the clock
+    clock = SimpleNamespace(monotonic=lambda: 0.0, perf_counter=lambda: float(next(seconds)))
+    monkeypatch.setattr(op_atlas, "time", clock)
+    monkeypatch.setattr(op_atlas, "timed", lambda call, count, is_cuda: lambda: 1.0)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    found = {"default": {}}
+    op_atlas._time(lambda: None, {"default": False}, found, is_cuda=True, rounds=3)
+    assert found["default"]["launch_ms"]["median"] == 1000  # three calls in three seconds
+
+
+def test_what_an_empty_profile_has_is_no_call_of_a_scope(monkeypatch):
+    def cuda_calls(body, is_pretended=False):
+        is_step = "step" in getattr(body, "__name__", "")
+        return Counter({"cudaDeviceSynchronize": 1, "cudaLaunchKernel": 5 * is_step})
+
+    monkeypatch.setattr(scope, "cuda_calls", cuda_calls)
+    with seeded(1029):
+        calls = scope.calls_of_a_scope("cpu")
+    assert calls == {"scope": {}, "training step": {"cudaLaunchKernel": 5}}
+
+
+@pytest.mark.parametrize(("timing_s", "spare_s"), [(1.2, 0.0), (3.2, 2.0)])
+def test_spare_is_the_time_that_timing_did_not_need(monkeypatch, timing_s, spare_s):
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(networks, "time", clock)
+
+    def run_session(make_step, arms, effort, keep):
+        clock.now += 10  # of repeats
+        keep(session := {"arms": []})
+        clock.now += timing_s
+        return session
+
+    monkeypatch.setattr(networks, "run_session", run_session)
+    found = networks.run_case(slot(), RESNET, [DEFAULT, STRICT], SMALL)
+    assert found["spare_s"] == pytest.approx(spare_s)

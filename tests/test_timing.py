@@ -148,3 +148,13 @@ def test_the_figure_fills_what_repeats_by_what_it_costs():
     assert look(TUNED.name, 1.0, 1.0)["facecolor"] == fills[0]
     assert look(TUNED.name, 1.0) == figure._UNSURE  # in one process
     assert look("deterministic=True", 1.0, digests="ab") == figure._OUTLINE
+
+
+def test_the_figure_frames_what_is_suggested_and_nothing_else():
+    drawn: list = []
+    axes = SimpleNamespace(add_patch=drawn.append, text=lambda *x, **y: None)
+    strict = Measured("deterministic=True", [1.0], [[1.0]], ["a"])
+    figure._cell(axes, strict, 0, 0, is_best=False)
+    assert len(drawn) == 1
+    figure._cell(axes, strict, 0, 0, is_best=True)
+    assert len(drawn) == 3 and drawn[2].get_linewidth() == figure._FRAME["linewidth"]
