@@ -52,7 +52,7 @@ class Item:
         group: the heading under which the result is kept.
         name: its name there.
         measure: measures it; called in the process named `process`, so it must pickle.
-        seconds: how long it is expected to take on an H100, its process already running.
+        seconds: how long it is expected to take on an H200, its process already running.
             Only the proportions matter once the run has seen the machine's pace.
         process: items with the same one share a process, and what they have warmed there.
         is_elastic: whether it has a use for more time: it goes on until its slot ends, and

@@ -6,10 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import ROOT
 
 from benchmarks import figure, networks
+from benchmarks.determinism_cost import costs as costs_of
+from benchmarks.determinism_cost import training
 from benchmarks.gpu_pieces import cuda_tests, machine
 from benchmarks.items import Scale, Slot
+from benchmarks.record import read
 from seedscope import costs, seeded
 from seedscope.costs import DEFAULT, STRICT, TUNED, Effort, Measured
 
@@ -158,3 +162,16 @@ def test_the_figure_frames_what_is_suggested_and_nothing_else():
     assert len(drawn) == 1
     figure._cell(axes, strict, 0, 0, is_best=True)
     assert len(drawn) == 3 and drawn[2].get_linewidth() == figure._FRAME["linewidth"]
+
+
+def test_each_network_of_the_figure_has_one_suggestion(monkeypatch, tmp_path):
+    report = read(ROOT / "tests" / "made_up_results" / "gpu.json")
+    framed: list = []
+
+    def cell(axes, measured, row, column, is_best):
+        framed.extend([(row, measured.arm)] * is_best)
+
+    monkeypatch.setattr(figure, "_cell", cell)
+    figure.cost_figure(report, tmp_path / "gpu.svg")
+    best = [cost.cheapest.arm for cost in training(costs_of(report)).values()]
+    assert framed == [*enumerate(best)]

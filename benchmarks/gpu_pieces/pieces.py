@@ -58,7 +58,7 @@ def _networks(cases: tuple[Case, ...], processes: list[str], scale: Scale) -> li
 
 
 def _attention(scale: Scale) -> list[Item]:
-    # Planned for an H100: the plain way of attention reads and writes its whole matrix.
+    # As on an H200: the plain way of attention reads and writes its whole matrix.
     seconds = {"math 1024": 1.5, "math 4096": 4.0, "math 8192": 8.0}
     operations = [
         operation_item(x, scale, ATTENTION_GROUP, seconds.get(" ".join(x.name.split()[1:3]), 0.5))
