@@ -99,6 +99,7 @@ class Effort:
 
 
 _TUNED_ARMS = {arm.name for arm in ARMS if arm.benchmark}
+_UNCHECKED_ARMS = {arm.name for arm in ARMS if arm.deterministic is not True}
 _HINT = (
     ". Are model, optimizer and data made inside the function? Is there a time, or entropy, in "
     "what the step returns?"
@@ -206,9 +207,9 @@ class Cost:
     def cheapest(self) -> Measured | None:
         """The quickest setting of those whose repeats all gave the same bits.
 
-        One that warned of operations that need not repeat counts only if there is no
-        other, and so do those that torch does not check: what "warn" was told of happens in
-        them too. An autotuned one counts only if two processes have tuned it. Of those that
+        Where torch warned of operations that need not repeat, those settings count first under
+        which it would raise: the operations run in all others, and may have repeated by luck.
+        An autotuned setting counts only if two processes have tuned it. Of those that
         cannot be told from the quickest (within 1 %, or the median of one within the interval
         of the other, unless in each process the rounds side by side say which is slower) the
         strictest: it repeats by more than luck.
@@ -216,11 +217,8 @@ class Cost:
         strictness = {arm.name: rank for rank, arm in enumerate(ARMS)} | {STRICT.name: len(ARMS)}
         found = [m for m in self if m.repeats and m.ratio and m.arm in strictness]
         found = [measured for measured in found if not measured.is_of_one_tuning]
-        # What torch warned of under "warn" happens unchecked where nothing is strict.
-        warned = any(measured.warned for measured in self)
-        unsure = {arm.name for arm in ARMS if warned and arm.deterministic in (False, "cudnn")}
-        sure = [m for m in found if not m.warned and m.arm not in unsure]
-        found = sure or found
+        if self._told:
+            found = [m for m in found if m.arm not in _UNCHECKED_ARMS] or found
         quickest = min(found, key=lambda m: m.ratio or 0, default=None)
         if quickest is None:
             return None
@@ -240,9 +238,14 @@ class Cost:
             text += f": it repeated as it is, in all {count} runs here"
         else:
             text += f" ({count} of {count} runs in {processes} processes gave the same bits)"
-        warned = next((told for measured in self for told in measured.warned), None)
-        is_checked = best.arm in (STRICT.name, UNFILLED.name)
-        return text if warned is None or is_checked else f"{text}, though torch warns: {warned}"
+        if self._told and best.arm in _UNCHECKED_ARMS:
+            text += f", though torch warns: {self._told[0]}"
+        return text
+
+    @property
+    def _told(self) -> list[str]:
+        """What torch warned of, each once."""
+        return [*dict.fromkeys(text for measured in self for text in measured.warned)]
 
     def rows(self) -> list[list[str]]:
         """Return the table's texts, the headers first."""
@@ -281,8 +284,7 @@ class Cost:
         rows = self.rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        warned = {text: None for measured in self for text in measured.warned}
-        notes = [f"warned of: {text}" for text in warned]
+        notes = [f"warned of: {text}" for text in self._told]
         if bound := [measured.arm for measured in self if measured.is_launch_bound]:
             notes.append(
                 f"the CPU, which asks the GPU for work, sets the time of: {'; '.join(bound)}"
@@ -622,10 +624,8 @@ def combine(sessions: list[dict[str, Any]]) -> list[Measured]:
     """Put the sessions' arms together, each with its ratios to torch's defaults.
 
     A session without the defaults, the one with `cudnn.benchmark` on, is set beside the
-    median of the session next to it that has them. Nothing is reckoned in for the clocks: a
-    network that the GPU's power holds back has both of its sessions under the same limit, and
-    the fixed product, which follows the clocks more than most networks do, would correct too
-    much.
+    median of the nearest session that has them. The ratios are not corrected by the fixed
+    product: it follows the GPU's clocks more closely than most networks do.
     """
     together: dict[str, Measured] = {}
     for number, session in enumerate(sessions):

@@ -192,6 +192,7 @@ def test_what_is_not_json_or_cannot_be_written_ends_no_run(kept, monkeypatch, ca
         patched.setattr(record.os, "replace", no_space)
         kept.keep(item("one", steps_to_measure.fine), {"x": 1})
     assert "could not be written: " in capsys.readouterr().err
+    assert [*kept.file.parent.iterdir()] == [kept.file]  # nothing half done lies beside it
     assert "one" not in record.read(kept.file)["found"]["a"]  # and it is whole
     kept.keep(item("two", steps_to_measure.fine), {"x": 2})
     assert record.read(kept.file)["found"]["a"]["one"]["x"] == 1
