@@ -8,6 +8,7 @@ of a line, which nothing else in it is named like, shows that the line is not to
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import math
@@ -39,6 +40,7 @@ _appending = threading.local()
 # As json.dumps and `jq -c` write them.
 _BEGIN, _END = b'{"event":"begin","id":"', b'{"event":"end","id":"'
 _COMPLETE = b'"$complete":true}\n'
+_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -223,8 +225,7 @@ class RunLog:
 
     def _append_or_tell(self, whole: Mapping[str, Any]) -> None:
         try:
-            line = json.dumps(whole, allow_nan=False, separators=(",", ":")) + "\n"
-            self._append(line.encode())
+            self._append(f"{_to_json(whole)}\n".encode())
         except (OSError, NotImplementedError, ValueError) as error:  # a Timeout is an OSError
             notes = f", which noted {json.dumps(whole['notes'])}," if whole.get("notes") else ""
             _tell(
@@ -238,20 +239,34 @@ class RunLog:
             raise
 
     def _append(self, line: bytes) -> None:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        lock = FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE_S, poll_interval=0.002)
-        with lock, open(self.path, "a+b", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":  # torn by a process that was killed: ends here
-                    line = b"\n" + line
-            try:
-                while line:  # a disk that fills takes a part, and refuses the next
-                    line = line[file.write(line) :]
-            except OSError:
-                file.truncate(end)
-                raise
+        # To make a lock takes a fifth of an append, so the thread's last one is used again, though
+        # not in a forked child. A Ctrl-C can leave it held: so it is put back only where all went
+        # well, and else nobody has it any more, which releases it.
+        key = (os.getpid(), self.path)
+        kept, _appending.lock = getattr(_appending, "lock", None), None
+        if kept is not None and kept[0] == key:
+            lock = kept[1]
+        else:
+            # Of one thread as it is: filelock's own way to hold each thread's apart takes longer.
+            lock = FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE_S, thread_local=False)
+        # It makes the folder too, where that is missing.
+        with lock.acquire(poll_interval=0.002), open(self.path, "a+b", buffering=0) as file:
+            _write(file, line)
+        _appending.lock = (key, lock)
+
+
+def _write(file: io.FileIO, line: bytes) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":  # torn by a process that was killed: ends here
+            line = b"\n" + line
+    try:
+        while line:  # a disk that fills takes a part, and refuses the next
+            line = line[file.write(line) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 class Entry:

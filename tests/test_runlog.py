@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -23,10 +24,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, draw, run_python
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedscope import RunLog, machine, note, seeded, snapshot
+from seedscope import RunLog, machine, note, runlog, seeded, snapshot
 from seedscope.runlog import decode, encode
 
 FORK = multiprocessing.get_context("fork")
@@ -300,6 +302,79 @@ def test_16_processes_and_8_threads_lose_no_line_and_tear_none(log):
         assert log.unfinished() == []
     keys = itertools.product(range(16), range(8), range(4))
     assert sorted(ids) == sorted("-".join(map(str, key)) for key in keys)
+
+
+def test_a_thread_makes_its_lock_once(log, monkeypatch):
+    made = []
+
+    class Lock(FileLock):
+        def __init__(self, path, **options):
+            made.append(path)
+            super().__init__(path, **options)
+
+    monkeypatch.setattr(runlog, "FileLock", Lock)
+
+    def append_twice():
+        for seed in (1, 2):
+            with seeded(seed, log=log):
+                pass
+
+    append_twice()
+    thread = threading.Thread(target=append_twice)
+    thread.start()
+    thread.join()
+    assert made == [f"{log.path}.lock"] * 2
+    other = RunLog(f"{log.path}.other")
+    with seeded(3, log=other):  # another file's lock is another
+        pass
+    assert made[2:] == [f"{other.path}.lock"]
+    assert len([*log]) == 4 and len([*other]) == 1
+
+
+def test_an_append_that_ctrl_c_cuts_short_leaves_the_lock_free(log, monkeypatch):
+    with seeded(1, log=log):
+        pass
+
+    release = FileLock.release
+
+    def interrupted(lock, force=False):
+        if not force:  # as what frees a lock that nobody has is
+            raise KeyboardInterrupt
+        release(lock, force)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.append("end", {"id": "x", "seed": 2, "began": ""})
+    with FileLock(f"{log.path}.lock", timeout=0):
+        pass
+    with seeded(3, log=log):
+        pass
+    assert [run.seed for run in log] == [1, 2, 3]
+
+
+def test_a_forked_child_has_a_lock_of_its_own(log):
+    def append_once():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with seeded(2, log=log):
+                pass
+
+    with seeded(1, log=log):
+        pass
+    process = FORK.Process(target=append_once)
+    process.start()
+    process.join()
+    append_once()
+    assert process.exitcode == 0
+    assert [run.seed for run in log] == [1, 2, 2]
+
+
+def test_the_folder_of_a_log_is_made_and_made_again(tmp_path):
+    log = RunLog(tmp_path / "a" / "b" / "runs.jsonl")
+    with seeded(1, log=log):
+        shutil.rmtree(tmp_path / "a")
+    assert [run.seed for run in log] == [1]
 
 
 def test_a_process_killed_in_its_block_leaves_its_seed(log):
