@@ -1,26 +1,25 @@
-"""The `seedscope` command. Each command imports what it needs: torch takes its time."""
+"""The `seedscope` command. Each command imports what it needs.
+
+torch takes its time, and so does the rest: process pools take as long as Python's own start.
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import multiprocessing
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .extras import load_extra
-from .launch import LaunchError, launch
-from .seeds import check_seed
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from .outcomes import Sweep
     from .runlog import Run, RunLog
 
 LOG = "runs.jsonl"
@@ -86,6 +85,13 @@ def _say(text: str) -> None:
     print(f"seedscope: {text}", file=sys.stderr, flush=True)
 
 
+def _print_json(value: Any) -> None:
+    import json
+
+    json.dump(value, sys.stdout, indent=1)
+    print()
+
+
 def _command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], **texts: str
 ) -> argparse.ArgumentParser:
@@ -140,6 +146,8 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from .launch import LaunchError, launch
+
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         _say("run needs a script, or -m and a module: seedscope run train.py")
@@ -217,8 +225,7 @@ def _log(options: argparse.Namespace) -> int:
     except logview.ViewError as error:
         raise _Unusable(str(error)) from error
     if options.json:
-        json.dump([logview.plain(run) for run in runs], sys.stdout, indent=1)
-        print()
+        _print_json([logview.plain(run) for run in runs])
     elif options.csv:
         logview.write_csv(runs)
     else:
@@ -321,7 +328,6 @@ def _sweep(options: argparse.Namespace) -> int:
     import torch
 
     from .functions import load_function
-    from .logview import shown
     from .outcomes import SweepInterrupted
     from .runlog import encode
     from .sweeps import sweep
@@ -333,17 +339,9 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.plot:
         _check_plot(options.plot)  # before the work, not after it
     threads = options.threads or torch.get_num_threads()
-    cores = os.cpu_count() or 1
-    if options.processes > 1 and options.processes * threads > cores:
-        _say(
-            f"{options.processes} processes of {threads} threads wait for each other on {cores} "
-            f"cores: --threads {max(1, cores // options.processes)} may be much quicker"
-        )
+    pool = _pool(options.processes, threads) if options.processes > 1 else None
     # The table says it too.
     warnings.filterwarnings("ignore", message="the best seed may be only luck")
-    pool = None
-    if options.processes > 1:
-        pool = ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn"))
     try:
         with pool or nullcontext():
             result = sweep(
@@ -362,13 +360,9 @@ def _sweep(options: argparse.Namespace) -> int:
         print(stopped.sweep)
         return 130
     if options.json:
-        rows = [{**vars(o), "value": encode(o.value, "value")} for o in result]
-        json.dump(rows, sys.stdout, indent=1)
-        print()
+        _print_json([{**vars(o), "value": encode(o.value, "value")} for o in result])
     elif options.csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(["seed", "value", "duration", "error"])
-        writer.writerows([o.seed, shown(o.value), o.duration, o.error] for o in result)
+        _print_csv(result)
     else:
         print(result)
     if options.plot and result.best is not None:
@@ -377,7 +371,32 @@ def _sweep(options: argparse.Namespace) -> int:
     return 0 if len(result.failed) < len(result) else 1
 
 
+def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    cores = os.cpu_count() or 1
+    if processes * threads > cores:
+        _say(
+            f"{processes} processes of {threads} threads wait for each other on {cores} cores: "
+            f"--threads {max(1, cores // processes)} may be much quicker"
+        )
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+
+
+def _print_csv(result: Sweep) -> None:
+    import csv
+
+    from .logview import shown
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["seed", "value", "duration", "error"])
+    writer.writerows([o.seed, shown(o.value), o.duration, o.error] for o in result)
+
+
 def _check_plot(path: str) -> None:
+    from .extras import load_extra
+
     backend = load_extra("matplotlib.backend_bases", "--plot")
     known = backend.FigureCanvasBase.get_supported_filetypes()
     if os.path.splitext(path)[1][1:].lower() not in known:
@@ -438,8 +457,7 @@ def _cost(options: argparse.Namespace) -> int:
         print(error.__cause__ or "", file=sys.stderr)
         raise _Unusable(f"{options.function} failed: {type(error).__name__}: {error}") from error
     if options.json:
-        json.dump(found.as_dict(), sys.stdout, indent=1)
-        print()
+        _print_json(found.as_dict())
     else:
         print(found)
     return 0 if found.cheapest is not None else 1
@@ -465,8 +483,7 @@ def _info(options: argparse.Namespace) -> int:
 
     info = collect_info()
     if options.json:
-        json.dump(info, sys.stdout, indent=1)
-        print()
+        _print_json(info)
         return 0
     for section, values in info.items():
         print(section)
@@ -509,6 +526,8 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from .extras import load_extra
+
     for module in ("rich", "sklearn"):
         load_extra(module, "The demo", "demo")
     from . import demo
@@ -524,6 +543,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _seed(text: str) -> int:
+    from .seeds import check_seed
+
     try:
         return check_seed(int(text))
     except ValueError as error:

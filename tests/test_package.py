@@ -98,6 +98,21 @@ assert not heavy, heavy
     )
 
 
+def test_the_commands_help_loads_nothing_that_it_does_not_need():
+    run_python(
+        """
+import sys
+sys.argv = ["seedscope", "--help"]
+try:
+    import seedscope.__main__
+except SystemExit as end:
+    assert end.code == 0
+heavy = {"concurrent.futures", "csv", "hashlib", "json", "multiprocessing", "random", "secrets"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    )
+
+
 def test_every_public_name_is_there_and_documented():
     import seedscope
 
