@@ -8,7 +8,6 @@ wherever the body is suspended; `finish()` tells it that the body has ended.
 
 from __future__ import annotations
 
-import copy
 import functools
 import gc
 import inspect
@@ -17,8 +16,6 @@ import threading
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
-
-import wrapt
 
 from .compiler import skipped
 
@@ -54,58 +51,23 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
         get, put, delete = (f and wrap(f, factory) for f in (target.fget, target.fset, target.fdel))
         return type(target)(get, put, delete, target.__doc__)
     if callable(target):
-        return ScopedCallable(target, factory)
+        return scoped_callable(target, factory)
     raise TypeError(f"expected something to call, got {target!r} ({type(target).__name__})")
 
 
-class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
-    """A partial, a builtin, a bound method or a callable object, run in a scope.
+def scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
+    """Return a proxy of `target` that is called in a context from `factory`.
 
-    Everything but the call goes to the wrapped object, `isinstance` mostly included.
+    It pickles as a call of this function, which is found by its name.
     """
+    # Loaded where a proxy is made: few programs decorate anything but functions.
+    from .proxies import ScopedCallable
 
-    def __init__(self, wrapped: Any, factory: Callable[..., Any]) -> None:
-        super().__init__(wrapped)
-        self._self_factory = factory
-        self._self_run = skipped(_runner(wrapped, factory))
+    again = functools.partial(scoped_callable, factory=factory)
+    return ScopedCallable(target, _runner(target, factory), again)
 
-    @skipped
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._self_run(*args, **kwargs)
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        # What binds as a method (a cached function, say) must still do so.
-        bind = getattr(type(self.__wrapped__), "__get__", None)
-        if bind is None:
-            return self
-        return type(self)(bind(self.__wrapped__, instance, owner), self._self_factory)
-
-    # torch.compile takes what looks like a partial or a builtin for one, and calls what is
-    # wrapped without the scope: these two show what they are.
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        if isinstance(self.__wrapped__, (functools.partial, types.BuiltinFunctionType)):
-            return type(self)
-        return type(self.__wrapped__)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    # wrapt's proxies neither copy nor pickle by themselves.
-    def __copy__(self) -> ScopedCallable:
-        return type(self)(copy.copy(self.__wrapped__), self._self_factory)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ScopedCallable:
-        return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_factory)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return type(self), (self.__wrapped__, self._self_factory)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.__reduce_ex__(2)
+ScopedCallable = scoped_callable  # what older pickles call, with the same arguments
 
 
 def _runner(function: Any, factory: Callable[..., Any]) -> Any:

@@ -1,0 +1,66 @@
+"""The transparent proxy of a callable that is no plain function."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+from .compiler import skipped
+
+
+class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
+    """A partial, a builtin, a bound method or a callable object, run in a scope.
+
+    Everything but the call goes to the wrapped object, `isinstance` mostly included. `run` is
+    called instead, and `again` returns a proxy like this one of another object.
+    """
+
+    def __init__(
+        self, wrapped: Any, run: Callable[..., Any], again: Callable[[Any], ScopedCallable]
+    ) -> None:
+        super().__init__(wrapped)
+        self._self_run = skipped(run)
+        self._self_again = again
+
+    @skipped
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._self_run(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        # What binds as a method (a cached function, say) must still do so.
+        bind = getattr(type(self.__wrapped__), "__get__", None)
+        if bind is None:
+            return self
+        return self._self_again(bind(self.__wrapped__, instance, owner))
+
+    # torch.compile takes what looks like a partial or a builtin for one, and calls what is
+    # wrapped without the scope: these two show what they are.
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        if isinstance(self.__wrapped__, (functools.partial, types.BuiltinFunctionType)):
+            return type(self)
+        return type(self.__wrapped__)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    # wrapt's proxies neither copy nor pickle by themselves.
+    def __copy__(self) -> ScopedCallable:
+        return self._self_again(copy.copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScopedCallable:
+        return self._self_again(copy.deepcopy(self.__wrapped__, memo))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self._self_again, (self.__wrapped__,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.__reduce_ex__(2)
