@@ -52,7 +52,7 @@ def primitives(device: str, deterministic: bool) -> Arm:
     reads = [setting.read for setting in settings.values()]
     # Which writes deterministic=True causes here, and what each undoes: found by doing it.
     before = SETTINGS.capture()
-    SETTINGS.apply(values_for(deterministic, None, SEED))
+    SETTINGS.apply(values_for(deterministic, None, SEED), before)
     now = SETTINGS.capture()
     SETTINGS.restore(before)
     writes = [

@@ -9,9 +9,21 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from .scope import seeded
+from .scope import Options, Seeded
 from .seeds import check_seed, derive_seed, deriver
-from .sources import Source, running_sources
+from .sources import Source, running_sources, select_sources
+
+
+class _SourcesAlone(Options):
+    """The options of a sample in the main process: as in a worker, settings are left alone."""
+
+    __slots__ = ()
+
+    def governed(self) -> tuple[Source, ...]:
+        return select_sources()
+
+
+_SAMPLE = _SourcesAlone(deterministic=False)
 
 
 class SeededDataset(Dataset[Any]):
@@ -26,7 +38,8 @@ class SeededDataset(Dataset[Any]):
     `pipeline.set_random_state(np.random.default_rng(), random.Random())`.
 
     In a worker the process belongs to the loader: its sources are seeded for each sample
-    and not restored. In the main process the caller's state is kept.
+    and not restored. In the main process the caller's state is kept, and determinism
+    settings are the caller's: what a sample changes there stays changed.
 
     An iterable dataset has no index: it is seeded for each (seed, epoch, worker), so that
     it repeats with the same number of workers and is another one with another number.
@@ -90,7 +103,7 @@ class SeededDataset(Dataset[Any]):
         if self._sources is not None or _in_worker():
             self._seed_worker(seed)
             return self.dataset[index]
-        with seeded(seed, deterministic=False):
+        with Seeded(seed, _SAMPLE):
             return self.dataset[index]
 
     def _derive_for(self, epoch: int) -> Callable[..., int]:
@@ -123,7 +136,7 @@ class SeededIterableDataset(SeededDataset, IterableDataset[Any]):
         if in_worker:
             self._seed_worker(seed % 2**32)
             return iter(self.dataset)
-        return seeded(seed % 2**32, deterministic=False)(_iterate)(self.dataset)
+        return Seeded(seed % 2**32, _SAMPLE)(_iterate)(self.dataset)
 
 
 def loader_options(seed: int) -> dict[str, Any]:

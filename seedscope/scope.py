@@ -36,6 +36,8 @@ class ScopeConflictError(RuntimeError):
 class Options:
     """What `seeded` and `Stream` take besides a seed, checked once."""
 
+    __slots__ = ("deterministic", "fill", "log", "sources", "waits")
+
     def __init__(
         self,
         deterministic: Deterministic = True,
@@ -45,24 +47,31 @@ class Options:
         log: RunLog | str | PathLike[str] | None = None,
     ) -> None:
         # By identity: 1 equals True, and so does a whole array of ones.
-        if not any(deterministic is mode for mode in (True, False)) and not (
-            isinstance(deterministic, str) and deterministic in MODES
+        if not (
+            deterministic is True
+            or deterministic is False
+            or (isinstance(deterministic, str) and deterministic in MODES)
         ):
             raise ValueError(
                 f'deterministic must be True, "warn", "cudnn" or False, got {deterministic!r}'
             )
-        if not any(fill_uninitialized_memory is value for value in (None, True, False)):
+        fill = fill_uninitialized_memory
+        if not (fill is None or fill is True or fill is False):
             raise ValueError(
                 "fill_uninitialized_memory must be True, False or None (as it is set), "
-                f"got {fill_uninitialized_memory!r}"
+                f"got {fill!r}"
             )
         if not (isinstance(threads, str) and threads in ("raise", "wait")):
             raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
         self.deterministic = deterministic
-        self.fill = fill_uninitialized_memory
+        self.fill = fill
         self.waits = threads == "wait"
         self.sources = None if sources is None else tuple(s.name for s in select_sources(sources))
         self.log = None if log is None else _as_log(log)
+
+    def governed(self) -> tuple[Any, ...]:
+        """What a scope with these options captures, changes and restores."""
+        return (SETTINGS, *select_sources(self.sources))
 
     def entry(self, seed: int | None, **more: Any) -> Entry:
         """Return what is to be logged of a run with these options."""
@@ -95,6 +104,10 @@ _open: list[Scope] = []
 _turn: dict[str, int] = {}
 _waiting: list[Any] = []
 
+# Says without an exception that no event loop runs in this thread, which is nearly always
+# so: 0.05 us, where the public `asyncio.current_task` raises in 0.9.
+_running_loop: Any = getattr(asyncio, "_get_running_loop", None)
+
 
 class Scope:
     """One seeded block, as `with seeded(...) as scope` gives it.
@@ -102,6 +115,20 @@ class Scope:
     Attributes:
         seed: the seed of the block, also where a fresh one was drawn.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_entry",
+        "_inner",
+        "_opener",
+        "_options",
+        "_outer",
+        "_prints",
+        "_resumes",
+        "_task",
+        "_thread",
+        "seed",
+    )
 
     def __init__(
         self,
@@ -137,12 +164,12 @@ class Scope:
         loader's workers, do not count. Call it in the block's own thread: it seeds each
         source for a moment to compare.
         """
-        states = self._states() if self.is_open else {}
+        states = self._states() if self.is_open or self._inner else {}
         sources = list(states or self._prints)
         now = capture_all(sources)
         try:
             restore_all(states)
-            prints = fingerprints(sources) if self.is_open else self._prints
+            prints = fingerprints(sources) if states else self._prints
             for source in sources:
                 source.seed(self.seed)
             fresh = fingerprints(sources)
@@ -218,17 +245,19 @@ class Scope:
         thread = threading.get_ident()
         is_open = True  # until this call is known to be the one that opens it
         try:
-            self._take_turn(thread)
+            if _turn.setdefault("thread", thread) != thread:
+                self._wait_for_the_turn(thread)
             is_open = self in _open
             if is_open:
                 raise ScopeConflictError(f"{self!r} is open already; it cannot be entered twice")
             self._thread, self._task = thread, _current_task()
-            self._refuse_to_interleave()
+            if _open:
+                self._refuse_to_interleave(_open[-1])
             _open.append(self)
             # Captured as a whole before anything changes, so that whatever fails from
             # here on is undone below.
-            self._outer = capture_all((SETTINGS, *select_sources(self._options.sources)))
-            self._begin()
+            self._outer = outer = capture_all(self._options.governed())
+            self._begin(outer)
             if self._entry is not None:
                 self._entry.begin()
             return self
@@ -244,10 +273,12 @@ class Scope:
         if self._outer is None:
             raise RuntimeError(f"{self!r} was left without having been entered")
         try:
-            explain(raised[1])
+            if raised[1] is not None:
+                explain(raised[1])
             if self._resumes:
-                self._inner = {SETTINGS: SETTINGS.capture(), **self._states()}
-            if not self._entered_later():  # a fingerprint may move what they still draw from
+                settings = (SETTINGS,) if SETTINGS in self._outer else ()
+                self._inner = {**capture_all(settings), **self._states()}
+            elif not self._entered_later():  # a fingerprint may move what they still draw from
                 self._prints = fingerprints(self._governed())
             self._leave()
         except BaseException:
@@ -259,19 +290,24 @@ class Scope:
                 if not self._resumes:
                     self._entry.end()
 
-    def _begin(self) -> None:
-        options, inner = self._options, self._inner
-        SETTINGS.apply(values_for(options.deterministic, options.fill, self.seed))
-        for thing in self._governed():
-            thing.seed(self.seed)
-            if thing in inner:
-                thing.restore(inner[thing])
+    def _begin(self, outer: dict[Any, Any]) -> None:
+        """Seed and set what was captured in `outer`, or go on where the block has stopped."""
+        seed, options, inner = self.seed, self._options, self._inner
         if SETTINGS in inner:
-            SETTINGS.restore(inner[SETTINGS])
+            SETTINGS.restore(inner[SETTINGS], outer[SETTINGS])
+        elif SETTINGS in outer:
+            SETTINGS.apply(values_for(options.deterministic, options.fill, seed), outer[SETTINGS])
+        for source in self._governed():
+            if source in inner:
+                source.resume(seed, inner[source])
+            else:
+                source.seed(seed)
 
     def _entered_later(self) -> list[Scope]:
         """The scopes that were entered inside this one and are open still."""
-        return _open[_open.index(self) + 1 :] if self in _open else []
+        if not _open or _open[-1] is self or self not in _open:
+            return []
+        return _open[_open.index(self) + 1 :]
 
     def _governed(self) -> list[Source]:
         assert self._outer is not None
@@ -305,7 +341,7 @@ class Scope:
                 "`with` open over its yields."
             )
 
-    def _take_turn(self, thread: int) -> None:
+    def _wait_for_the_turn(self, thread: int) -> None:
         while (holder := _turn.setdefault("thread", thread)) != thread:
             if not self._options.waits:
                 raise ScopeConflictError(_describe_conflict(self, holder, thread))
@@ -315,22 +351,20 @@ class Scope:
             if "thread" in _turn:  # asked after the entry above, so no release is missed
                 woken.acquire()
 
-    def _refuse_to_interleave(self) -> None:
+    def _refuse_to_interleave(self, outer: Scope) -> None:
         """Refuse a block that could interleave with another task's, held over an `await`.
 
         The scope of a decorated call cannot: it is closed wherever its body is suspended.
         """
-        outer = _open[-1] if _open else None
-        if self._opener is None or outer is None or outer._thread is None:
+        if self._opener is None or outer._thread is None or outer._task in (None, self._task):
             return
-        if outer._task not in (None, self._task):
-            assert self._thread is not None
-            raise ScopeConflictError(_describe_conflict(self, outer._thread, self._thread))
+        assert self._thread is not None
+        raise ScopeConflictError(_describe_conflict(self, outer._thread, self._thread))
 
 
 def _end_turn(thread: int | None) -> None:
     """Let another thread have its turn, unless this one has scopes open."""
-    if any(scope._thread == thread for scope in _open) or _turn.get("thread") != thread:
+    if _turn.get("thread") != thread or any(scope._thread == thread for scope in _open):
         return
     _turn.pop("thread", None)
     while _waiting:
@@ -347,6 +381,8 @@ def _hand_over(outer: dict[Any, Any], later: list[Scope]) -> None:
 
 
 def _current_task() -> Any:
+    if _running_loop is not None and _running_loop() is None:
+        return None
     try:
         return asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread
@@ -444,7 +480,7 @@ class Seeded:
 
     @opaque
     def __enter__(self) -> Scope:
-        return self._scope(opener=self).__enter__()
+        return self._scope(self).__enter__()
 
     @opaque
     def __exit__(self, *raised: Any) -> None:
@@ -472,14 +508,15 @@ class Seeded:
 
     def for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> Scope:
         """Return the scope of one call, as `stepping.wrap` asks for it."""
-        return self._scope(resumes=resumes)
+        return self._scope(None, resumes)
 
-    def _scope(self, **how: Any) -> Scope:
-        if self._options.log is not None:
-            entry = self._options.entry(self._seed)
-            return Scope(entry.seed, self._options, entry=entry, **how)
+    def _scope(self, opener: Seeded | None, resumes: bool = False) -> Scope:
+        options = self._options
+        if options.log is not None:
+            entry = options.entry(self._seed)
+            return Scope(entry.seed, options, opener, resumes, entry=entry)
         seed = fresh_seed() if self._seed is None else self._seed
-        return Scope(seed, self._options, **how)
+        return Scope(seed, options, opener, resumes)
 
 
 @overload

@@ -143,17 +143,20 @@ def restore_all(states: Mapping[Any, Any]) -> None:
     """
     failures: dict[str, Exception] = {}
     interrupt: BaseException | None = None
-    for thing in reversed(list(states)):
-        # Ctrl-C in the middle of a restore: once more, then it takes its way.
-        for _ in range(2):
+    for thing, state in reversed([*states.items()]):
+        try:
             try:
-                thing.restore(states[thing])
-            except Exception as error:
-                failures[thing.name] = error
+                thing.restore(state)
             except BaseException as error:
+                if isinstance(error, Exception):
+                    raise
+                # Ctrl-C in the middle of a restore: once more, then it takes its way.
                 interrupt = error
-                continue
-            break
+                thing.restore(state)
+        except Exception as error:
+            failures[thing.name] = error
+        except BaseException as error:
+            interrupt = error
     if failures:
         message = f"could not restore {', '.join(failures)}; all else was restored"
         raise RestoreError(message, list(failures.values())) from interrupt

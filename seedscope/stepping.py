@@ -67,9 +67,6 @@ def scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
     return ScopedCallable(target, _runner(target, factory), again)
 
 
-ScopedCallable = scoped_callable  # what older pickles call, with the same arguments
-
-
 def _runner(function: Any, factory: Callable[..., Any]) -> Any:
     """Return a function of the same kind as `function` that runs it in a scope."""
     if _is_kind(inspect.isasyncgenfunction, function):

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import seedscope
-from seedscope import scope
+from seedscope import evaluation, scope
+from seedscope.settings import environment
+from seedscope.sources import select_sources
 
 fake_accelerator.register()
 
@@ -38,6 +40,27 @@ def nothing_happens_outside():
     before.restore()
     assert not still_open, f"the test left {still_open} open"
     assert not changed, f"the test left {changed} changed"
+
+
+@pytest.fixture
+def public_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every state and setting is read and written by public calls alone."""
+    [python], [numpy] = select_sources(["python"]), select_sources(["numpy"])
+    monkeypatch.setattr(python, "_mapped", None)
+    monkeypatch.setattr(numpy, "_mapped", None)
+    monkeypatch.setitem(vars(numpy), "_gauss", None)
+    for function in (environment.read_variable, environment.write_variable):
+        monkeypatch.setattr(function, "__defaults__", (None,))
+    monkeypatch.setattr(scope, "_running_loop", None)
+    monkeypatch.setattr(evaluation, "_MODULES", None)
+
+
+@pytest.fixture(params=["fast", "public"])
+def ways(request: pytest.FixtureRequest) -> str:
+    """Both ways to each state: in place, and by public calls."""
+    if request.param == "public":
+        request.getfixturevalue("public_ways")
+    return request.param
 
 
 @pytest.fixture

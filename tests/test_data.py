@@ -167,6 +167,27 @@ def test_in_the_main_process_the_callers_state_and_settings_are_kept():
     assert got == random.Random(5).random()
 
 
+@pytest.mark.parametrize("kind", [Dataset, IterableDataset])
+def test_what_a_sample_sets_in_the_main_process_stays_set_as_in_a_worker(kind):
+    class Sets(kind):
+        def __getitem__(self, index):
+            torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+            return torch.rand(1)
+
+        def __iter__(self):
+            yield self[0]
+            yield self[1]
+
+    outer = snapshot()
+    dataset = SeededDataset(Sets(), 1029)
+    samples = iter(dataset) if kind is IterableDataset else iter([dataset[0]])
+    next(samples)
+    assert outer.changed(snapshot()) == ("cudnn.benchmark",)
+    for _ in samples:
+        assert outer.changed(snapshot()) == ()
+    outer.restore()
+
+
 def test_indices_of_every_make():
     dataset = SeededDataset(Noisy(), 1029)
     last = dataset[SIZE - 1]

@@ -78,7 +78,14 @@ def enter_in_another_thread():
 
 
 @pytest.fixture(
-    params=["plain", "cached Gaussian", "device running", "other bit generator", "nested"]
+    params=[
+        "plain",
+        "cached Gaussian",
+        "device running",
+        "other bit generator",
+        "nested",
+        "public ways",
+    ]
 )
 def outer_state(request):
     outer = snapshot()
@@ -89,6 +96,8 @@ def outer_state(request):
         FAKE.init()
     elif request.param == "other bit generator":
         np.random.set_bit_generator(np.random.PCG64(5))
+    elif request.param == "public ways":
+        request.getfixturevalue("public_ways")
     if request.param == "nested":
         with seeded(7):
             yield

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedscope import Snapshot, seeded, snapshot
-from seedscope.settings import SETTINGS, base
+from seedscope.settings import SETTINGS, base, environment
 
 OTHERS = {
     "CUBLAS_WORKSPACE_CONFIG": ":16:8",
@@ -132,16 +132,30 @@ def test_a_setting_survives_saving(setting, tmp_path):
     assert read() == saved
 
 
-def test_the_public_way_round_the_environments_own_dictionary_gives_the_same(monkeypatch):
-    from seedscope.settings import environment
+@pytest.mark.parametrize("value", [None, "", "5", "größe"])
+def test_the_environments_own_dictionary_and_the_public_one_agree(value):
+    name = "PYTHONHASHSEED"
+    outer, outside = snapshot(), os.environ.get(name)
+    for data in (environment._data, None):
+        environment.write_variable(name, value, data)
+        assert environment.read_variable(name) == environment.read_variable(name, None) == value
+        assert os.environ.get(name) == value
+        child = subprocess.run(["printenv", name], capture_output=True, check=False)
+        assert (child.stdout == b"" and child.returncode == 1) == (value is None)
+        assert value is None or child.stdout.decode() == f"{value}\n"
+        outer.restore()
+        assert os.environ.get(name) == outside
 
-    for value in (None, "", "5", "größe"):
-        if value is None:
-            monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-        else:
-            monkeypatch.setenv("PYTHONHASHSEED", value)
-        assert environment.read_variable("PYTHONHASHSEED") == value
-        assert environment.read_variable("PYTHONHASHSEED", data=None) == value
+
+def test_only_settings_that_are_marked_change_others(setting):
+    name, read, write = setting
+    before = SETTINGS.capture()
+    write(other_value(name, read()))
+    now = zip(SETTINGS.names, before, SETTINGS.capture(), strict=True)
+    changed = {other for other, was, is_now in now if was != is_now and other != name}
+    entangled = {o.name for o in SETTINGS._settings.values() if isinstance(o, base.Entangled)}
+    # Where inductor is not loaded its flag is the variable, and writing it does nothing.
+    assert changed <= (entangled if name in entangled else {"inductor.deterministic"})
 
 
 def modes():

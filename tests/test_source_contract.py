@@ -11,6 +11,8 @@ from fake_accelerator import FAKE
 
 from seedscope import Snapshot, register_source, seeded, snapshot
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 
 class Lottery:
     """A user's own source, with the least that it needs."""

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from test_source_contract import Lottery
 
 from seedscope import RestoreError, Snapshot, Source, register_source, seeded, snapshot
-from seedscope.sources import select_sources
 
 
 @pytest.fixture(params=["PCG64", "Philox", "SFC64", "MT19937"])
@@ -112,23 +111,6 @@ def test_a_saved_bit_generator_of_another_kind_is_made_again(bit_generator):
     Snapshot.from_state_dict(saved).restore()
     assert type(np.random.get_bit_generator()) is type(bit_generator)
     assert (np.random.standard_normal(), np.random.rand()) == expected
-
-
-def test_the_public_way_round_the_state_address_gives_the_same(monkeypatch):
-    outer = snapshot()
-    [numpy_source] = select_sources(["numpy"])
-    np.random.standard_normal()
-    fast = numpy_source.capture()
-    monkeypatch.setattr(numpy_source, "_layout_is_known", False)
-    monkeypatch.setattr(numpy_source, "_mapped", None)
-    slow = numpy_source.capture()
-    assert isinstance(slow.words, dict) and isinstance(fast.words, bytes)
-    assert numpy_source.same(slow, fast)
-    with seeded(1029):
-        got = np.random.standard_normal(3).tolist()
-    assert numpy_source.same(numpy_source.capture(), fast)
-    assert got == np.random.RandomState(1029).standard_normal(3).tolist()
-    outer.restore()
 
 
 # Generators made without a seed

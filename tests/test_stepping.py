@@ -21,7 +21,7 @@ import pytest
 import torch
 from conftest import run_python
 
-from seedscope import Source, register_source, seeded, snapshot, stepping
+from seedscope import Source, register_source, seeded, snapshot
 
 
 def undecorated(n=1):
@@ -301,15 +301,6 @@ def test_other_callables_pickle_and_copy():
         ):
             assert again is not decorated
             assert again() == decorated()
-
-
-def test_a_proxy_pickled_before_its_class_moved_loads():
-    class Older:
-        def __reduce__(self):
-            return stepping.ScopedCallable, (operator.add, seeded(1029).for_call)
-
-    pickled = pickle.dumps(Older(), 0).replace(b"scoped_callable", b"ScopedCallable")
-    assert pickle.loads(pickled)(1, 2) == 3
 
 
 def test_the_proxys_library_is_loaded_where_a_proxy_is_made():

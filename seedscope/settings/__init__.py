@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
+import torch
+
+from ..children import variables
 from . import attention, cudnn, deterministic_algorithms, environment, onednn, precision
 from .base import Setting, Settings
 
@@ -39,11 +45,19 @@ MODES: dict[bool | str, dict[str, Any]] = {
 }
 
 
-def values_for(mode: bool | str, fill: bool | None, seed: int) -> dict[str, Any]:
+def values_for(mode: bool | str, fill: bool | None, seed: int) -> Mapping[str, Any]:
     """Return the settings that a scope applies, by name."""
+    workspace = environment.read_variable("CUBLAS_WORKSPACE_CONFIG")
+    return _values_for(mode, fill, seed, workspace, torch.__version__)
+
+
+@lru_cache
+def _values_for(
+    mode: bool | str, fill: bool | None, seed: int, workspace: str | None, version: str
+) -> Mapping[str, Any]:
     values = dict(MODES[mode])
     if "deterministic_algorithms" in values:
-        values |= environment.values_for_children(seed)
+        values |= variables(seed, workspace, version)
     if fill is not None:
         values["fill_uninitialized_memory"] = fill
-    return values
+    return MappingProxyType(values)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
+from itertools import compress
 from typing import Any, NamedTuple
 
 from torch.backends import ContextProp
@@ -16,6 +18,10 @@ class Setting(NamedTuple):
     write: Callable[[Any], Any]
 
 
+class Entangled(Setting):
+    """A switch whose write may change what is read of other entangled ones."""
+
+
 class Settings:
     """An ordered group of settings that is captured, applied and restored as one.
 
@@ -27,7 +33,12 @@ class Settings:
 
     def __init__(self, settings: Iterable[Setting]) -> None:
         self._settings = {setting.name: setting for setting in settings}
-        self._reads = [setting.read for setting in self._settings.values()]
+        self._in_order = [*self._settings.values()]
+        self._reads = [setting.read for setting in self._in_order]
+        self._places = {name: place for place, name in enumerate(self._settings)}
+        self._entangled = {
+            place for place, setting in enumerate(self._in_order) if isinstance(setting, Entangled)
+        }
 
     @property
     def names(self) -> list[str]:
@@ -36,21 +47,36 @@ class Settings:
     def capture(self) -> list[Any]:
         return [read() for read in self._reads]
 
-    def apply(self, values: Mapping[str, Any]) -> None:
+    def apply(self, values: Mapping[str, Any], now: list[Any]) -> None:
+        """Write those of `values` that differ from `now`, the state just captured."""
         for name, value in values.items():
-            _, read, write = self._settings[name]
-            if read() != value:
-                write(value)
+            if now[self._places[name]] != value:
+                self._settings[name].write(value)
 
-    def restore(self, state: list[Any]) -> None:
-        """Write back what differs; one that fails does not stop the others."""
+    def restore(self, state: list[Any], now: list[Any] | None = None) -> None:
+        """Write back what differs from `now`, the state just captured, where it is given.
+
+        One that fails does not stop the others.
+        """
+        everything = range(len(state))
+        try:
+            now = self.capture() if now is None else now
+        except Exception:  # the loop below meets and names what cannot be read
+            return self._write(state, everything, one_by_one=True)
+        if now != state:
+            differ = [*compress(everything, map(operator.ne, now, state))]
+            # Where a write can change a later setting, each is read when its turn comes.
+            one_by_one = not self._entangled.isdisjoint(differ)
+            self._write(state, everything if one_by_one else differ, one_by_one)
+
+    def _write(self, state: list[Any], places: Iterable[int], one_by_one: bool) -> None:
         failures: list[str] = []
         cause: Exception | None = None
-        # Read one by one, not up front: to write one setting can change a later one.
-        for (name, read, write), value in zip(self._settings.values(), state, strict=True):
+        for place in places:
+            name, read, write = self._in_order[place]
             try:
-                if read() != value:
-                    write(value)
+                if not one_by_one or read() != state[place]:
+                    write(state[place])
             except Exception as error:
                 failures.append(name)
                 cause = error

@@ -9,9 +9,6 @@ import os
 from functools import cache, partial
 from typing import Any
 
-import torch
-
-from ..children import variables
 from .base import Setting
 
 INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"
@@ -34,18 +31,28 @@ def _encoded(name: str) -> Any:
     return os.environ.encodekey(name)
 
 
-def _write(name: str, value: str | None) -> None:
-    if value is None:
-        del os.environ[name]
+def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _data) -> None:
+    """Set the variable, or unset it with None.
+
+    `os.environ[name] = value` tells the process first and its own dictionary second: an
+    interrupt in between leaves a change that nobody sees any more. Here it is the reverse.
+    """
+    if data is None:
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    elif value is None:
+        key = _encoded(name)
+        os.unsetenv(key)
+        data.pop(key, None)
     else:
-        os.environ[name] = value
+        key, encoded = _encoded(name), os.environ.encodevalue(value)
+        data[key] = encoded
+        os.putenv(key, encoded)
 
 
 SETTINGS = [
-    Setting(name, partial(read_variable, name), partial(_write, name))
+    Setting(name, partial(read_variable, name), partial(write_variable, name))
     for name in ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", INDUCTOR_VARIABLE)
 ]
-
-
-def values_for_children(seed: int) -> dict[str, Any]:
-    return variables(seed, read_variable("CUBLAS_WORKSPACE_CONFIG"), torch.__version__)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .base import Setting
+from .base import Entangled, Setting
 
 # Parents before children, so that a child is compared after its parent is back.
 _OPERATIONS = [
@@ -98,18 +98,20 @@ def _cublas_flags() -> list[Setting]:
         "allow_bf16_reduced_precision_reduction",
     ):
         read = getattr(torch._C, f"_get_cublas_{name}")
-        write = partial(_write_pair, name, isinstance(read(), tuple))
-        settings.append(Setting(f"matmul.{name}", partial(_read_pair, read), write))
+        is_pair = isinstance(read(), tuple)
+        write = partial(_write_pair, name, is_pair)
+        # The same form in every version of torch, so that a saved state fits another one.
+        read_pair = read if is_pair else partial(_read_twice, read)
+        settings.append(Setting(f"matmul.{name}", read_pair, write))
     if read := getattr(torch._C, "_get_cublas_allow_fp16_accumulation", None):
         write = partial(setattr, torch.backends.cuda.matmul, "allow_fp16_accumulation")
         settings.append(Setting("matmul.allow_fp16_accumulation", read, write))
     return settings
 
 
-def _read_pair(read: Any) -> tuple[bool, bool]:
-    """The same form in every version of torch, so that a saved state fits another one."""
+def _read_twice(read: Any) -> tuple[bool, bool]:
     value = read()
-    return value if isinstance(value, tuple) else (value, value)
+    return value, value
 
 
 def _write_pair(name: str, takes_pair: bool, value: Any) -> None:
@@ -118,10 +120,10 @@ def _write_pair(name: str, takes_pair: bool, value: Any) -> None:
 
 SETTINGS = [
     # The old API first: writing it changes the new values as well, never the reverse.
-    Setting("matmul.precision", _read_matmul, _write_matmul),
-    Setting("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),
+    Entangled("matmul.precision", _read_matmul, _write_matmul),
+    Entangled("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),
     *(
-        Setting(
+        Entangled(
             f"fp32_precision.{backend}.{operation}",
             partial(_read_new, backend, operation),
             partial(_write_operation, backend, operation),

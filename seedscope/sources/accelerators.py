@@ -78,9 +78,8 @@ class Accelerator(Source):
         return hasattr(module, "get_rng_state") and bool(module.is_available())
 
     def capture(self) -> list[torch.Tensor] | Waiting | None:
-        module = self.module
-        if module is None:
-            return None
+        if not self.is_built or (module := self.module) is None:
+            return None  # what is queued for such a device never runs
         if self.is_running():
             if getattr(module, "is_current_stream_capturing", bool)():
                 raise RuntimeError(
@@ -92,8 +91,6 @@ class Accelerator(Source):
         return _waiting(module)
 
     def seed(self, seed: int) -> None:
-        if not self.is_built:
-            return
         module = self.module
         if self.is_running():
             self.seed_generators(seed)
@@ -123,6 +120,11 @@ class Accelerator(Source):
             # Saved from a running device, for instance in a checkpoint: set when it starts.
             later = (lambda: self.set_states(state), _QUEUED_BY)
             _queue(module, Waiting(None, None, [], [*module._queued_calls, later]))
+
+    def resume(self, seed: int, state: list[torch.Tensor] | Waiting) -> None:
+        if not self.is_running():
+            self.seed(seed)  # keeps what the caller would have if the device starts inside
+        self.restore(state)
 
     def fingerprint(self) -> list[torch.Tensor] | None:
         return self.states() if self.is_running() else None

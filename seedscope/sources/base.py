@@ -30,6 +30,10 @@ class Source:
         """Put back a state that `capture` returned, whatever the present one is."""
         raise NotImplementedError
 
+    def resume(self, seed: int, state: Any) -> None:
+        """Go on from `state`, where a block of this seed has stopped."""
+        self.restore(state)
+
     def is_running(self) -> bool:
         """Whether `seed` reaches generators now; False where it would have to wait."""
         return True

@@ -2,76 +2,90 @@
 
 from __future__ import annotations
 
-import ctypes
+import operator
+import struct
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .base import Source
-
-# Documented, and missing from NumPy's own type stubs.
-_get_bit_generator: Any = np.random.get_bit_generator  # type: ignore[attr-defined]
-_set_bit_generator: Any = np.random.set_bit_generator  # type: ignore[attr-defined]
+from .memory import is_addressable, map_at
 
 # struct mt19937_state: uint32 key[624]; int pos.
 # https://github.com/numpy/numpy/blob/main/numpy/random/src/mt19937/mt19937.h
-_STATE_BYTES = 625 * 4
+_WORDS_BYTES = 625 * 4
 
-# `map` over this calls `standard_normal(None)` once, and `list.extend` stores the
-# result, in one C call: a signal cannot come between the draw and its keeping.
-_ONCE = (None,)
+# The end of struct aug_bitgen: int has_gauss; double gauss.
+# https://github.com/numpy/numpy/blob/main/numpy/random/src/legacy/legacy-distributions.h
+_GAUSS = struct.Struct("=i4xd")
+_NO_GAUSS = _GAUSS.pack(0, 0.0)
+
+_ALL = slice(None)
+_call = getattr(operator, "call", operator.methodcaller("__call__"))  # Python 3.11, and 3.10
 
 
 class NumpyState(NamedTuple):
     """Where NumPy's global generator stands.
 
-    `words` holds the raw bytes of an MT19937, or the public state dict of any other
-    bit generator. `gauss` is the cached second Gaussian of `words` in raw form.
+    `words` holds the raw bytes of an MT19937, and `gauss` those of its cached second
+    Gaussian; or `words` is the public state dict of any bit generator.
     """
 
     generator: Any
     words: bytes | dict[str, Any]
-    gauss: float | None = None
+    gauss: bytes = _NO_GAUSS
+
+
+class _Memory:
+    """An MT19937 of `np.random` in place, with the Gaussian that is cached beside it.
+
+    NumPy holds the generator's lock while it draws, also where it gives up the GIL to
+    fill an array. So does each method here. `map` takes the lock, copies and gives the
+    lock back in one C call: no Ctrl-C in between can leave the lock taken.
+    """
+
+    def __init__(self, generator: Any, gauss: memoryview) -> None:
+        self.generator = generator
+        words = _map_words(generator)
+        self._set = words.__setitem__, gauss.__setitem__
+        self._acquire, self._release = generator.lock.acquire, generator.lock.release
+        self._reading = self._acquire, words.tobytes, gauss.tobytes, self._release
+        self.last_words = words[-20:].tobytes  # 128 bits, and how many of all were drawn
+
+    def read(self) -> NumpyState:
+        _, words, gauss, _ = map(_call, self._reading)
+        return NumpyState(self.generator, words, gauss)
+
+    def write(self, state: NumpyState) -> None:
+        steps = map(partial, self._set, (_ALL, _ALL), (state.words, state.gauss))
+        list(map(_call, (self._acquire, *steps, self._release)))
 
 
 class NumPy(Source):
     """`np.random.*`, whatever bit generator it holds.
 
     `np.random.get_state` and `set_state` loop over 624 boxed integers (about 90 us
-    together). The documented address of the state, `bit_generator.ctypes.state_address`,
-    takes 0.3 us; it is used for an MT19937 whose layout was checked against the public
-    state, and the public calls for everything else.
+    together). The state of an MT19937 has a documented address, and the Gaussian cached
+    beside it was found in a scratch object of the same type: both are copied in place
+    (1 us). The public calls serve where a layout is not as expected, and for every other
+    bit generator. All of it is found at the first use, which loads `numpy.random`.
     """
 
     name = "numpy"
 
     def __init__(self) -> None:
-        self._layout_is_known = _layout_is_known()
-        self._mapped: tuple[Any, memoryview] | None = None
+        self._mapped: _Memory | None = None
 
     def capture(self) -> NumpyState:
-        generator = _get_bit_generator()
+        generator = _bit_generator()
         memory = self._memory(generator)
         if memory is None:
             return NumpyState(generator, np.random.get_state(legacy=False))
-        words = bytes(memory)
-        # A cached Gaussian shows itself: drawing it leaves the words as they are.
-        drawn: list[Any] = []
-        try:
-            drawn.extend(map(np.random.standard_normal, _ONCE))
-            drawn.append(bytes(memory) == words)
-            state = NumpyState(generator, words, drawn[0] if drawn[1] else None)
-            _write(memory, state)
-        except BaseException:
-            if len(drawn) == 1:
-                drawn.append(bytes(memory) == words)
-            if drawn:
-                _write(memory, NumpyState(generator, words, drawn[0] if drawn[1] else None))
-            raise
-        return state
+        return memory.read()
 
     def seed(self, seed: int) -> None:
-        generator = _get_bit_generator()
+        generator = _bit_generator()
         if isinstance(generator, np.random.MT19937):
             # np.random.seed refuses more than 32 bits; two words keep seeds apart.
             np.random.seed(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
@@ -80,7 +94,7 @@ class NumPy(Source):
             np.random.set_state({**fresh, "has_gauss": 0, "gauss": 0.0})
 
     def restore(self, state: NumpyState) -> None:
-        generator = _get_bit_generator()
+        generator = _bit_generator()
         if state.generator is not None and state.generator is not generator:
             # The block replaced it: the caller's own object comes back.
             generator = state.generator
@@ -96,11 +110,11 @@ class NumPy(Source):
         if isinstance(state.words, dict) or memory is None:
             np.random.set_state(_public(state))
         else:
-            _write(memory, state)
+            memory.write(state)
 
     def fingerprint(self) -> Any:
-        memory = self._memory(_get_bit_generator())
-        return _plain(np.random.get_state(legacy=False)) if memory is None else bytes(memory)
+        memory = self._memory(_bit_generator())
+        return _plain(np.random.get_state(legacy=False)) if memory is None else memory.last_words()
 
     def encode(self, state: NumpyState) -> dict[str, Any]:
         payload: dict[str, Any] = _plain(_public(state))
@@ -119,34 +133,32 @@ class NumPy(Source):
     def same(self, a: NumpyState, b: NumpyState) -> bool:
         return bool(self.encode(a) == self.encode(b))
 
-    def _memory(self, generator: Any) -> memoryview | None:
-        """The bytes of the generator's state, or None where they are not known."""
-        if self._mapped is not None and self._mapped[0] is generator:
-            return self._mapped[1]
-        if not self._layout_is_known or type(generator) is not np.random.MT19937:
+    def _memory(self, generator: Any) -> _Memory | None:
+        """The generator's state in place, or None where its layout is not known."""
+        mapped = self._mapped
+        if mapped is not None and mapped.generator is generator:
+            return mapped
+        if type(generator) is not np.random.MT19937 or self._gauss is None:
             return None
-        memory = _map(generator)
-        self._mapped = (generator, memory)  # keeps the generator, hence its memory, alive
-        return memory
+        self._mapped = mapped = _Memory(generator, self._gauss)
+        return mapped
+
+    @cached_property
+    def _gauss(self) -> memoryview | None:
+        return _find_gauss()
 
 
-def _map(generator: Any) -> memoryview:
-    address = generator.ctypes.state_address
-    return memoryview((ctypes.c_char * _STATE_BYTES).from_address(address)).cast("B")
+def _bit_generator() -> Any:
+    # Documented, and missing from NumPy's own type stubs, as is its counterpart.
+    return np.random.get_bit_generator()  # type: ignore[attr-defined]
 
 
-def _write(memory: memoryview, state: NumpyState) -> None:
-    """Put the words and the cached Gaussian in place; safe to repeat."""
-    if state.gauss is not None:
-        np.random.set_state(_public(state))
-        return
-    words: Any = state.words
-    memory[:] = words
-    np.random.standard_normal()
-    if bytes(memory) != words:
-        # Nothing was cached, and the draw left one; this takes it away.
-        np.random.standard_normal()
-        memory[:] = words
+def _set_bit_generator(generator: Any) -> None:
+    np.random.set_bit_generator(generator)  # type: ignore[attr-defined]
+
+
+def _map_words(generator: Any) -> memoryview:
+    return map_at(generator, generator.ctypes.state_address, _WORDS_BYTES)
 
 
 def _public(state: NumpyState) -> dict[str, Any]:
@@ -157,11 +169,12 @@ def _public(state: NumpyState) -> dict[str, Any]:
     if isinstance(state.words, dict):
         return state.words
     *key, position = np.frombuffer(state.words, np.uint32).tolist()
+    has_gauss, gauss = _GAUSS.unpack(state.gauss)
     return {
         "bit_generator": "MT19937",
         "state": {"key": key, "pos": position},
-        "has_gauss": int(state.gauss is not None),
-        "gauss": 0.0 if state.gauss is None else state.gauss,
+        "has_gauss": has_gauss,
+        "gauss": gauss,
     }
 
 
@@ -173,10 +186,31 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _layout_is_known() -> bool:
-    """Whether an MT19937's memory holds what its public state says."""
+def _find_gauss() -> memoryview | None:
+    """The cached Gaussian of `np.random` in place; None where a layout is not as expected.
+
+    Its place is found in a scratch object, by a value that occurs there once. Both
+    layouts are held against the public state, in both directions.
+    """
+    owner: Any = getattr(np.random.standard_normal, "__self__", None)
+    if not is_addressable() or type(owner) is not np.random.RandomState:
+        return None
     generator = np.random.MT19937(1029)
-    generator.random_raw(3)
-    state: Any = generator.state["state"]
-    words = np.frombuffer(_map(generator), np.uint32).tolist()
-    return bool(words == [*state["key"].tolist(), state["pos"]])
+    scratch = np.random.RandomState(generator)
+    scratch.standard_normal()
+    state: Any = scratch.get_state(legacy=False)
+    size = np.random.RandomState.__basicsize__
+    memory, value = map_at(scratch, id(scratch), size), struct.pack("=d", state["gauss"])
+    place = memory.tobytes().find(value) + len(value) - _GAUSS.size
+    if place < object.__basicsize__ or memory.tobytes().count(value) != 1:
+        return None
+    in_place = _Memory(generator, memory[place : place + _GAUSS.size])
+    kept = in_place.read()
+    scratch.standard_normal(2)
+    later: Any = scratch.get_state(legacy=False)
+    if _public(kept) != _plain(state) or _public(in_place.read()) != _plain(later):
+        return None
+    in_place.write(kept)
+    if _plain(scratch.get_state(legacy=False)) != _plain(state):
+        return None
+    return map_at(owner, id(owner) + place, _GAUSS.size)

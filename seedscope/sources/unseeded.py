@@ -10,13 +10,12 @@ import secrets
 import sys
 from typing import Any, NamedTuple
 
-import numpy.random.bit_generator
+import numpy as np
 from torch.utils.data import get_worker_info
 
 from ..seeds import derive_seed
 from .base import Source
 
-numpy_entropy: Any = numpy.random.bit_generator
 _random_seed = random.Random.seed
 
 
@@ -57,6 +56,9 @@ class Unseeded(Source):
     def seed(self, seed: int) -> None:
         self._replace(UnseededState(seed, os.getpid(), len(sys.modules)))
 
+    def resume(self, seed: int, state: UnseededState | bool) -> None:
+        self._replace(state)
+
     def restore(self, state: UnseededState | bool) -> None:
         # A state that was captured in a block means nothing outside of one, where the
         # entropy is the operating system's.
@@ -64,6 +66,8 @@ class Unseeded(Source):
             self._replace(state)
 
     def _replace(self, state: UnseededState | bool) -> None:
+        # Loads numpy.random where it is the first to use it; so a scope does, and no import.
+        numpy_entropy: Any = np.random.bit_generator
         self._state = state or None  # type: ignore[assignment]
         self._counts = {}
         if state and self._originals is None:
