@@ -38,7 +38,7 @@ from .harness import (
     summary,
 )
 from .peers import SEED
-from .scope_overhead import make_reseeds
+from .scope_arms import make_reseeds
 
 SIZE, BATCH = 224, 32
 IMAGES, IMAGE_SIZE = 64, 256  # 64 different images, so that they do not all stay in the cache

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from .harness import progress, summary
 _IMPORT = """
 import json, sys, time, numpy, torch
 def heavy():
-    tops = ("torch._inductor", "torch._dynamo", "matplotlib")
+    tops = ("torch._inductor", "torch._dynamo", "matplotlib", "wrapt", "numpy.random")
     return {name for name in tops if name in sys.modules}
 before = heavy()
 begin = time.perf_counter(); from seedscope import seeded; imported = time.perf_counter()
@@ -29,14 +32,31 @@ print(json.dumps({
 
 
 def import_cost(processes: int = 7) -> dict[str, Any]:
-    """Return the milliseconds of the import and of the first scope, and what they load."""
-    root = Path(__file__).parents[1]
-    runs = []
-    for number in range(processes):
-        progress(f"import in fresh process {number + 1} of {processes}")
-        command = [sys.executable, "-c", _IMPORT]
-        done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-        runs.append(json.loads(done.stdout))
-    times = {key: summary(run[key] for run in runs) for key in ("import_ms", "first_scope_ms")}
+    """Return the milliseconds of the import, the first scope and the help, and what they load."""
+    runs: list[dict[str, Any]] = []
+    commands = {"help_ms": ["-m", "seedscope", "--help"], "python_ms": ["-c", "pass"]}
+    with tempfile.TemporaryDirectory() as folder:
+        # Compiled once, as an installation is; the first round does it.
+        environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        for number in range(processes + 1):
+            progress(f"import in fresh process {number} of {processes}")
+            run = json.loads(_python(["-c", _IMPORT], environ))
+            for name, command in commands.items():
+                begin = time.perf_counter()
+                _python(command, environ)
+                run[name] = 1e3 * (time.perf_counter() - begin)
+            runs.append(run)
+    keys = ("import_ms", "first_scope_ms", *commands)
+    times = {key: summary(run[key] for run in runs[1:]) for key in keys}
     checks = ("loaded_by_import", "loaded_by_first_scope", "cuda_initialised")
     return {**times, **{key: runs[0][key] for key in checks}}
+
+
+def _python(arguments: list[str], environ: dict[str, str]) -> str:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=root, env=environ, check=True, capture_output=True, text=True
+    )
+    return done.stdout

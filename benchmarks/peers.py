@@ -105,6 +105,7 @@ PEERS: dict[str, tuple[list[str], Callable[[Any], Factory]]] = {
         [f"lerobot.{top}.random_utils:seeded_context" for top in ("common.utils", "utils")],
         _as_it_is,
     ),
+    "pytorch-seed SavedRNG": (["pytorch_seed:SavedRNG"], _as_it_is),
 }
 
 

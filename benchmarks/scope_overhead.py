@@ -7,122 +7,44 @@ body that disturbs everything, to see what it leaves unrestored.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
+import sys
+import tempfile
 import warnings
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.backends import cudnn
 
-from seedscope import seeded, snapshot
-from seedscope.settings import SETTINGS, values_for
-from seedscope.sources import select_sources
+from seedscope import snapshot
 
 from .harness import environment, frames, measure, paired, parse, save, show, suite_parser, summary
 from .import_cost import import_cost
-from .peers import SEED, Arm, Body, block, find_peers, forked, nothing, recipe
+from .peers import SEED, Arm, find_peers
+from .scope_arms import (
+    BLOCK,
+    DECORATOR,
+    EMPTY,
+    FLOOR,
+    FLOOR_AS_SET,
+    LOG,
+    NEW_SEED,
+    RESEED,
+    RESEED_FLOOR,
+    SAMPLE,
+    STEP,
+    STREAM,
+    make_arms,
+    make_others,
+    make_reseeds,
+    training_step,
+)
 
 DEEP = 60  # frames: a training loop inside a trainer inside a launcher
-
-BLOCK, DECORATOR, EMPTY = "with seeded(1029)", "@seeded(1029)", "empty function"
-RECIPE = "hand-written recipe"
-FLOOR, FLOOR_AS_SET = "sum of its primitives", "sum of its primitives, no writes"
-RESEED, RESEED_FLOOR = "reseed as a worker does", "reseed: its primitives"
-
-
-def primitives(device: str, deterministic: bool) -> Arm:
-    """Return the unavoidable calls, once each, prepared as far as can be: the floor.
-
-    It takes for granted what a scope has to find out: that NumPy holds its MT19937 with
-    no Gaussian cached, that no accelerator has started, and which settings differ.
-    """
-    generators = [torch.default_generator]
-    if device == "cuda":
-        generators += torch.cuda.default_generators
-    # The address of a generator's state is constant; struct mt19937_state has 625 words.
-    bit_generator = np.random.get_bit_generator()
-    address = bit_generator.ctypes.state_address
-    words = memoryview((ctypes.c_char * (625 * 4)).from_address(address)).cast("B")
-    settings = SETTINGS._settings
-    reads = [setting.read for setting in settings.values()]
-    # Which writes deterministic=True causes here, and what each undoes: found by doing it.
-    before = SETTINGS.capture()
-    SETTINGS.apply(values_for(deterministic, None, SEED), before)
-    now = SETTINGS.capture()
-    SETTINGS.restore(before)
-    writes = [
-        (settings[name].write, inside, outside)
-        for name, inside, outside in zip(SETTINGS.names, now, before, strict=True)
-        if inside != outside
-    ]
-
-    def run(body: Body = nothing) -> None:
-        python, numpy = random.getstate(), bytes(words)
-        states = [generator.get_state() for generator in generators]
-        for read in reads:
-            read()
-        for write, inside, _ in writes:
-            write(inside)
-        random.seed(SEED)
-        np.random.seed(SEED)
-        for generator in generators:
-            generator.manual_seed(SEED)
-        try:
-            body()
-        finally:
-            random.setstate(python)
-            words[:] = numpy
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
-            for read in reads:
-                read()
-            for write, _, outside in writes:
-                write(outside)
-
-    return Arm(run, run, has_writes=deterministic)
-
-
-def make_arms(device: str) -> dict[str, Arm]:
-    kept = seeded(SEED)
-    return {
-        BLOCK: block(lambda: seeded(SEED)),
-        "the same, object made before": block(lambda: kept),
-        DECORATOR: Arm(seeded(SEED)(nothing), lambda body: seeded(SEED)(body)()),
-        FLOOR: primitives(device, True),
-        "seeded(1029, deterministic=False)": block(
-            lambda: seeded(SEED, deterministic=False), has_writes=False
-        ),
-        FLOOR_AS_SET: primitives(device, False),
-        EMPTY: Arm(nothing, lambda body: body()),
-        RECIPE: block(recipe, is_peer=True),
-        "fork_rng + manual_seed (torch alone)": block(forked, is_peer=True),
-    }
-
-
-def make_reseeds() -> dict[str, Body]:
-    """Return what a DataLoader worker would call for each sample."""
-    sources = select_sources(["python", "numpy", "torch", "unseeded"])
-
-    def own() -> None:
-        for source in sources:
-            source.seed(SEED)
-
-    def floor() -> None:
-        random.seed(SEED)
-        np.random.seed(SEED)
-        torch.default_generator.manual_seed(SEED)
-
-    def usual() -> None:
-        random.seed(SEED)
-        np.random.seed(SEED)
-        torch.manual_seed(SEED)
-
-    return {RESEED: own, RESEED_FLOOR: floor, "reseed: usual three calls": usual}
 
 
 def disturb() -> None:
@@ -152,53 +74,36 @@ def left_unrestored(arm: Arm) -> list[str]:
         before.restore()
 
 
-def training_step(device: str) -> Body:
-    layers = [torch.nn.Linear(256, 256), torch.nn.Dropout(), torch.nn.Linear(256, 10)]
-    model = torch.nn.Sequential(*layers).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    inputs = torch.randn(64, 256, device=device)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        model(inputs).square().mean().backward()
-        optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
 def collect(quick: bool) -> dict[str, Any]:
     """Return everything that this suite measures, ready for JSON; times in microseconds."""
     rounds, block_s = (25, 0.001) if quick else (250, 0.002)
     timing: dict[str, Any] = {"rounds": rounds, "block_s": block_s}
     outer = snapshot()
-    step = training_step("cpu")
     peers, peer_versions, missing = find_peers()
     arms = make_arms("cpu") | peers
     report = environment("cpu")
     report["versions"] |= peer_versions
     report |= {"quick": quick, "missing": missing}
 
-    calls = {name: arm.call for name, arm in arms.items()} | make_reseeds()
     depths = (frames() + 2, DEEP)  # the harness itself adds two
     report["depths"] = {}
-    for depth, samples in measure(calls, depths=depths, **timing).items():
+    with tempfile.TemporaryDirectory() as folder:
+        calls = {name: arm.call for name, arm in arms.items()}
+        calls |= make_others(Path(folder)) | make_reseeds()
+        measured = measure(calls, depths=depths, **timing)
+    for depth, samples in measured.items():
         report["depths"][depth] = results = {}
         for name, values in samples.items():
             arm = arms.get(name)
-            floor = RESEED_FLOOR if arm is None else FLOOR if arm.has_writes else FLOOR_AS_SET
+            floor = RESEED_FLOOR if "reseed" in name else FLOOR
+            if arm is not None and not arm.has_writes:
+                floor = FLOOR_AS_SET
             results[name] = {**summary(values), "to_floor": paired(values, samples[floor])}
-            if arm is not None and arm.is_peer:
-                results[name]["peer_to_seedscope"] = paired(values, samples[BLOCK])
+            results[name]["to_scope"] = paired(values, samples[BLOCK])
+    report["inductor_is_loaded"] = "torch._inductor.config" in sys.modules
     outer.restore()
 
-    runs = {name: arms[name].run for name in (BLOCK, FLOOR)}
-    steps = measure({name: partial(run, step) for name, run in runs.items()}, **timing)[0]
-    report["training_step"] = {
-        name: {**summary(values), "to_floor": paired(values, steps[FLOOR])}
-        for name, values in steps.items()
-    }
+    report["training_step"] = _around_a_step(arms, timing)
     report["import"] = import_cost(3 if quick else 7)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -208,25 +113,43 @@ def collect(quick: bool) -> dict[str, Any]:
     return report
 
 
+def _around_a_step(arms: dict[str, Arm], timing: dict[str, Any]) -> dict[str, Any]:
+    """Microseconds of a small training step: bare, and in a scope and its floor."""
+    step = training_step("cpu")  # an optimizer loads inductor, so it is made this late
+    runs = {name: arms[name].run for name in (BLOCK, FLOOR)}
+    calls = {"neither": step} | {name: partial(run, step) for name, run in runs.items()}
+    empty = {f"{name}, empty": arms[name].call for name in runs}
+    steps = measure({**calls, **empty}, **timing)[0]
+    return {
+        name: {**summary(values), "to_floor": paired(values, steps[FLOOR])}
+        for name, values in steps.items()
+    }
+
+
 def show_report(report: dict[str, Any]) -> None:
     print(f"scope_overhead on {report['device']}, {report['date']}{', quick' * report['quick']}")
     for name, text in (report["versions"] | report["missing"]).items():
         print(f"  {name}: {text}")
     tables = {f"empty block, {depth} frames": arms for depth, arms in report["depths"].items()}
     tables["block with a training step"] = report["training_step"]
-    spread, ratios = ("median", "q1", "q3", "min"), ("to_floor", "peer_to_seedscope")
+    spread, ratios = ("median", "q1", "q3", "min"), ("to_floor", "to_scope")
     for title, arms in tables.items():
         rows = [
             [name, *(f"{arm[key]:.2f}" for key in spread)]
             + [f"{arm[key]['median']:.2f}" if key in arm else "" for key in ratios]
             for name, arm in arms.items()
         ]
-        headers = ["microseconds", *spread, "to floor", "peers / seedscope"]
+        headers = ["microseconds", *spread, "to floor", "to a scope"]
         show(f"{title}, {arms[BLOCK]['n']} rounds", headers, rows)
     imported = report["import"]
-    times = {"from seedscope import seeded": "import_ms", "first scope": "first_scope_ms"}
+    times = {
+        "from seedscope import seeded": "import_ms",
+        "first scope": "first_scope_ms",
+        "seedscope --help, the whole process": "help_ms",
+        "python -c pass, the whole process": "python_ms",
+    }
     rows = [[what, *(f"{imported[key][q]:.2f}" for q in spread)] for what, key in times.items()]
-    show("on top of torch and NumPy, in fresh processes", ["milliseconds", *spread], rows)
+    show("in fresh processes, on top of torch and NumPy", ["milliseconds", *spread], rows)
     found = {
         "heavy modules loaded by import": imported["loaded_by_import"],
         "heavy modules loaded by the first scope": imported["loaded_by_first_scope"],
@@ -240,44 +163,33 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 def aims(report: dict[str, Any]) -> list[list[str]]:
-    """Return each aim of the design beside what was measured, at each depth."""
+    """Return each aim beside what was measured, at each depth."""
 
-    def at_each_depth(value: Callable[[dict[str, Any]], float]) -> str:
-        return ", ".join(f"{value(arms):.1f}" for arms in report["depths"].values())
+    def times(name: str) -> str:
+        return ", ".join(f"{arms[name]['median']:.1f}" for arms in report["depths"].values())
 
-    def quickest_library(arms: dict[str, Any], ratio: str) -> float:
-        libraries = arms.keys() & report["versions"]
-        return min((arms[name][ratio]["median"] for name in libraries), default=float("nan"))
+    def ratio(name: str, to: str) -> str:
+        return ", ".join(f"{arms[name][to]['median']:.2f}" for arms in report["depths"].values())
 
-    return [
-        [f"{BLOCK}, us", at_each_depth(lambda arms: arms[BLOCK]["median"]), "at most 60"],
-        [
-            "... / floor",
-            at_each_depth(lambda arms: arms[BLOCK]["to_floor"]["median"]),
-            "at most 1.6",
-        ],
-        [
-            "quickest library / seedscope",
-            at_each_depth(lambda arms: quickest_library(arms, "peer_to_seedscope")),
-            "at least 12",
-        ],
-        [
-            "... / floor (no scope can do better)",
-            at_each_depth(lambda arms: quickest_library(arms, "to_floor")),
-            "",
-        ],
-        [
-            "the decorator adds, us",
-            at_each_depth(lambda arms: arms[DECORATOR]["median"] - arms[BLOCK]["median"]),
-            "at most 6",
-        ],
-        [f"{RESEED}, us", at_each_depth(lambda arms: arms[RESEED]["median"]), "at most 12"],
-        [
-            "from seedscope import seeded, ms",
-            f"{report['import']['import_ms']['median']:.1f}",
-            "at most 100",
-        ],
+    loaded = "loaded" if report["inductor_is_loaded"] else "not loaded"
+    rows = [
+        [f"{BLOCK}, us, inductor {loaded}", times(BLOCK), "at most 45"],
+        ["... / sum of its primitives", ratio(BLOCK, "to_floor"), "at most 1.1"],
+        ["a new seed each time / the same seed", ratio(NEW_SEED, "to_scope"), "at most 1.6"],
     ]
+    for name in (DECORATOR, STEP, STREAM):
+        rows.append([f"{name} / a block", ratio(name, "to_scope"), "0.9 to 1.1"])
+    rows += [
+        [f"{LOG}, us", times(LOG), "at most 300"],
+        [f"{SAMPLE}, us", times(SAMPLE), "at most 30"],
+        [f"{RESEED}, us", times(RESEED), ""],
+    ]
+    for key, what, aim in (
+        ("import_ms", "from seedscope import seeded, ms", "at most 15"),
+        ("help_ms", "seedscope --help, ms", "at most 60"),
+    ):
+        rows.append([what, f"{report['import'][key]['median']:.1f}", aim])
+    return rows
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from ..data_throughput import PLAIN, TimedInWorker, draws
 from ..harness import Samples, measure, paired, summary
 from ..items import Found, Item, Scale, Slot
 from ..peers import Body, nothing
-from ..scope_overhead import BLOCK, FLOOR, FLOOR_AS_SET, make_arms, training_step
+from ..scope_arms import BLOCK, FLOOR, FLOOR_AS_SET, make_arms, training_step
 
 GROUP = PROCESS = "scope"
 STEP, SAMPLE = "training step", "SeededDataset"

@@ -14,7 +14,7 @@ from ..harness import aligned
 from ..items import Found
 from ..networks import ATTENTION, PROCESSES, SIZES
 from ..record import failures
-from ..scope_overhead import BLOCK, DECORATOR, FLOOR, RECIPE
+from ..scope_arms import BLOCK, DECORATOR, FLOOR, RECIPE
 from . import cuda_tests, machine, scope
 from .pieces import ATTENTION_GROUP
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 import struct
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .base import Source
-from .memory import is_addressable, map_at
+from .memory import copy_at, is_addressable, map_at
 
 # struct mt19937_state: uint32 key[624]; int pos.
 # https://github.com/numpy/numpy/blob/main/numpy/random/src/mt19937/mt19937.h
@@ -47,19 +47,22 @@ class _Memory:
 
     def __init__(self, generator: Any, gauss: memoryview) -> None:
         self.generator = generator
-        words = _map_words(generator)
-        self._set = words.__setitem__, gauss.__setitem__
+        words = map_at(generator, generator.ctypes.state_address, _WORDS_BYTES)
+        self._set_words, self._set_gauss = words.__setitem__, gauss.__setitem__
         self._acquire, self._release = generator.lock.acquire, generator.lock.release
         self._reading = self._acquire, words.tobytes, gauss.tobytes, self._release
-        self.last_words = words[-20:].tobytes  # 128 bits, and how many of all were drawn
+        # The position, and 128 bits: no two states agree there but by a chance of 2**-128.
+        self.fingerprint = words[-20:].tobytes
 
     def read(self) -> NumpyState:
         _, words, gauss, _ = map(_call, self._reading)
         return NumpyState(self.generator, words, gauss)
 
-    def write(self, state: NumpyState) -> None:
-        steps = map(partial, self._set, (_ALL, _ALL), (state.words, state.gauss))
-        list(map(_call, (self._acquire, *steps, self._release)))
+    def write(self, words: bytes, gauss: bytes) -> None:
+        """Put back what `read` gave: nothing else, or the lock would stay taken."""
+        set_words = partial(self._set_words, _ALL, words)
+        set_gauss = partial(self._set_gauss, _ALL, gauss)
+        list(map(_call, (self._acquire, set_words, set_gauss, self._release)))
 
 
 class NumPy(Source):
@@ -76,19 +79,19 @@ class NumPy(Source):
 
     def __init__(self) -> None:
         self._mapped: _Memory | None = None
+        self._last_seed = -1
 
     def capture(self) -> NumpyState:
-        generator = _bit_generator()
-        memory = self._memory(generator)
-        if memory is None:
-            return NumpyState(generator, np.random.get_state(legacy=False))
-        return memory.read()
+        if (memory := self._memory()) is not None:
+            return memory.read()
+        return NumpyState(_bit_generator(), np.random.get_state(legacy=False))
 
     def seed(self, seed: int) -> None:
-        generator = _bit_generator()
-        if isinstance(generator, np.random.MT19937):
-            # np.random.seed refuses more than 32 bits; two words keep seeds apart.
-            np.random.seed(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
+        again, self._last_seed = seed == self._last_seed, seed
+        if again and (memory := self._memory()) is not None:
+            memory.write(_seeded_words(seed), _NO_GAUSS)
+        elif isinstance(generator := _bit_generator(), np.random.MT19937):
+            np.random.seed(_as_words(seed))
         else:
             fresh = type(generator)(seed).state
             np.random.set_state({**fresh, "has_gauss": 0, "gauss": 0.0})
@@ -106,15 +109,15 @@ class NumPy(Source):
             # From a state_dict: a bit generator of the saved kind.
             generator = getattr(np.random, state.words["bit_generator"])()
             _set_bit_generator(generator)
-        memory = self._memory(generator)
-        if isinstance(state.words, dict) or memory is None:
+        memory = self._memory()
+        if memory is None or isinstance(state.words, dict):
             np.random.set_state(_public(state))
         else:
-            memory.write(state)
+            memory.write(state.words, state.gauss)
 
     def fingerprint(self) -> Any:
-        memory = self._memory(_bit_generator())
-        return _plain(np.random.get_state(legacy=False)) if memory is None else memory.last_words()
+        memory = self._memory()
+        return _plain(np.random.get_state(legacy=False)) if memory is None else memory.fingerprint()
 
     def encode(self, state: NumpyState) -> dict[str, Any]:
         payload: dict[str, Any] = _plain(_public(state))
@@ -133,9 +136,9 @@ class NumPy(Source):
     def same(self, a: NumpyState, b: NumpyState) -> bool:
         return bool(self.encode(a) == self.encode(b))
 
-    def _memory(self, generator: Any) -> _Memory | None:
-        """The generator's state in place, or None where its layout is not known."""
-        mapped = self._mapped
+    def _memory(self) -> _Memory | None:
+        """The present generator's state in place, or None where its layout is not known."""
+        generator, mapped = _bit_generator(), self._mapped
         if mapped is not None and mapped.generator is generator:
             return mapped
         if type(generator) is not np.random.MT19937 or self._gauss is None:
@@ -157,8 +160,17 @@ def _set_bit_generator(generator: Any) -> None:
     np.random.set_bit_generator(generator)  # type: ignore[attr-defined]
 
 
-def _map_words(generator: Any) -> memoryview:
-    return map_at(generator, generator.ctypes.state_address, _WORDS_BYTES)
+def _as_words(seed: int) -> int | list[int]:
+    """The seed as np.random.seed takes it: it refuses more than 32 bits, two words do not fold."""
+    return seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32]
+
+
+@lru_cache(maxsize=1)
+def _seeded_words(seed: int) -> bytes:
+    """Where `np.random.seed` leads: of one seed, that has come twice in a row."""
+    generator = np.random.MT19937(0)
+    np.random.RandomState(generator).seed(_as_words(seed))
+    return copy_at(generator.ctypes.state_address, _WORDS_BYTES)
 
 
 def _public(state: NumpyState) -> dict[str, Any]:
@@ -210,7 +222,7 @@ def _find_gauss() -> memoryview | None:
     later: Any = scratch.get_state(legacy=False)
     if _public(kept) != _plain(state) or _public(in_place.read()) != _plain(later):
         return None
-    in_place.write(kept)
+    in_place.write(kept.words, kept.gauss)
     if _plain(scratch.get_state(legacy=False)) != _plain(state):
         return None
     return map_at(owner, id(owner) + place, _GAUSS.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,11 +19,18 @@ class TorchCPU(Source):
 
     name = "torch"
 
+    def __init__(self) -> None:
+        self._last_seed = -1
+
     def capture(self) -> torch.Tensor:
         return torch.default_generator.get_state()
 
     def seed(self, seed: int) -> None:
-        torch.default_generator.manual_seed(seed)
+        again, self._last_seed = seed == self._last_seed, seed
+        if again:
+            torch.default_generator.set_state(_seeded_state(seed))
+        else:
+            torch.default_generator.manual_seed(seed)
 
     def restore(self, state: torch.Tensor) -> None:
         torch.default_generator.set_state(state)
@@ -30,3 +38,9 @@ class TorchCPU(Source):
     def decode(self, payload: Any) -> Any:
         torch.Generator().set_state(payload)  # a scratch generator refuses a damaged state
         return payload
+
+
+@lru_cache(maxsize=1)
+def _seeded_state(seed: int) -> torch.Tensor:
+    """Where `manual_seed` leads: of one seed, that has come twice in a row."""
+    return torch.Generator().manual_seed(seed).get_state()
