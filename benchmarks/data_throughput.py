@@ -10,6 +10,7 @@ after an augmentation, which leaves the caches as a real loader has them.
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import time
@@ -135,7 +136,8 @@ def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
         SEEDED: partial(draw, seeded),
     }
     if in_worker:  # elsewhere nobody would put the state back
-        arms[SEEDING] = partial(seeded._seed_worker, SEED)
+        seeds = itertools.count(SEED)  # another for each sample: one that repeats is quicker
+        arms[SEEDING] = lambda: seeded._seed_worker(next(seeds))
     return arms
 
 

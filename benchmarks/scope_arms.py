@@ -23,7 +23,7 @@ NEW_SEED = "with seeded(a new seed each time)"
 STREAM, STEP = "with Stream(1029), entered again", "@seeded(1029), a generator's step"
 LOG, SAMPLE = "with seeded(1029, log=...)", "SeededDataset in the main process"
 SNAPSHOT = "snapshot()"
-RECIPE = "hand-written recipe"
+RECIPE, FORKED = "hand-written recipe", "fork_rng + manual_seed (torch alone)"
 FLOOR, FLOOR_AS_SET = "sum of its primitives", "sum of its primitives, no writes"
 MEMORY_FLOOR = "sum of its primitives, states in memory"
 RESEED, RESEED_FLOOR = "reseed as a worker does", "reseed: its primitives"
@@ -136,7 +136,7 @@ def make_arms(device: str) -> dict[str, Arm]:
         FLOOR_AS_SET: primitives(device, False),
         EMPTY: Arm(nothing, lambda body: body()),
         RECIPE: block(recipe, is_peer=True),
-        "fork_rng + manual_seed (torch alone)": block(forked, is_peer=True),
+        FORKED: block(forked, is_peer=True),
     }
 
 
@@ -144,13 +144,14 @@ def make_others(folder: Path) -> dict[str, Body]:
     """Return the other ways to a scope; those with a log write it into `folder`."""
     seeds, stream, log = itertools.count(), Stream(SEED), RunLog(folder / "runs.jsonl")
     new_seed = block(lambda: seeded(next(seeds) % 2**32))
-    dataset: Any = SeededDataset([None], SEED)
+    dataset: Any = SeededDataset(range(2**40), SEED)
+    samples = itertools.count()  # each has a seed of its own
     return {
         NEW_SEED: new_seed.call,
         STREAM: block(lambda: stream).call,
         STEP: seeded(SEED)(_forever)().__next__,
         LOG: block(lambda: seeded(SEED, log=log)).call,
-        SAMPLE: lambda: dataset[0],
+        SAMPLE: lambda: dataset[next(samples)],
         SNAPSHOT: snapshot,
         MEMORY_FLOOR: in_memory().call,
     }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from .scope import Options, Seeded
+from .scope import Options, Scope, Seeded
 from .seeds import check_seed, derive_seed, deriver
 from .sources import Source, running_sources, select_sources
 
@@ -103,7 +103,7 @@ class SeededDataset(Dataset[Any]):
         if self._sources is not None or _in_worker():
             self._seed_worker(seed)
             return self.dataset[index]
-        with Seeded(seed, _SAMPLE):
+        with Scope(seed, _SAMPLE, opener=self):
             return self.dataset[index]
 
     def _derive_for(self, epoch: int) -> Callable[..., int]:
