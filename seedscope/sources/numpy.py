@@ -217,7 +217,7 @@ def _find_gauss() -> memoryview | None:
     if place < object.__basicsize__ or memory.tobytes().count(value) != 1:
         return None
     in_place = _Memory(generator, memory[place : place + _GAUSS.size])
-    kept = in_place.read()
+    kept: Any = in_place.read()
     scratch.standard_normal(2)
     later: Any = scratch.get_state(legacy=False)
     if _public(kept) != _plain(state) or _public(in_place.read()) != _plain(later):
