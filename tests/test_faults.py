@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +18,7 @@ from fake_accelerator import FAKE
 
 import seedscope
 from seedscope import Seeded, Source, Stream, register_source, seeded, snapshot
+from seedscope.interrupts import in_one_step
 from seedscope.scope import _open
 
 PACKAGE = str(Path(seedscope.__file__).parent)
@@ -66,9 +70,39 @@ class FaultAt:
         return self.left <= 0
 
 
+def changed_since(before) -> tuple[str, ...]:
+    """What differs from a snapshot, and variables of which os.environ does not know the value."""
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    names = ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC")
+    unknown = [n for n in names if getenv(n.encode()) != os.environb.get(n.encode())]
+    return (*before.changed(snapshot()), *unknown)
+
+
 def expected_draws():
     with seeded(5):
         return random.random(), np.random.standard_normal(), torch.rand(1).item()
+
+
+def test_a_signal_comes_before_or_after_calls_in_one_step_and_not_between():
+    done = []
+    long_in_c = partial(sum, range(3_000_000))
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            in_one_step(long_in_c, partial(done.append, 1), long_in_c, partial(done.append, 2))
+            done.append("later")
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert done == [1, 2]
+
+
+def test_calls_in_one_step_end_with_the_first_that_raises():
+    done = []
+    with pytest.raises(IndexError):
+        in_one_step(partial(done.append, 1), [].pop, partial(done.append, 2))
+    assert done == [1]
 
 
 def enter_in_another_thread():
@@ -120,7 +154,7 @@ def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, 
         if not fault.run(scope.__enter__):
             scope.__exit__(None, None, None)
             break
-        assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
+        assert changed_since(before) == (), f"a fault at {fault.where}"
         assert _open == open_before, f"a fault at {fault.where}"
         assert expected_draws() == expected, f"after a fault at {fault.where}"
         if not _open:
@@ -144,7 +178,7 @@ def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state, ma
         if fault.where in BEFORE_THE_TRY:
             assert opened.is_open
             scope.__exit__(None, None, None)
-        assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
+        assert changed_since(before) == (), f"a fault at {fault.where}"
         assert _open == open_before, f"a fault at {fault.where}"
         if not _open:
             enter_in_another_thread()
@@ -158,7 +192,7 @@ def test_an_interrupt_at_any_line_of_a_snapshot_changes_nothing(outer_state):
         fault = FaultAt(lines)
         if not fault.run(snapshot):
             break
-        assert before.changed(snapshot()) == (), f"a fault at {fault.where}"
+        assert changed_since(before) == (), f"a fault at {fault.where}"
     assert lines > 30
 
 

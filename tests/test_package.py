@@ -19,6 +19,7 @@ ORDER = [
     "extras",
     "compiler",
     "proxies",
+    "interrupts",
     "seeds",
     "sources",
     "settings",

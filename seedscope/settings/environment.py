@@ -9,6 +9,7 @@ import os
 from functools import cache, partial
 from typing import Any
 
+from ..interrupts import in_one_step
 from .base import Setting
 
 INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"
@@ -34,22 +35,21 @@ def _encoded(name: str) -> Any:
 def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _data) -> None:
     """Set the variable, or unset it with None.
 
-    `os.environ[name] = value` tells the process first and its own dictionary second: an
-    interrupt in between leaves a change that nobody sees any more. Here it is the reverse.
+    `os.environ[name] = value` tells the process and then its own dictionary: an interrupt
+    in between leaves a change that nobody sees any more.
     """
     if data is None:
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    elif value is None:
-        key = _encoded(name)
-        os.unsetenv(key)
-        data.pop(key, None)
+        return
+    key = _encoded(name)
+    if value is None:
+        in_one_step(partial(os.unsetenv, key), partial(data.pop, key, None))
     else:
-        key, encoded = _encoded(name), os.environ.encodevalue(value)
-        data[key] = encoded
-        os.putenv(key, encoded)
+        encoded = os.environ.encodevalue(value)
+        in_one_step(partial(os.putenv, key, encoded), partial(data.__setitem__, key, encoded))
 
 
 SETTINGS = [

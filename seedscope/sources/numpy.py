@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import struct
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..interrupts import in_one_step
 from .base import Source
 from .memory import copy_at, is_addressable, map_at
 
@@ -22,7 +22,6 @@ _GAUSS = struct.Struct("=i4xd")
 _NO_GAUSS = _GAUSS.pack(0, 0.0)
 
 _ALL = slice(None)
-_call = getattr(operator, "call", operator.methodcaller("__call__"))  # Python 3.11, and 3.10
 
 
 class NumpyState(NamedTuple):
@@ -41,8 +40,8 @@ class _Memory:
     """An MT19937 of `np.random` in place, with the Gaussian that is cached beside it.
 
     NumPy holds the generator's lock while it draws, also where it gives up the GIL to
-    fill an array. So does each method here. `map` takes the lock, copies and gives the
-    lock back in one C call: no Ctrl-C in between can leave the lock taken.
+    fill an array. So does each method here. The lock is taken and given back in one step:
+    no Ctrl-C in between can leave it taken.
     """
 
     def __init__(self, generator: Any, gauss: memoryview) -> None:
@@ -55,14 +54,14 @@ class _Memory:
         self.fingerprint = words[-20:].tobytes
 
     def read(self) -> NumpyState:
-        _, words, gauss, _ = map(_call, self._reading)
+        _, words, gauss, _ = in_one_step(*self._reading)
         return NumpyState(self.generator, words, gauss)
 
     def write(self, words: bytes, gauss: bytes) -> None:
         """Put back what `read` gave: nothing else, or the lock would stay taken."""
         set_words = partial(self._set_words, _ALL, words)
         set_gauss = partial(self._set_gauss, _ALL, gauss)
-        list(map(_call, (self._acquire, set_words, set_gauss, self._release)))
+        in_one_step(self._acquire, set_words, set_gauss, self._release)
 
 
 class NumPy(Source):
