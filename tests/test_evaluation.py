@@ -197,6 +197,20 @@ def test_one_object_can_be_entered_again_also_inside_itself():
     assert all(modes(model))
 
 
+@pytest.mark.parametrize(
+    "odd", [property(lambda self: ["inner"]), lambda self: iter(()), lambda self: ["inner"]]
+)
+@pytest.mark.parametrize("name", ["modules", "named_modules"])
+def test_submodules_are_found_below_one_that_names_its_modules_in_its_own_way(odd, name):
+    inner = network()
+    kind = type("Odd", (nn.Module,), {name: odd})
+    child = kind()
+    child.inner, child.nothing = inner, None
+    with evaluating(nn.Sequential(child, inner)):
+        assert not child.training and not any(modes(inner))
+    assert child.training and all(modes(inner))
+
+
 def test_a_refused_entry_leaves_the_model_alone():
     class Broken(nn.Module):
         def modules(self):

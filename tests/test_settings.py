@@ -147,6 +147,13 @@ def test_the_environments_own_dictionary_and_the_public_one_agree(value):
         assert os.environ.get(name) == outside
 
 
+def test_a_plain_dictionary_in_the_place_of_the_environment_is_left_alone(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"PYTHONHASHSEED": "3"})
+    with seeded(1029):
+        assert environment.read_variable("PYTHONHASHSEED") == "1029"
+    assert os.environ == {"PYTHONHASHSEED": "3"}
+
+
 def test_only_settings_that_are_marked_change_others(setting):
     name, read, write = setting
     before = SETTINGS.capture()

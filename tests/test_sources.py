@@ -9,6 +9,7 @@ import random
 import secrets
 import sys
 import tempfile
+import threading
 import types
 import uuid
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from test_source_contract import Lottery
 
 from seedscope import RestoreError, Snapshot, Source, register_source, seeded, snapshot
+from seedscope.sources import unseeded
 
 
 @pytest.fixture(params=["PCG64", "Philox", "SFC64", "MT19937"])
@@ -170,6 +172,30 @@ def test_a_finaliser_that_draws_does_not_stop_the_process():
             Draws()
             np.random.SeedSequence()
     gc.collect()
+
+
+def test_a_thread_that_draws_while_the_block_ends_leaves_nothing_behind(monkeypatch):
+    outer, original = snapshot(), unseeded.UnseededState._replace
+    drawing, ended = threading.Event(), threading.Event()
+
+    def replace_later(state, **values):
+        if threading.current_thread() is thread:
+            drawing.set()
+            ended.wait(20)
+        return original(state, **values)
+
+    monkeypatch.setattr(unseeded.UnseededState, "_replace", replace_later)
+    thread = threading.Thread(target=np.random.default_rng)
+    with seeded(1029):
+        thread.start()
+        assert drawing.wait(20)
+    ended.set()
+    thread.join()
+    assert outer.changed(snapshot()) == ()
+    with seeded(7):
+        pass
+    assert np.random.default_rng().random() != np.random.default_rng().random()
+    assert np.random.bit_generator.randbits == secrets.randbits
 
 
 def test_processes_of_a_pool_forked_inside_draw_real_entropy():
@@ -414,6 +440,15 @@ def test_a_state_with_more_devices_than_there_are_warns(fake):
     saved["sources"]["fake"].append(saved["sources"]["fake"][0])
     with pytest.warns(UserWarning, match="5 fake generators, this process has 4"):
         Snapshot.from_state_dict(saved).restore()
+
+
+@pytest.mark.skipif(torch.backends.cuda.is_built(), reason="this build of torch has CUDA")
+def test_a_device_that_this_torch_can_never_start_is_not_governed():
+    queue = list(torch.cuda._queued_calls)
+    with seeded(1029, sources=["cuda"]) as scope:
+        assert torch.cuda._queued_calls == queue
+        assert scope._governed() == []
+    assert "cuda" not in snapshot().state_dict()["sources"]
 
 
 @pytest.mark.skipif(torch.backends.mps.is_built(), reason="this build of torch has MPS")

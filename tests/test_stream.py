@@ -3,11 +3,13 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 from conftest import draw
-from fake_accelerator import FAKE
+from fake_accelerator import DEVICES, FAKE
 
 from seedscope import ScopeConflictError, Stream, derive_seed, seeded, snapshot
 
@@ -212,3 +214,52 @@ def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing(state):
 
 def test_repr_names_the_seed():
     assert "1029" in repr(Stream(1029))
+
+
+def test_a_stream_goes_on_on_a_device_that_starts_inside_and_leaves_it_what_it_had(fake):
+    fake.init()
+    stream = Stream(1029)
+    with stream:
+        fake.rand()
+    with seeded(1029):
+        expected = [fake.rand(), fake.rand()][1]
+    fake.reset()
+    for device in range(DEVICES):
+        fake.set_rng_state(torch.Generator().manual_seed(5).get_state(), device)
+    with stream as scope:
+        assert fake.rand() == expected
+    assert scope.used() == ("fake",)
+    without = torch.rand(1, generator=torch.Generator().manual_seed(5)).item()
+    assert fake.rand() == (without,) * DEVICES
+
+
+def test_a_stream_leaves_a_bit_generator_alone_that_is_no_longer_numpys():
+    outer, mine = snapshot(), np.random.get_bit_generator()
+    with seeded(3):
+        expected = np.random.standard_normal(4).tolist()
+    stream = Stream(3)
+    with stream:
+        got = [np.random.standard_normal()]
+    other = np.random.PCG64(1)
+    np.random.set_bit_generator(other)
+    mine.random_raw()
+    before, left = snapshot(), str(mine.state)
+    for _ in range(3):
+        with stream:
+            got.append(np.random.standard_normal())
+    assert got == expected
+    assert np.random.get_bit_generator() is other
+    assert snapshot() == before
+    assert str(mine.state) == left
+    np.random.set_bit_generator(mine)
+    outer.restore()
+
+
+def test_what_a_stream_has_drawn_from_is_known_after_it_is_left():
+    stream = Stream(3)
+    with stream as scope:
+        torch.rand(1)
+    assert scope.used() == ("torch",)
+    with stream as scope:
+        random.random()
+    assert scope.used() == ("python", "torch")

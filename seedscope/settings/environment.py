@@ -17,6 +17,12 @@ INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"
 # os.environ's own dictionary, by encoded name. Through the public mapping an absent
 # name costs 0.9 us, since it raises and catches inside; through this 0.06.
 _data: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+# As they are now: a test may put a plain dictionary in the place of os.environ.
+_encode_name, _encode, _decode = (
+    os.environ.encodekey,
+    os.environ.encodevalue,
+    os.environ.decodevalue,
+)
 
 
 def read_variable(name: str, data: dict[Any, Any] | None = _data) -> str | None:
@@ -24,12 +30,12 @@ def read_variable(name: str, data: dict[Any, Any] | None = _data) -> str | None:
     if data is None:
         return os.environ.get(name)
     value = data.get(_encoded(name))
-    return None if value is None else os.environ.decodevalue(value)
+    return None if value is None else _decode(value)
 
 
 @cache
 def _encoded(name: str) -> Any:
-    return os.environ.encodekey(name)
+    return _encode_name(name)
 
 
 def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _data) -> None:
@@ -48,7 +54,7 @@ def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _
     if value is None:
         in_one_step(partial(os.unsetenv, key), partial(data.pop, key, None))
     else:
-        encoded = os.environ.encodevalue(value)
+        encoded = _encode(value)
         in_one_step(partial(os.putenv, key, encoded), partial(data.__setitem__, key, encoded))
 
 

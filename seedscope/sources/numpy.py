@@ -114,6 +114,12 @@ class NumPy(Source):
         else:
             memory.write(state.words, state.gauss)
 
+    def resume(self, seed: int, state: NumpyState) -> None:
+        # Where another generator has taken its place, the old one is its owner's alone.
+        if state.generator is not _bit_generator():
+            state = NumpyState(None, _public(state))
+        self.restore(state)
+
     def fingerprint(self) -> Any:
         memory = self._memory()
         return _plain(np.random.get_state(legacy=False)) if memory is None else memory.fingerprint()

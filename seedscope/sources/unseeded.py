@@ -32,6 +32,17 @@ class UnseededState(NamedTuple):
     python: int = 0
 
 
+class _Entropy:
+    """What the generators made in one block are seeded from.
+
+    A thread that draws while the block ends goes on with this object, which nobody has then.
+    """
+
+    def __init__(self, state: UnseededState) -> None:
+        self.state = state
+        self.counts: dict[str, Any] = {}  # a counter for each stream, made when it is needed
+
+
 class Unseeded(Source):
     """Entropy for `np.random.default_rng()`, `SeedSequence()` and `random.Random()`.
 
@@ -45,13 +56,13 @@ class Unseeded(Source):
     name = "unseeded"
 
     def __init__(self) -> None:
-        self._state: UnseededState | None = None
-        self._counts: dict[str, Any] = {}  # a counter for each stream, made when it is needed
+        self._entropy: _Entropy | None = None
         self._originals: tuple[Any, Any] | None = None
         self._python_seed = self._make_python_seed()
 
     def capture(self) -> UnseededState | bool:
-        return self._state or False  # None would say that the source is not there
+        # None would say that the source is not there.
+        return False if self._entropy is None else self._entropy.state
 
     def seed(self, seed: int) -> None:
         self._replace(UnseededState(seed, os.getpid(), len(sys.modules)))
@@ -66,10 +77,9 @@ class Unseeded(Source):
             self._replace(state)
 
     def _replace(self, state: UnseededState | bool) -> None:
-        # Loads numpy.random where it is the first to use it; so a scope does, and no import.
+        # Loaded here where nothing has used it: the first scope takes the time, not the import.
         numpy_entropy: Any = np.random.bit_generator
-        self._state = state or None  # type: ignore[assignment]
-        self._counts = {}
+        self._entropy = _Entropy(state) if isinstance(state, UnseededState) else None
         if state and self._originals is None:
             self._originals = numpy_entropy.randbits, random.Random.seed
             numpy_entropy.randbits = self._numpy_randbits
@@ -78,8 +88,8 @@ class Unseeded(Source):
             numpy_entropy.randbits, random.Random.seed = self._originals  # type: ignore[method-assign]
             self._originals = None
 
-    def fingerprint(self) -> tuple[int, int] | None:
-        return None if self._state is None else (self._state.numpy, self._state.python)
+    def fingerprint(self) -> tuple[int, ...] | None:
+        return None if self._entropy is None else self._entropy.state[3:]
 
     def encode(self, state: Any) -> list[int] | None:
         return [state.seed, state.numpy, state.python] if state else None
@@ -105,9 +115,10 @@ class Unseeded(Source):
         return seed
 
     def _draw(self, stream: str, bits: int) -> int:
-        state = self._state
-        if state is None or _is_importing(state.modules):
+        entropy = self._entropy
+        if entropy is None or _is_importing(entropy.state.modules):
             return secrets.randbits(bits)
+        state = entropy.state
         seed = state.seed
         if state.process != os.getpid():
             worker = get_worker_info()
@@ -118,8 +129,8 @@ class Unseeded(Source):
             seed = derive_seed(seed, worker.seed)
         # A stream each: how often Python's is drawn from must not shift NumPy's. One step
         # and no lock, since a finaliser or a signal handler may draw in the middle of this.
-        count = next(self._counts.setdefault(stream, itertools.count(getattr(state, stream))))
-        self._state = state._replace(**{stream: count + 1})
+        count = next(entropy.counts.setdefault(stream, itertools.count(getattr(state, stream))))
+        entropy.state = state._replace(**{stream: count + 1})
         material = f"seedscope unseeded {seed} {stream} {count}".encode()
         number = int.from_bytes(hashlib.shake_128(material).digest((bits + 7) // 8), "big")
         return number >> -bits % 8
