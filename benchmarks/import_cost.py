@@ -1,4 +1,4 @@
-"""What `from seedscope import seeded` costs on top of torch and NumPy, in fresh processes."""
+"""What the import of `seeded`, the first scope and the help cost, in fresh processes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ RESEED, RESEED_FLOOR = "reseed as a worker does", "reseed: its primitives"
 
 
 def primitives(device: str, deterministic: bool) -> Arm:
-    """Return the unavoidable calls, once each, prepared as far as can be: the floor.
+    """Return the public calls that do the same, once each, prepared as far as can be: a floor.
 
     It takes for granted what a scope has to find out: that NumPy holds its MT19937 with
     no Gaussian cached, that no accelerator has started, and which settings differ.
@@ -90,10 +90,11 @@ def _writes(deterministic: bool) -> list[tuple[Callable[[Any], Any], Any, Any]]:
 
 
 def in_memory() -> Arm:
-    """Return the same, where each generator's state is copied in place, and a seed's is known."""
+    """Return what `primitives` does, with states copied in memory and the seeded ones known."""
     [python] = select_sources(["python"])
+    assert python._mapped is not None, "the layout of this interpreter's states is not known"
     words, generator = _words(), torch.default_generator
-    memories: list[Any] = [words] if python._mapped is None else [python._mapped, words]
+    memories: list[Any] = [python._mapped, words]
     reads = [setting.read for setting in SETTINGS._settings.values()]
     writes = _writes(True)
     with seeded(SEED):
