@@ -26,7 +26,6 @@ class Arm(NamedTuple):
 
     call: Body
     run: Callable[[Body], object]
-    is_peer: bool = False
     has_writes: bool = True  # whether it sets what makes torch deterministic
 
 
@@ -118,7 +117,7 @@ def find_peers() -> tuple[dict[str, Arm], dict[str, str], dict[str, str]]:
             module, _, attribute = place.partition(":")
             try:
                 enter = getattr(importlib.import_module(module), attribute)
-                arm = block(prepare(enter), is_peer=True)
+                arm = block(prepare(enter))
                 arm.call()
                 package = packages_distributions()[module.partition(".")[0]][0]
                 versions[name] = f"{package} {version(package)}"

@@ -136,8 +136,8 @@ def make_arms(device: str) -> dict[str, Arm]:
         ),
         FLOOR_AS_SET: primitives(device, False),
         EMPTY: Arm(nothing, lambda body: body()),
-        RECIPE: block(recipe, is_peer=True),
-        FORKED: block(forked, is_peer=True),
+        RECIPE: block(recipe),
+        FORKED: block(forked),
     }
 
 

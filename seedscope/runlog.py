@@ -239,17 +239,17 @@ class RunLog:
             raise
 
     def _append(self, line: bytes) -> None:
-        # To make a lock takes a fifth of an append, so the thread's last one is used again, though
-        # not in a forked child. A Ctrl-C can leave it held: so it is put back only where all went
-        # well, and else nobody has it any more, which releases it.
+        # Making a lock takes a fifth of an append, so each thread keeps its last one; a forked
+        # child makes its own. Ctrl-C can leave a lock held. So a lock is kept only after an
+        # append that succeeded; otherwise nothing refers to it, and that releases it.
         key = (os.getpid(), self.path)
         kept, _appending.lock = getattr(_appending, "lock", None), None
         if kept is not None and kept[0] == key:
             lock = kept[1]
         else:
-            # Of one thread as it is: filelock's own way to hold each thread's apart takes longer.
+            # This thread alone uses it, so filelock need not keep a state for each thread.
             lock = FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE_S, thread_local=False)
-        # It makes the folder too, where that is missing.
+        # filelock makes a missing folder too.
         with lock.acquire(poll_interval=0.002), open(self.path, "a+b", buffering=0) as file:
             _write(file, line)
         _appending.lock = (key, lock)

@@ -150,7 +150,7 @@ def restore_all(states: Mapping[Any, Any]) -> None:
             except BaseException as error:
                 if isinstance(error, Exception):
                     raise
-                # Ctrl-C in the middle of a restore: once more, then it takes its way.
+                # Ctrl-C interrupted the restore: run it once more, then re-raise the interrupt.
                 interrupt = error
                 thing.restore(state)
         except Exception as error:

@@ -58,7 +58,7 @@ class _Memory:
         return NumpyState(self.generator, words, gauss)
 
     def write(self, words: bytes, gauss: bytes) -> None:
-        """Put back what `read` gave: nothing else, or the lock would stay taken."""
+        """Put back what `read` gave. Bytes of another length would raise with the lock taken."""
         set_words = partial(self._set_words, _ALL, words)
         set_gauss = partial(self._set_gauss, _ALL, gauss)
         in_one_step(self._acquire, set_words, set_gauss, self._release)
@@ -115,7 +115,7 @@ class NumPy(Source):
             memory.write(state.words, state.gauss)
 
     def resume(self, seed: int, state: NumpyState) -> None:
-        # Where another generator has taken its place, the old one is its owner's alone.
+        # NumPy may have another generator now. The old one is then its owner's, not ours to write.
         if state.generator is not _bit_generator():
             state = NumpyState(None, _public(state))
         self.restore(state)
@@ -166,13 +166,16 @@ def _set_bit_generator(generator: Any) -> None:
 
 
 def _as_words(seed: int) -> int | list[int]:
-    """The seed as np.random.seed takes it: it refuses more than 32 bits, two words do not fold."""
+    """The seed as np.random.seed takes it: it refuses a number of more than 32 bits.
+
+    Two words keep seeds apart, where the low 32 bits alone would not.
+    """
     return seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32]
 
 
 @lru_cache(maxsize=1)
 def _seeded_words(seed: int) -> bytes:
-    """Where `np.random.seed` leads: of one seed, that has come twice in a row."""
+    """The words that `np.random.seed(seed)` gives. The cache holds one seed."""
     generator = np.random.MT19937(0)
     np.random.RandomState(generator).seed(_as_words(seed))
     return copy_at(generator.ctypes.state_address, _WORDS_BYTES)

@@ -97,7 +97,7 @@ def _public(state: PythonState | tuple[Any, ...]) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=1)
 def _seeded_words(seed: int) -> bytes:
-    """Where `random.seed` leads: of one seed, that has come twice in a row."""
+    """The words that `random.seed(seed)` gives. The cache holds one seed."""
     core = _Core(seed)
     return copy_at(_address(core), _LAYOUT.size)
 

@@ -42,5 +42,5 @@ class TorchCPU(Source):
 
 @lru_cache(maxsize=1)
 def _seeded_state(seed: int) -> torch.Tensor:
-    """Where `manual_seed` leads: of one seed, that has come twice in a row."""
+    """The state that `manual_seed(seed)` gives. The cache holds one seed."""
     return torch.Generator().manual_seed(seed).get_state()

@@ -35,7 +35,7 @@ class UnseededState(NamedTuple):
 class _Entropy:
     """What the generators made in one block are seeded from.
 
-    A thread that draws while the block ends goes on with this object, which nobody has then.
+    A thread that draws while the block ends changes this object alone. The block has dropped it.
     """
 
     def __init__(self, state: UnseededState) -> None:
