@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seedscope.costs import ARMS, DEFAULT, Measured
-from seedscope.extras import load_extra
+from seedscope.support.optional_imports import load_extra
 
 from . import determinism_cost
 from .tables import where

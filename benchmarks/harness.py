@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seedscope.machine import cpu_name, versions
+from seedscope.support.conditions import cpu_name, versions
 
 RESULTS = Path(__file__).parent / "results"
 LOOKS = "looks"

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
     from .outcomes import Sweep, SweepInterrupted
-    from .runlog import Run, RunLog
+    from .runs.log import RunLog
+    from .runs.run import Run
     from .scope import Scope, ScopeConflictError, Seeded, note, seeded
     from .seeds import derive_seed, fresh_seed
     from .snapshots import RestoreError, Snapshot, snapshot
@@ -27,7 +28,8 @@ _MODULES = {
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
     "outcomes": ["Sweep", "SweepInterrupted"],
-    "runlog": ["Run", "RunLog"],
+    "runs.log": ["RunLog"],
+    "runs.run": ["Run"],
     "scope": ["Scope", "ScopeConflictError", "Seeded", "note", "seeded"],
     "seeds": ["derive_seed", "fresh_seed"],
     "snapshots": ["RestoreError", "Snapshot", "snapshot"],

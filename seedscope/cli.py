@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
     from .outcomes import Sweep
-    from .runlog import Run, RunLog
+    from .runs.log import RunLog
+    from .runs.run import Run
 
 LOG = "runs.jsonl"
 MODES: dict[str, Any] = {"true": True, "warn": "warn", "cudnn": "cudnn", "false": False}
@@ -238,7 +239,7 @@ def _log(options: argparse.Namespace) -> int:
 def _open_log(path: str) -> RunLog:
     if not os.path.exists(path):
         raise _Unusable(f"there is no log at {path}: --log PATH names another")
-    from .runlog import RunLog
+    from .runs.log import RunLog
 
     return RunLog(path)
 
@@ -327,9 +328,9 @@ def _add_sweep(commands: Any) -> None:
 def _sweep(options: argparse.Namespace) -> int:
     import torch
 
-    from .functions import load_function
     from .outcomes import SweepInterrupted
-    from .runlog import encode
+    from .runs.values import encode
+    from .support.user_function import load_function
     from .sweeps import sweep
 
     try:
@@ -395,7 +396,7 @@ def _print_csv(result: Sweep) -> None:
 
 
 def _check_plot(path: str) -> None:
-    from .extras import load_extra
+    from .support.optional_imports import load_extra
 
     backend = load_extra("matplotlib.backend_bases", "--plot")
     known = backend.FigureCanvasBase.get_supported_filetypes()
@@ -440,7 +441,7 @@ def _add_cost(commands: Any) -> None:
 
 def _cost(options: argparse.Namespace) -> int:
     from .costs import cost
-    from .functions import load_function
+    from .support.user_function import load_function
 
     try:
         with redirect_stdout(sys.stderr):  # what the file prints is no JSON
@@ -526,7 +527,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .extras import load_extra
+    from .support.optional_imports import load_extra
 
     for module in ("rich", "sklearn"):
         load_extra(module, "The demo", "demo")

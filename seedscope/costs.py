@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .digests import digest
-from .functions import name_of
-from .machine import devices, versions
 from .scope import Deterministic, seeded
+from .support.conditions import devices, versions
+from .support.digests import digest
+from .support.user_function import name_of
 
 SEED = 1029
 

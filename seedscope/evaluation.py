@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from . import stepping
-from .compiler import opaque
 from .scope import Deterministic, Options, Scope, Seeded
+from .support.compiler import opaque
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound="_Run")

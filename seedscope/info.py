@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from . import __version__, machine
+from . import __version__
 from .settings import SETTINGS
 from .sources import select_sources
+from .support import conditions
 
 _VARIABLES = (
     "PYTHONHASHSEED CUBLAS_WORKSPACE_CONFIG TORCHINDUCTOR_DETERMINISTIC CUDA_VISIBLE_DEVICES "
@@ -25,10 +26,10 @@ def collect_info() -> dict[str, dict[str, Any]]:
     if torch.cuda.is_available():
         torch.cuda.init()  # type: ignore[no-untyped-call]
     return {
-        "versions": {"seedscope": __version__, **machine.versions()},
+        "versions": {"seedscope": __version__, **conditions.versions()},
         "machine": {
             "system": platform.platform(),
-            "devices": machine.devices(),
+            "devices": conditions.devices(),
             "CPU capability": torch.backends.cpu.get_cpu_capability(),
             "CPU threads": torch.get_num_threads(),
             "CPU threads between operations": torch.get_num_interop_threads(),
@@ -39,7 +40,7 @@ def collect_info() -> dict[str, dict[str, Any]]:
             "hash randomization": bool(sys.flags.hash_randomization),
             "default dtype": str(torch.get_default_dtype()),
             "sources": [source.name for source in select_sources()],
-            **machine.code(None),
+            **conditions.code(None),
         },
         "settings": dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True)),
         "environment": {name: os.environ.get(name) for name in _VARIABLES.split()},

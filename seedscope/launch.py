@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .children import REPLAY_VARIABLE, variables
 from .seeds import fresh_seed
+from .support.process_start import REPLAY_VARIABLE, variables
 
 if TYPE_CHECKING:
     from .scope import Deterministic, Scope
@@ -58,7 +58,7 @@ def launch(
             raise LaunchError(f"cannot run {command[0]}: there is no such file")
         _restart(_choose_seed(seed), restart)
     # Before the program's folder is on the path, where it may have modules of the same names.
-    from .runlog import set_command
+    from .runs.process import set_command
     from .scope import explain, seeded
 
     set_command([sys.executable, *_interpreter_options(), *restart])
@@ -152,7 +152,7 @@ def _choose_seed(seed: int | None) -> int:
     if seed is not None:
         return seed
     if REPLAY_VARIABLE in os.environ:
-        from .runlog import replayed_seed
+        from .runs.process import replayed_seed
 
         if (replayed := replayed_seed()) is not None:
             return replayed

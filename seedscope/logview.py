@@ -13,8 +13,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from .extras import load_extra
-from .runlog import Run, encode
+from .runs.run import Run
+from .runs.values import encode
+from .support.optional_imports import load_extra
 
 #: A field or note, a sign, and a value, as `--where` takes them.
 Condition = tuple[str, str, str]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .extras import load_extra
+from .support.optional_imports import load_extra
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,unused-ignore]

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import machine
-from .functions import load_function, takes_seed
-from .runlog import Run, RunLog, changed_since, describe, encode, replay_request
+from .runs.log import RunLog
+from .runs.process import replay_request
+from .runs.run import Run, changed_since, describe
+from .runs.values import encode
 from .scope import Options
+from .support import conditions
+from .support.user_function import load_function, takes_seed
 from .sweeps import Job
 
 
@@ -83,7 +86,7 @@ def _replay_sweep(log: RunLog, run: Run) -> Run:
     except LookupError as error:
         raise ReplayError(f"its function {error}") from error
     options = Options(**run.options, threads="wait")
-    facts = {"sweep": run.sweep, "script": run.script, **machine.code(run.script)}
+    facts = {"sweep": run.sweep, "script": run.script, **conditions.code(run.script)}
     job = Job(fn, takes_seed(fn), options, run.threads or 1, facts)
     record = job(run.seed, replays=run.id)
     log.append("end", record)

@@ -12,15 +12,16 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from . import stepping
-from .compiler import opaque
 from .seeds import check_seed, derive_seed, fresh_seed
 from .settings import MODES, SETTINGS, values_for
 from .snapshots import RestoreError, capture_all, restore_all
 from .sources import select_sources
 from .sources.base import Source, fingerprints, same_state
+from .support.compiler import opaque
 
 if TYPE_CHECKING:
-    from .runlog import Entry, RunLog
+    from .runs.log import RunLog
+    from .runs.recorder import Recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="Scope")
@@ -73,11 +74,11 @@ class Options:
         """What a scope with these options captures, changes and restores."""
         return (SETTINGS, *select_sources(self.sources))
 
-    def entry(self, seed: int | None, **more: Any) -> Entry:
+    def recorder(self, seed: int | None, **more: Any) -> Recorder:
         """Return what is to be logged of a run with these options."""
-        from .runlog import Entry
+        from .runs.recorder import Recorder
 
-        return Entry(self.log, seed, options=self.as_dict(), **more)
+        return Recorder(self.log, seed, options=self.as_dict(), **more)
 
     def as_dict(self) -> dict[str, Any]:
         """The options that bear on what a block gives, as the log keeps them."""
@@ -89,7 +90,7 @@ class Options:
 
 
 def _as_log(log: RunLog | str | PathLike[str]) -> RunLog:
-    from .runlog import as_log
+    from .runs.log import as_log
 
     return as_log(log)
 
@@ -118,12 +119,12 @@ class Scope:
 
     __slots__ = (
         "__weakref__",
-        "_entry",
         "_inner",
         "_opener",
         "_options",
         "_outer",
         "_prints",
+        "_recorder",
         "_resumes",
         "_task",
         "_thread",
@@ -137,10 +138,10 @@ class Scope:
         opener: Any = None,
         resumes: bool = False,
         inner: dict[Any, Any] | None = None,
-        entry: Entry | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.seed = seed
-        self._entry = entry
+        self._recorder = recorder
         self._options = options
         self._opener = opener
         self._resumes = resumes
@@ -209,7 +210,7 @@ class Scope:
     @property
     def run_id(self) -> str | None:
         """The id of the run in its log, None without one."""
-        return None if self._entry is None else self._entry.id
+        return None if self._recorder is None else self._recorder.id
 
     @opaque
     def note(self, **values: Any) -> None:
@@ -224,8 +225,8 @@ class Scope:
         """
         if self._outer is None:
             raise RuntimeError(f"{self!r} cannot note {', '.join(values)}: its block is not open")
-        if self._entry is not None:
-            self._entry.note(values)
+        if self._recorder is not None:
+            self._recorder.note(values)
 
     def share(self) -> None:
         """Let every thread and task open scopes inside this one, which is then nobody's."""
@@ -234,8 +235,8 @@ class Scope:
 
     def finish(self) -> None:
         """Log that the body of a decorated generator or coroutine has ended."""
-        if self._entry is not None:
-            self._entry.end()
+        if self._recorder is not None:
+            self._recorder.end()
 
     def __repr__(self) -> str:
         return f"<Scope of seed {self.seed}, {'open' if self._outer is not None else 'closed'}>"
@@ -258,8 +259,8 @@ class Scope:
             # here on is undone below.
             self._outer = outer = capture_all(self._options.governed())
             self._begin(outer)
-            if self._entry is not None:
-                self._entry.begin()
+            if self._recorder is not None:
+                self._recorder.begin()
             return self
         except BaseException:
             if _turn.get("thread") == thread:
@@ -285,10 +286,10 @@ class Scope:
             self._leave(again=True)  # does what is left to do, also after a Ctrl-C half-way
             raise
         finally:
-            if self._entry is not None:
-                self._entry.leave(raised[1])
+            if self._recorder is not None:
+                self._recorder.leave(raised[1])
                 if not self._resumes:
-                    self._entry.end()
+                    self._recorder.end()
 
     def _begin(self, outer: dict[Any, Any]) -> None:
         """Seed and set what was captured in `outer`, or go on where the block has stopped."""
@@ -461,7 +462,7 @@ def note(**values: Any) -> None:
         TypeError: the log cannot keep a value, see `Scope.note`.
     """
     for scope in reversed(_open):
-        if scope._entry is not None:
+        if scope._recorder is not None:
             return scope.note(**values)
     names = ", ".join(values)
     warnings.warn(f"note(): no run is being logged, so {names} was not kept", stacklevel=2)
@@ -513,8 +514,8 @@ class Seeded:
     def _scope(self, opener: Seeded | None, resumes: bool = False) -> Scope:
         options = self._options
         if options.log is not None:
-            entry = options.entry(self._seed)
-            return Scope(entry.seed, options, opener, resumes, entry=entry)
+            recorder = options.recorder(self._seed)
+            return Scope(recorder.seed, options, opener, resumes, recorder=recorder)
         seed = fresh_seed() if self._seed is None else self._seed
         return Scope(seed, options, opener, resumes)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .compiler import opaque
 from .settings import SETTINGS
 from .sources import select_sources
+from .support.compiler import opaque
 
 _FORMAT = 1
 

@@ -17,7 +17,7 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from .compiler import skipped
+from .support.compiler import skipped
 
 
 def is_decorable(thing: Any) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from . import stepping
-from .compiler import opaque
 from .scope import Deterministic, Options, Scope, Threads
 from .seeds import check_seed, derive_seed
 from .snapshots import check_format, decode_states, encode_states
 from .sources.base import Source
+from .support.compiler import opaque
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,13 +20,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from . import machine
-from .extras import load_extra
-from .functions import digest_of, name_of, source_of, takes_seed
 from .outcomes import Best, Outcome, Sweep, SweepInterrupted
-from .runlog import Run, RunLog, as_log, changed_since, decode, describe, is_replaying
+from .runs.log import RunLog, as_log
+from .runs.process import is_replaying
+from .runs.run import Run, changed_since, describe
+from .runs.values import decode
 from .scope import Deterministic, Options, Scope
 from .seeds import check_seed
+from .support import conditions
+from .support.optional_imports import load_extra
+from .support.user_function import digest_of, name_of, source_of, takes_seed
 
 
 def sweep(
@@ -83,7 +86,12 @@ def sweep(
         source = source_of(fn)
         log = as_log(log)
         function = digest_of(inspect.unwrap(fn))
-        job.facts = {"sweep": known, "script": source, "function": function, **machine.code(source)}
+        job.facts = {
+            "sweep": known,
+            "script": source,
+            "function": function,
+            **conditions.code(source),
+        }
     title = known or str(getattr(fn, "__name__", fn))
     if isinstance(executor, ThreadPoolExecutor):
         _warn_of_threads("here")
@@ -129,19 +137,19 @@ class Job:
 
     def __call__(self, seed: int, **more: Any) -> dict[str, Any]:
         """Run `seed` and return its record, in the run log's JSON types."""
-        entry = self.options.entry(seed, counted=False, **self.facts, **more)
+        recorder = self.options.recorder(seed, counted=False, **self.facts, **more)
         arguments: Any = [seed] if self.takes_seed == "first" else []
         named: Any = {"seed": seed} if self.takes_seed == "by name" else {}
         error = None
         try:
-            with Scope(seed, self.options, entry=entry) as scope, _threads(self.threads):
+            with Scope(seed, self.options, recorder=recorder) as scope, _threads(self.threads):
                 scope.note(value=_check_number(self.fn(*arguments, **named)))
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # SystemExit, asyncio's CancelledError
             error = "".join(traceback.format_exception(raised))
-            entry.begin()  # where the scope could not even be opened
-        return {**entry.end(), "error": error}
+            recorder.begin()  # where the scope could not even be opened
+        return {**recorder.end(), "error": error}
 
 
 def _outcome(record: Mapping[str, Any]) -> Outcome:

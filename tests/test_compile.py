@@ -7,7 +7,8 @@ import functools
 import pytest
 import torch
 
-from seedscope import Stream, compiler, seeded, snapshot
+from seedscope import Stream, seeded, snapshot
+from seedscope.support import compiler
 
 # The eager backends run the captured graph with torch's own kernels, so that random
 # numbers must be eager's, bit for bit. inductor has generators of its own: see below.

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedscope.digests import _sums, digest
+from seedscope.support.digests import _sums, digest
 
 
 def test_a_digest_tells_every_bit_type_and_shape_apart():

@@ -18,8 +18,8 @@ from fake_accelerator import FAKE
 
 import seedscope
 from seedscope import Seeded, Source, Stream, register_source, seeded, snapshot
-from seedscope.interrupts import in_one_step
 from seedscope.scope import _open
+from seedscope.support.interrupts import in_one_step
 
 PACKAGE = str(Path(seedscope.__file__).parent)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -13,61 +12,11 @@ from conftest import ROOT, run_python
 
 PACKAGE = ROOT / "seedscope"
 
-# What a module may import from the package: itself, and what stands before it.
-ORDER = [
-    "children",
-    "extras",
-    "compiler",
-    "proxies",
-    "interrupts",
-    "seeds",
-    "sources",
-    "settings",
-    "snapshots",
-    "outcomes",
-    "machine",
-    "functions",
-    "runlog",
-    "stepping",
-    "scope",
-    "stream",
-    "evaluation",
-    "data",
-    "distributed",
-    "sweeps",
-    "digests",
-    "costs",
-    "replay",
-    "launch",
-    "info",
-    "logview",
-    "demo",
-    "cli",
-]
 
-
-def imports_of(path: Path) -> set[str]:
-    """The top-level modules of the package that a file imports."""
-    depth = len(path.relative_to(PACKAGE).parts)
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {name.partition(".")[0] for name in names}
-    return found - {"__version__"}
-
-
-@pytest.mark.parametrize("name", ORDER)
-def test_imports_run_one_way(name):
-    path = PACKAGE / name
-    files = [*path.glob("*.py")] if path.is_dir() else [path.with_suffix(".py")]
-    allowed = set(ORDER[: ORDER.index(name)])
-    for file in files:
-        assert imports_of(file) <= allowed, file
-
-
-def test_stepping_knows_no_source():
-    assert imports_of(PACKAGE / "stepping.py") == {"compiler", "proxies"}
+def test_each_floor_imports_only_lower_ones():
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.skipif(

@@ -28,8 +28,10 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedscope import RunLog, machine, note, runlog, seeded, snapshot
-from seedscope.runlog import decode, encode
+from seedscope import RunLog, note, seeded, snapshot
+from seedscope.runs import log as run_log
+from seedscope.runs.values import decode, encode
+from seedscope.support import conditions
 
 FORK = multiprocessing.get_context("fork")
 
@@ -98,9 +100,9 @@ def test_cudnns_version_is_read_and_no_gpu_is_started(monkeypatch, private):
     monkeypatch.setattr(torch.backends.cudnn, "version", version)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    assert machine.versions()["cudnn"] == ("91900" if private else None)
+    assert conditions.versions()["cudnn"] == ("91900" if private else None)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    assert machine.versions()["cudnn"] == "91900"
+    assert conditions.versions()["cudnn"] == "91900"
 
 
 def test_the_log_does_not_move_a_random_number_inside_or_outside(tmp_path):
@@ -312,7 +314,7 @@ def test_a_thread_makes_its_lock_once(log, monkeypatch):
             made.append(path)
             super().__init__(path, **options)
 
-    monkeypatch.setattr(runlog, "FileLock", Lock)
+    monkeypatch.setattr(run_log, "FileLock", Lock)
 
     def append_twice():
         for seed in (1, 2):

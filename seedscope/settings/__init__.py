@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..children import variables
+from ..support.process_start import variables
 from . import attention, cudnn, deterministic_algorithms, environment, onednn, precision
 from .base import Setting, Settings
 

@@ -9,7 +9,7 @@ import os
 from functools import cache, partial
 from typing import Any
 
-from ..interrupts import in_one_step
+from ..support.interrupts import in_one_step
 from .base import Setting
 
 INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..interrupts import in_one_step
+from ..support.interrupts import in_one_step
 from .base import Source
 from .memory import copy_at, is_addressable, map_at
 

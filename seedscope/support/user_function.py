@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from . import machine
+from . import conditions
 
 
 def name_of(fn: Any) -> str | None:
@@ -69,7 +69,7 @@ def source_of(fn: Any) -> str | None:
     try:
         return inspect.getsourcefile(inspect.unwrap(fn))
     except TypeError:  # neither a function nor a class: a partial, a callable object
-        return machine.main_file()
+        return conditions.main_file()
 
 
 def takes_seed(fn: Any) -> Literal["by name", "first", "no"]:

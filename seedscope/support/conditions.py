@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .children import current_folder
+from .process_start import current_folder
 
 _GIT_PATIENCE_S = 10
 

@@ -1,0 +1,1 @@
+"""The run log: what is kept of each run, in a file that is only appended to."""

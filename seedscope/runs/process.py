@@ -1,0 +1,100 @@
+"""What all runs of one process share, and the process whose runs it replays."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..support import conditions
+from ..support.process_start import REPLAY_VARIABLE
+from .log import RunLog
+from .run import Run
+
+
+class Process:
+    """What all runs of one process share. A forked child is another process."""
+
+    _known: ClassVar[dict[int, Process]] = {}
+
+    #: What the user typed, where it is not the interpreter's own command line.
+    command: list[str] | None = None
+
+    def __init__(self) -> None:
+        script = conditions.main_file()
+        self.pid = os.getpid()
+        self.id = secrets.token_hex(6)
+        self.ordinals = itertools.count()
+        self.facts = {
+            "command": self.command or sys.orig_argv,
+            "versions": conditions.versions(),
+            "devices": conditions.devices(),
+            "is_child": _is_forked or multiprocessing.parent_process() is not None,
+            "text_hash": hash("seedscope"),
+            "rank": int(os.environ["RANK"]) if os.environ.get("RANK", "").isdecimal() else None,
+            "script": script,
+            **conditions.code(script),
+        }
+        self.replay_log, self.replayed = _asked_replay()
+
+    @classmethod
+    def this(cls) -> Process:
+        pid = os.getpid()
+        if pid not in cls._known:
+            cls._known.setdefault(pid, cls())  # another thread may have been quicker
+            # Child processes must not take the replay for theirs.
+            os.environ.pop(REPLAY_VARIABLE, None)
+        return cls._known[pid]
+
+    def is_current(self) -> bool:
+        return self.pid == os.getpid()
+
+
+def set_command(command: Sequence[str]) -> None:
+    """Say what was asked for, where it is not the interpreter's own command line."""
+    Process.command = list(command)
+
+
+def replay_request(log: RunLog, run: Run) -> dict[str, str]:
+    """Return the environment variable that makes a process take the seeds of `run`'s process."""
+    return {REPLAY_VARIABLE: os.pathsep.join([str(os.getpid()), run.process, log.path])}
+
+
+def is_replaying() -> bool:
+    """Whether this process was started to replay another one's runs."""
+    return Process.this().replay_log is not None
+
+
+def replayed_seed() -> int | None:
+    """Return the seed that the first logged run of this process is to replay, if it is."""
+    first = _asked_replay()[1].get(0)
+    return None if first is None else first.seed
+
+
+def _asked_replay() -> tuple[RunLog | None, dict[int, Run]]:
+    asked = os.environ.get(REPLAY_VARIABLE, "")
+    asker, _, rest = asked.partition(os.pathsep)
+    if asker != str(os.getppid()):  # it is for the process that started this one
+        return None, {}
+    process, _, path = rest.partition(os.pathsep)
+    log = RunLog(path)
+    runs = [*log.unfinished(), *log]
+    of_it = [run for run in runs if run.process == process and run.ordinal is not None]
+    return log, {run.ordinal: run for run in of_it}
+
+
+_is_forked = False
+
+
+def _after_fork_in_child() -> None:
+    global _is_forked
+    _is_forked = True
+    Process._known.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

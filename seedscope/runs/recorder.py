@@ -1,0 +1,110 @@
+"""A run while it is being logged."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+
+from ..seeds import check_seed, fresh_seed
+from ..settings import SETTINGS
+from ..support import conditions
+from ..support.process_start import START_FOLDER
+from .log import RunLog
+from .process import Process
+from .values import encode
+
+
+class Recorder:
+    """A run that is being logged: its seed and what belongs to it.
+
+    With `log=None` nothing is written: the worker of a sweep sends its record home.
+    """
+
+    def __init__(
+        self, log: RunLog | None, seed: int | None, counted: bool = True, **more: Any
+    ) -> None:
+        process = Process.this()
+        # A seed of a sweep is none of those that a replay counts through.
+        self.ordinal = next(process.ordinals) if counted else None
+        then = None if self.ordinal is None else process.replayed.get(self.ordinal)
+        if seed is None:
+            seed = then.seed if then else fresh_seed()
+        if then:
+            more["replays"] = then.id
+            log = process.replay_log if log else None
+        self.seed = check_seed(seed)
+        self.id = secrets.token_hex(6)
+        self._log, self._process, self._clock = log, process, 0.0
+        self._more = more
+        self._begun: dict[str, Any] = {}
+        self._is_written = False
+        self._notes: dict[str, Any] = {}
+        self._outcome: str | None = None
+
+    def begin(self) -> None:
+        """Note when and in which conditions the run begins, once, and append its first line."""
+        if self._begun:
+            return
+        self._clock = time.perf_counter()
+        process = self._process
+        self._begun = {
+            "id": self.id,
+            "seed": self.seed,
+            "began": datetime.now(timezone.utc).isoformat(),
+            "process": process.id,
+            "ordinal": self.ordinal,
+            **process.facts,
+            "folder": START_FOLDER,
+            "threads": torch.get_num_threads(),
+            "settings": dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True)),
+            **self._more,
+        }
+        if self._log:
+            self._log.append("begin", self._begun)
+
+    def note(self, values: Mapping[str, Any]) -> None:
+        """Add to the run's notes.
+
+        Raises:
+            TypeError: a value is of a kind that the log cannot keep. Nothing was added.
+        """
+        if wrong := [name for name in values if name.startswith("$")]:
+            raise TypeError(f"a note's name begins with no $, got {wrong[0]!r}")
+        self._notes |= {name: encode(value, name) for name, value in values.items()}
+
+    def leave(self, error: BaseException | None) -> None:
+        """Remember how the block was left, which may be its last time."""
+        self._outcome = outcome_of(error)
+
+    def end(self) -> dict[str, Any]:
+        """Append the line with everything, once, and return it."""
+        record = {
+            **self._begun,
+            "duration": time.perf_counter() - self._clock,
+            "outcome": self._outcome,
+            "devices": conditions.devices(),
+            "notes": self._notes,
+        }
+        # A forked child that leaves the block leaves the record to its parent.
+        if self._log and self._begun and not self._is_written and self._process.is_current():
+            self._is_written = True
+            self._log.append("end", record)
+        return record
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """Return `"ok"`, or the error's type and the first line of what it says."""
+    is_exit = isinstance(error, SystemExit) and error.code in (None, 0)
+    ends = (StopIteration, StopAsyncIteration, GeneratorExit)  # how a decorated generator ends
+    if error is None or is_exit or isinstance(error, ends):
+        return "ok"
+    try:
+        message = str(error).strip().partition("\n")[0][:200]
+    except Exception:  # its own __str__ fails
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
