@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seedscope.costs import ARMS, DEFAULT, Measured
-from seedscope.support.optional_imports import load_extra
+from seedscope.support.optional_imports import import_extra
 
 from . import determinism_cost
 from .tables import where
@@ -35,11 +35,11 @@ _WIDE, _HIGH = 0.92, 0.78  # of a cell, whose place is 1 by 1
 
 def cost_figure(report: dict[str, Any], path: Path) -> None:
     """Draw it as SVG into `path`: the training steps in bf16."""
-    figures = load_extra("matplotlib.figure", "The report")
+    figures = import_extra("matplotlib.figure", "The report")
     found = determinism_cost.training(determinism_cost.costs(report))
     # The same bits each time: no random names, no date.
     options = {"svg.hashsalt": path.stem, "text.color": _INK, "font.size": 9}
-    with load_extra("matplotlib", "The report").rc_context(options):
+    with import_extra("matplotlib", "The report").rc_context(options):
         figure = figures.Figure(figsize=(8.6, 1.7 + 0.36 * len(found)), layout="constrained")
         axes = figure.subplots()
         for row, cost in enumerate(found.values()):
@@ -93,7 +93,7 @@ def _label(measured: Measured) -> str:
 
 def _box(column: float, row: float, more: float = 0.0, **look: Any) -> Any:
     """A box in the middle of its place, by so much larger on each side."""
-    patches = load_extra("matplotlib.patches", "The report")
+    patches = import_extra("matplotlib.patches", "The report")
     width, height = _WIDE + more, _HIGH + 2 * more
     corner = (column - width / 2, row - height / 2)
     return patches.FancyBboxPatch(

@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from .data import SeededDataset, loader_options
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
-    from .outcomes import Sweep, SweepInterrupted
     from .runs.log import RunLog
     from .runs.run import Run
-    from .scope import Scope, ScopeConflictError, Seeded, note, seeded
+    from .scope.open_scopes import ScopeConflictError
+    from .scope.scope import Scope
+    from .scope.seeded import Seeded, note, seeded
+    from .scope.stream import Stream
     from .seeds import derive_seed, fresh_seed
     from .snapshots import RestoreError, Snapshot, snapshot
     from .sources import Source, register_source
-    from .stream import Stream
-    from .sweeps import sweep
+    from .sweeps.result import Sweep, SweepBroken, SweepInterrupted
+    from .sweeps.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -27,15 +29,17 @@ _MODULES = {
     "data": ["SeededDataset", "loader_options"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
-    "outcomes": ["Sweep", "SweepInterrupted"],
     "runs.log": ["RunLog"],
     "runs.run": ["Run"],
-    "scope": ["Scope", "ScopeConflictError", "Seeded", "note", "seeded"],
+    "scope.open_scopes": ["ScopeConflictError"],
+    "scope.scope": ["Scope"],
+    "scope.seeded": ["Seeded", "note", "seeded"],
+    "scope.stream": ["Stream"],
     "seeds": ["derive_seed", "fresh_seed"],
     "snapshots": ["RestoreError", "Snapshot", "snapshot"],
     "sources": ["Source", "register_source"],
-    "stream": ["Stream"],
-    "sweeps": ["sweep"],
+    "sweeps.result": ["Sweep", "SweepBroken", "SweepInterrupted"],
+    "sweeps.sweep": ["sweep"],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -52,6 +56,7 @@ __all__ = [
     "Source",
     "Stream",
     "Sweep",
+    "SweepBroken",
     "SweepInterrupted",
     "cost",
     "derive_seed",

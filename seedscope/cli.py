@@ -19,9 +19,9 @@ from . import __version__
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
-    from .outcomes import Sweep
     from .runs.log import RunLog
     from .runs.run import Run
+    from .sweeps.result import Sweep
 
 LOG = "runs.jsonl"
 MODES: dict[str, Any] = {"true": True, "warn": "warn", "cudnn": "cudnn", "false": False}
@@ -147,7 +147,8 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .launch import LaunchError, launch
+    from .launch.interpreter import LaunchError
+    from .launch.launch import launch
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
@@ -328,10 +329,10 @@ def _add_sweep(commands: Any) -> None:
 def _sweep(options: argparse.Namespace) -> int:
     import torch
 
-    from .outcomes import SweepInterrupted
     from .runs.values import encode
     from .support.user_function import load_function
-    from .sweeps import sweep
+    from .sweeps.result import SweepInterrupted
+    from .sweeps.sweep import sweep
 
     try:
         function = load_function(options.function)
@@ -396,9 +397,9 @@ def _print_csv(result: Sweep) -> None:
 
 
 def _check_plot(path: str) -> None:
-    from .support.optional_imports import load_extra
+    from .support.optional_imports import import_extra
 
-    backend = load_extra("matplotlib.backend_bases", "--plot")
+    backend = import_extra("matplotlib.backend_bases", "--plot")
     known = backend.FigureCanvasBase.get_supported_filetypes()
     if os.path.splitext(path)[1][1:].lower() not in known:
         raise _Unusable(f"--plot takes a file of a kind such as .png or .svg, got {path!r}")
@@ -527,10 +528,10 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .support.optional_imports import load_extra
+    from .support.optional_imports import import_extra
 
     for module in ("rich", "sklearn"):
-        load_extra(module, "The demo", "demo")
+        import_extra(module, "The demo", "demo")
     from . import demo
 
     try:

@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .scope import Deterministic, seeded
+from .scope.options import Deterministic
+from .scope.seeded import seeded
 from .support.conditions import devices, versions
 from .support.digests import digest
-from .support.user_function import name_of
+from .support.user_function import import_name
 
 SEED = 1029
 
@@ -344,7 +345,7 @@ def cost(
         TypeError: `make_step` cannot be imported by another process, or what it makes
             returns nothing that can be compared.
     """
-    name = name_of(make_step)
+    name = import_name(make_step)
     if name is None:
         raise TypeError(
             f"{make_step!r} cannot be imported by the processes that run it: "
@@ -497,7 +498,7 @@ def _repeat(make_step: Any, arm: Arm, effort: Effort, is_cuda: bool) -> Measured
                 step = make_step()
                 if not callable(step) or isinstance(step, torch.nn.Module):
                     raise TypeError(
-                        f"{name_of(make_step)}() must return a function that takes one step, "
+                        f"{import_name(make_step)}() must return a function that takes one step, "
                         f"got {step!r:.100}"
                     )
                 if is_cuda:

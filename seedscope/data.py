@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from .scope import Options, Scope, Seeded
+from .scope.options import Options
+from .scope.scope import Scope
+from .scope.seeded import Seeded
 from .seeds import check_seed, derive_seed, deriver
 from .sources import Source, running_sources, select_sources
 

@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from .scope import note, seeded
+from .scope.seeded import note, seeded
 from .snapshots import snapshot
 
 # Forked workers inherit the scope. A spawned one is a new process: PyTorch seeds its

@@ -9,8 +9,10 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from . import stepping
-from .scope import Deterministic, Options, Scope, Seeded
+from .scope.options import Deterministic, Options
+from .scope.scope import Scope
+from .scope.seeded import Seeded
+from .scope.wrapping import wrap
 from .support.compiler import opaque
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,7 +93,7 @@ class evaluating:
                     model = getattr(model, attribute)
                 return evaluating(model, **options)._for_call(args, kwargs, resumes=resumes)
 
-            return cast(F, stepping.wrap(function, for_call))
+            return cast(F, wrap(function, for_call))
 
         return decorate
 
@@ -110,7 +112,7 @@ class evaluating:
         self._runs.pop().__exit__(*raised)
 
     def __call__(self, function: F) -> F:
-        return cast(F, stepping.wrap(function, self._for_call))
+        return cast(F, wrap(function, self._for_call))
 
     def _for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> _Run:
         scope = self._seeded.for_call(args, kwargs, resumes=resumes)

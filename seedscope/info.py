@@ -40,7 +40,7 @@ def collect_info() -> dict[str, dict[str, Any]]:
             "hash randomization": bool(sys.flags.hash_randomization),
             "default dtype": str(torch.get_default_dtype()),
             "sources": [source.name for source in select_sources()],
-            **conditions.code(None),
+            **conditions.code_state(None),
         },
         "settings": dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True)),
         "environment": {name: os.environ.get(name) for name in _VARIABLES.split()},

@@ -15,7 +15,7 @@ from typing import Any
 
 from .runs.run import Run
 from .runs.values import encode
-from .support.optional_imports import load_extra
+from .support.optional_imports import import_extra
 
 #: A field or note, a sign, and a value, as `--where` takes them.
 Condition = tuple[str, str, str]
@@ -140,12 +140,12 @@ def show(runs: list[Run], path: str, best: str | None) -> None:
     """Print a table that fits the terminal: ids and the note of `best` are never cut."""
     # In a pipe as wide as it needs to be.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-    console = load_extra("rich.console", "The table").Console(highlight=False, width=width)
-    text = load_extra("rich.text", "The table").Text
-    table = load_extra("rich.table", "The table").Table(
+    console = import_extra("rich.console", "The table").Console(highlight=False, width=width)
+    text = import_extra("rich.text", "The table").Text
+    table = import_extra("rich.table", "The table").Table(
         title=f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}",
         title_justify="left",
-        box=load_extra("rich.box", "The table").SIMPLE_HEAD,
+        box=import_extra("rich.box", "The table").SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1),
     )

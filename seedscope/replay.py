@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from .runs.log import RunLog
 from .runs.process import replay_request
-from .runs.run import Run, changed_since, describe
+from .runs.run import Run, changed_since
 from .runs.values import encode
-from .scope import Options
+from .scope.options import Options
 from .support import conditions
-from .support.user_function import load_function, takes_seed
-from .sweeps import Job
+from .support.user_function import load_function, seed_parameter
+from .sweeps.job import Job
 
 
 class ReplayError(Exception):
@@ -35,13 +34,12 @@ def replay(log: RunLog, run: Run, say: Callable[[str], None]) -> bool:
     _check(run)
     say(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
     known = changed_since(run)
-    _say_differences("differs from then", known, say)
+    for difference in known:
+        say(f"differs from then: {difference}")
     again = _replay_sweep(log, run) if run.sweep else _replay_command(log, run)
-    _say_differences(
-        "differed in the run",
-        {name: pair for name, pair in run.differences(again).items() if name not in known},
-        say,
-    )
+    for difference in run.differences(again):
+        if difference.name not in {other.name for other in known}:
+            say(f"differed in the run: {difference}")
     return _compare(run, again, say)
 
 
@@ -86,18 +84,11 @@ def _replay_sweep(log: RunLog, run: Run) -> Run:
     except LookupError as error:
         raise ReplayError(f"its function {error}") from error
     options = Options(**run.options, threads="wait")
-    facts = {"sweep": run.sweep, "script": run.script, **conditions.code(run.script)}
-    job = Job(fn, takes_seed(fn), options, run.threads or 1, facts)
+    facts = {"sweep": run.sweep, "script": run.script, **conditions.code_state(run.script)}
+    job = Job(fn, seed_parameter(fn), options, run.threads or 1, facts)
     record = job(run.seed, replays=run.id)
     log.append("end", record)
     return next(done for done in log if done.id == record["id"])
-
-
-def _say_differences(
-    title: str, found: Mapping[str, tuple[Any, Any]], say: Callable[[str], None]
-) -> None:
-    for name, (then, now) in found.items():
-        say(f"{title}: {describe(name, then, now)}")
 
 
 def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import seedscope
-from seedscope import evaluation, scope
+from seedscope import evaluation
+from seedscope.scope import open_scopes
 from seedscope.settings import environment
 from seedscope.sources import select_sources
 
@@ -33,8 +34,8 @@ def nothing_happens_outside():
     fake_accelerator.FAKE.reset()
     before = seedscope.snapshot()
     yield
-    still_open = [*scope._open]
-    scope._open.clear()
+    still_open = [*open_scopes._open_scopes]
+    open_scopes._open_scopes.clear()
     fake_accelerator.FAKE.reset()
     changed = before.changed(seedscope.snapshot())
     before.restore()
@@ -51,7 +52,7 @@ def public_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vars(numpy), "_gauss", None)
     for function in (environment.read_variable, environment.write_variable):
         monkeypatch.setattr(function, "__defaults__", (None,))
-    monkeypatch.setattr(scope, "_running_loop", None)
+    monkeypatch.setattr(open_scopes, "_running_loop", None)
     monkeypatch.setattr(evaluation, "_MODULES", None)
 
 

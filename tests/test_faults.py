@@ -18,7 +18,7 @@ from fake_accelerator import FAKE
 
 import seedscope
 from seedscope import Seeded, Source, Stream, register_source, seeded, snapshot
-from seedscope.scope import _open
+from seedscope.scope.open_scopes import _open_scopes
 from seedscope.support.interrupts import in_one_step
 
 PACKAGE = str(Path(seedscope.__file__).parent)
@@ -26,11 +26,8 @@ PACKAGE = str(Path(seedscope.__file__).parent)
 
 # No Python code can guard the first lines of its own function.
 BEFORE_THE_TRY = [
-    f"{file}:{function.__code__.co_firstlineno + line}"
-    for file, function, lines in (
-        ("scope.py", Seeded.__exit__, 4),
-        ("stream.py", Stream.__exit__, 3),
-    )
+    f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno + line}"
+    for function, lines in ((Seeded.__exit__, 4), (Stream.__exit__, 3))
     for line in range(lines)
 ]
 
@@ -146,7 +143,7 @@ def outer_state(request):
     "make", [lambda: seeded(1029), lambda: Stream(1029), lambda: seeded(3, threads="wait")]
 )
 def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, error):
-    before, open_before = snapshot(), [*_open]
+    before, open_before = snapshot(), [*_open_scopes]
     expected = expected_draws()
     for lines in range(1, 10_000):
         scope = make()
@@ -155,9 +152,9 @@ def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, 
             scope.__exit__(None, None, None)
             break
         assert changed_since(before) == (), f"a fault at {fault.where}"
-        assert _open == open_before, f"a fault at {fault.where}"
+        assert _open_scopes == open_before, f"a fault at {fault.where}"
         assert expected_draws() == expected, f"after a fault at {fault.where}"
-        if not _open:
+        if not _open_scopes:
             assert enter_in_another_thread() == expected, f"after a fault at {fault.where}"
     assert lines > 80, "the whole entry was traced"
     assert snapshot() == before
@@ -165,7 +162,7 @@ def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, 
 
 @pytest.mark.parametrize("make", [seeded, Stream])
 def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state, make):
-    before, open_before = snapshot(), [*_open]
+    before, open_before = snapshot(), [*_open_scopes]
     for lines in range(1, 10_000):
         scope = make(1029)
         opened = scope.__enter__()
@@ -179,8 +176,8 @@ def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state, ma
             assert opened.is_open
             scope.__exit__(None, None, None)
         assert changed_since(before) == (), f"a fault at {fault.where}"
-        assert _open == open_before, f"a fault at {fault.where}"
-        if not _open:
+        assert _open_scopes == open_before, f"a fault at {fault.where}"
+        if not _open_scopes:
             enter_in_another_thread()
     assert lines > 60
     assert snapshot() == before
@@ -226,6 +223,6 @@ def test_an_interrupted_restore_is_tried_again_and_stops_no_other(error, times):
     finally:
         unregister()
     assert before.changed(snapshot()) == ()
-    assert not _open
+    assert not _open_scopes
     assert (source.state == 7) == (times < 100)
     enter_in_another_thread()

@@ -15,7 +15,8 @@ from importlib import metadata
 import pytest
 from conftest import ROOT, seedscope_command
 
-from seedscope import RunLog, launch
+from seedscope import RunLog
+from seedscope.launch import interpreter
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -168,7 +169,7 @@ def test_the_cublas_workspace_is_set_for_the_torch_that_will_run(monkeypatch, ve
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(metadata, "version", {"torch": version}.get)
     monkeypatch.setattr(os, "execve", lambda path, arguments, values: started.append(values))
-    launch._restart(7, ["x.py"])
+    interpreter.start_anew(7, ["x.py"])
     assert started[0].get("CUBLAS_WORKSPACE_CONFIG") == set_to
     assert started[0]["PYTHONHASHSEED"] == "7"
 
@@ -191,7 +192,7 @@ max_unpool2d(*max_pool2d(ones(1, 1, 4, 4), 2, return_indices=True), 2)
     )
     done = run("--seed", "3", "unpool.py")
     assert done.returncode == 1
-    assert "Two ways on: replace the operation by one that repeats, or seeded(" in done.stderr
+    assert "Either replace the operation by one that repeats, or use seeded(" in done.stderr
 
 
 def test_a_package_draws_inside_the_scope_when_it_is_imported(tmp_path):

@@ -273,7 +273,10 @@ def test_the_scripts_commit_is_kept_and_whether_it_was_changed(tmp_path):
     assert clean.git == {"commit": commit, "dirty": False}
     assert dirty.git == {"commit": commit, "dirty": True}
     assert without.script == str(script)
-    assert set(clean.differences(dirty)) == {"uncommitted changes", "script_sha256"}
+    assert {found.name for found in clean.differences(dirty)} == {
+        "uncommitted changes",
+        "script_sha256",
+    }
 
 
 # ----------------------------------------------------------------------- nothing is lost

@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ import torch
 from conftest import ROOT, seedscope_command
 from sweep_functions import draws, draws_for_long, not_a_number, sometimes_fails, tensor
 
-from seedscope import RunLog, SweepInterrupted, note, seeded, snapshot, sweep
-from seedscope.outcomes import Luck, Outcome, Sweep
+from seedscope import RunLog, SweepBroken, SweepInterrupted, note, seeded, snapshot, sweep
+from seedscope.sweeps.luck import Luck
+from seedscope.sweeps.result import Outcome, Sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best seed may be only luck")
 TESTS = Path(__file__).parent
@@ -265,9 +267,10 @@ def test_an_executor_that_breaks_raises_and_keeps_what_was_logged(tmp_path):
     context = multiprocessing.get_context("fork")
     with (
         ProcessPoolExecutor(1, mp_context=context) as pool,
-        pytest.raises(Exception, match="pool") as broken,
+        pytest.raises(SweepBroken, match="pool") as broken,
     ):
         sweep(die_at_3, 6, executor=pool, log=tmp_path / "runs.jsonl")
+    assert isinstance(broken.value.__cause__, BrokenProcessPool)
     assert [o.value for o in broken.value.sweep] == [0, 1, 2][: len(broken.value.sweep)]
     seeds = {run.seed for run in RunLog(tmp_path / "runs.jsonl")}
     assert seeds <= {0, 1, 2}

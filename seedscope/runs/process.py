@@ -37,7 +37,7 @@ class Process:
             "text_hash": hash("seedscope"),
             "rank": int(os.environ["RANK"]) if os.environ.get("RANK", "").isdecimal() else None,
             "script": script,
-            **conditions.code(script),
+            **conditions.code_state(script),
         }
         self.replay_log, self.replayed = _asked_replay()
 

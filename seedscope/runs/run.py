@@ -5,12 +5,32 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from ..support import conditions
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A condition that was not the same in two runs; as text, what a person says of it.
+
+    Attributes:
+        name: of the condition, such as `"torch"` or `"threads"`.
+        then, now: its value in the earlier and in the later run.
+    """
+
+    name: str
+    then: Any
+    now: Any
+
+    def __str__(self) -> str:
+        if self.name == "script_sha256":
+            return "the script has changed" if self.now else "the script is not there"
+        return f"{self.name} was {self.then}, is {self.now}"
 
 
 class Run(SimpleNamespace):
@@ -75,14 +95,11 @@ class Run(SimpleNamespace):
         """Whether `seedscope run` ran it."""
         return list(self.command[1:3]) == ["-m", "seedscope"]
 
-    def differences(self, other: Run) -> dict[str, tuple[Any, Any]]:
-        """Return what bears on the results and differs: its name, here, and in `other`."""
-        mine, theirs = self._conditions(), other._conditions()
-        return {
-            name: (mine.get(name), theirs.get(name))
-            for name in {**mine, **theirs}
-            if mine.get(name) != theirs.get(name)
-        }
+    def differences(self, later: Run) -> list[Difference]:
+        """Return what bears on the results and is not the same in a `later` run."""
+        then, now = self._conditions(), later._conditions()
+        found = [Difference(name, then.get(name), now.get(name)) for name in {**then, **now}]
+        return [difference for difference in found if difference.then != difference.now]
 
     def _conditions(self) -> dict[str, Any]:
         git = self.git or {}
@@ -92,18 +109,11 @@ class Run(SimpleNamespace):
         return {**named, **self.versions, **self.settings}
 
 
-def changed_since(run: Run, code: Mapping[str, Any] | None = None) -> dict[str, tuple[Any, Any]]:
-    """Return what of code and versions is not as in `run`: name, then, and now.
+def changed_since(run: Run, code: Mapping[str, Any] | None = None) -> list[Difference]:
+    """Return what of code and versions is not as in `run`.
 
-    `code` is what `conditions.code` tells now, by default of the file that `run` ran.
+    `code` is what `conditions.code_state` tells now, by default of the file that `run` ran.
     """
-    now = Run(versions=conditions.versions(), **(code or conditions.code(run.script)))
+    now = Run(versions=conditions.versions(), **(code or conditions.code_state(run.script)))
     names = ("commit", "uncommitted changes", "script_sha256", *now.versions)
-    return {name: pair for name, pair in run.differences(now).items() if name in names}
-
-
-def describe(name: str, then: Any, now: Any) -> str:
-    """Return what differs, as a person says it."""
-    if name == "script_sha256":
-        return "the script has changed" if now else "the script is not there"
-    return f"{name} was {then}, is {now}"
+    return [difference for difference in run.differences(now) if difference.name in names]

@@ -69,7 +69,7 @@ def main_file() -> str | None:
     return os.path.abspath(file) if file and os.path.exists(file) else None
 
 
-def code(file: str | None) -> dict[str, Any]:
+def code_state(file: str | None) -> dict[str, Any]:
     """Return what tells one state of the code in `file` from another.
 
     `script_sha256` is the file's digest, and `git` the commit it belongs to and whether

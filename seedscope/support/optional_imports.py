@@ -15,7 +15,7 @@ _EXTRAS = {
 }
 
 
-def load_extra(module: str, what: str, extra: str | None = None) -> Any:
+def import_extra(module: str, what: str, extra: str | None = None) -> Any:
     """Return `module`, which `what` needs, from its extra or the one named.
 
     Raises:

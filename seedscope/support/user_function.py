@@ -15,7 +15,7 @@ from typing import Any, Literal
 from . import conditions
 
 
-def name_of(fn: Any) -> str | None:
+def import_name(fn: Any) -> str | None:
     """Return `module:function`, by which another process can import `fn`; None if it cannot.
 
     A function of the main script has the name that it would have if the script were imported.
@@ -33,7 +33,7 @@ def name_of(fn: Any) -> str | None:
 
 
 def load_function(name: str, script: str | None = None) -> Callable[..., Any]:
-    """Return the function that `name_of` gave `name` to, or of `FILE.py:FUNCTION`.
+    """Return the function that `import_name` gave `name` to, or of `FILE.py:FUNCTION`.
 
     Modules are looked for in the working folder, and beside `script`, first.
 
@@ -72,7 +72,7 @@ def source_of(fn: Any) -> str | None:
         return conditions.main_file()
 
 
-def takes_seed(fn: Any) -> Literal["by name", "first", "no"]:
+def seed_parameter(fn: Any) -> Literal["by name", "first", "no"]:
     """Whether and how `fn` is called with the seed.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .support.optional_imports import load_extra
+from ..support.optional_imports import import_extra
+from .luck import Luck
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,unused-ignore]
@@ -42,6 +42,14 @@ class SweepInterrupted(KeyboardInterrupt):
 
     def __init__(self, sweep: Sweep) -> None:
         super().__init__(f"stopped after {len(sweep)} seeds")
+        self.sweep = sweep
+
+
+class SweepBroken(RuntimeError):
+    """The executor of a sweep broke; `sweep` holds the outcomes that were there by then."""
+
+    def __init__(self, sweep: Sweep, error: Exception) -> None:
+        super().__init__(f"the executor broke after {len(sweep)} seeds: {error}")
         self.sweep = sweep
 
 
@@ -130,7 +138,7 @@ class Sweep:
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a data frame with the columns seed, value, error and duration (seconds)."""
-        pandas = load_extra("pandas", "to_pandas()")
+        pandas = import_extra("pandas", "to_pandas()")
         columns = ("seed", "value", "error", "duration")
         data = {column: [getattr(o, column) for o in self] for column in columns}
         data["value"] = [float("nan" if x is None else x) for x in data["value"]]
@@ -143,7 +151,7 @@ class Sweep:
             ImportError: matplotlib is not installed.
             ValueError: there is no value to draw.
         """
-        figures = load_extra("matplotlib.figure", "plot()")
+        figures = import_extra("matplotlib.figure", "plot()")
         values, best = self.values, self.best
         if best is None:
             raise ValueError(f"no seed of {self.name} gave a value: there is nothing to plot")
@@ -211,52 +219,3 @@ class Sweep:
             for name, text in self._rows()
         )
         return f"<table><caption>sweep of {escape(self.name)}</caption>{cells}</table>"
-
-
-@dataclass(frozen=True)
-class Luck:
-    """How far the best of n seeds is from the best of n draws of a normal distribution.
-
-    The distribution has the mean and deviation of all n values, the best among them, so
-    that few values never look like more than luck.
-
-    Attributes:
-        n: the number of values.
-        expected: the median of the best of n draws.
-        distance: how much better the best is than that, in deviations.
-        chance: how often the best of n draws is at least as good.
-        skewness: of the values towards the better ones; 0 for a normal distribution.
-    """
-
-    n: int
-    expected: float
-    distance: float
-    chance: float
-    skewness: float = 0.0
-
-    @classmethod
-    def of(cls, best: float, values: Any, sign: int) -> Luck:
-        n, normal = len(values), statistics.NormalDist(values.mean(), values.std(ddof=1))
-        expected = normal.inv_cdf(0.5 ** (1 / n))
-        chance = 1 - normal.cdf(best) ** n
-        skewness = float((((values - normal.mean) / normal.stdev) ** 3).mean())
-        return cls(n, sign * expected, (best - expected) / normal.stdev, chance, skewness)
-
-    @property
-    def is_all(self) -> bool:
-        """Whether luck alone would do: it gives as much more often than one time in 20."""
-        return self.chance > 0.05
-
-    def __str__(self) -> str:
-        side = "better" if self.distance >= 0 else "worse"
-        chance = "under 1 %" if self.chance < 0.01 else f"{self.chance:.0%}".replace("%", " %")
-        text = (
-            f"the best of {self.n} draws of a normal distribution of this mean and deviation is "
-            f"{self.expected:.6g} in the median (the best seed is {abs(self.distance):.2g} "
-            f"deviations {side}), and at least as good as the best seed in {chance} of sweeps"
-        )
-        if self.is_all:
-            text += ": nothing says that it is better than the others on new data"
-        if abs(self.skewness) > 1:
-            text += f". The values are skewed ({self.skewness:.2g}), so this is a rough guide"
-        return text

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from . import stepping
-from .scope import Deterministic, Options, Scope, Threads
-from .seeds import check_seed, derive_seed
-from .snapshots import check_format, decode_states, encode_states
-from .sources.base import Source
-from .support.compiler import opaque
+from ..seeds import check_seed, derive_seed
+from ..snapshots import check_format, decode_states, encode_states
+from ..sources.base import Source
+from ..support.compiler import opaque
+from .options import Deterministic, Options, Threads
+from .scope import Scope
+from .wrapping import wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,11 +56,11 @@ class Stream:
         try:
             self._scope.__exit__(*raised)
         except BaseException:
-            self._scope._leave(again=True)  # Ctrl-C came before the scope's own exit had begun
+            self._scope.close(again=True)  # Ctrl-C came before the scope's own exit had begun
             raise
 
     def __call__(self, function: F) -> F:
-        return cast(F, stepping.wrap(function, self._continue))
+        return cast(F, wrap(function, self._continue))
 
     def __repr__(self) -> str:
         return f"<Stream of seed {self.seed}>"
@@ -77,7 +78,7 @@ class Stream:
 
         Inside the stream's own block it is where the block stands now.
         """
-        return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope._states())}
+        return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope.states())}
 
     @opaque
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -96,7 +97,7 @@ class Stream:
         if self._scope.is_open:
             raise RuntimeError(f"{self!r} is open; load a state before or after the block")
         self.seed = self._scope.seed = seed
-        self._scope._inner = dict(states)  # in place: a suspended generator goes on from it too
+        self._scope.resume_from(states)  # in place: a suspended generator resumes from it too
 
     def _begin(self, states: dict[Source, Any]) -> Scope:
         return Scope(self.seed, self._options, opener=self, resumes=True, inner=states)

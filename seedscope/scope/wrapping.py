@@ -1,23 +1,20 @@
-"""How a scope wraps a call, a generator, a coroutine and an async generator.
+"""What a decorator makes of each kind of callable.
 
 Nothing here knows what a scope does: it gets a factory of context managers, which is
-called with the arguments of each call. A context made with `resumes=True` can be entered
-again and goes on where it stopped, so that it is open only while a body runs and closed
-wherever the body is suspended; `finish()` tells it that the body has ended.
+called with the arguments of each call.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
 import inspect
 import sys
-import threading
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from .support.compiler import skipped
+from ..support.compiler import skipped
+from .stepping import drive, drive_awaited
 
 
 def is_decorable(thing: Any) -> bool:
@@ -94,7 +91,7 @@ def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         scope = factory(args, kwargs, resumes=True)
         try:
-            return (yield from _drive(function(*args, **kwargs), scope))
+            return (yield from drive(function(*args, **kwargs), scope))
         finally:
             scope.finish()
 
@@ -105,7 +102,7 @@ def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
         scope = factory(args, kwargs, resumes=True)
         try:
-            return await _await(function(*args, **kwargs), scope)
+            return await drive_awaited(function(*args, **kwargs), scope)
         finally:
             scope.finish()
 
@@ -119,13 +116,13 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
         try:
             while True:
                 try:
-                    yielded = await _await(step, scope)
+                    yielded = await drive_awaited(step, scope)
                 except StopAsyncIteration:
                     return
                 try:
                     step = steps.asend((yield yielded))
                 except GeneratorExit:
-                    await _await(steps.aclose(), scope)
+                    await drive_awaited(steps.aclose(), scope)
                     raise
                 except BaseException as error:
                     step = steps.athrow(error)
@@ -158,49 +155,3 @@ _LATER = {
 
 def _is_kind(test: Callable[[Any], bool], function: Any) -> bool:
     return test(function) or test(vars(type(function)).get("__call__"))
-
-
-@skipped
-def _drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
-    """Run a generator or coroutine with the scope open during each step; PEP 380 by hand."""
-    advance, value = steps.send, None
-    try:
-        while True:
-            try:
-                with scope:
-                    yielded = advance(value)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                value = yield yielded
-                advance = steps.send
-            except GeneratorExit:
-                if threading.get_ident() in _collecting:
-                    raise
-                with scope:
-                    returned = steps.close()
-                if returned is None:
-                    raise
-                return returned  # Python 3.13: close() returns what the generator returned
-            except BaseException as error:
-                advance, value = steps.throw, error
-    finally:
-        steps.close()  # where the scope was not opened; else it is closed already
-
-
-# A suspended generator that the garbage collector finds in a cycle is closed wherever the
-# collector happens to run, even inside `torch.Generator.get_state`, which holds a lock
-# that opening a scope there would wait for, forever. So none is opened.
-_collecting: set[int] = set()
-
-
-def _note_collection(phase: str, _: Any) -> None:
-    (_collecting.add if phase == "start" else _collecting.discard)(threading.get_ident())
-
-
-gc.callbacks.append(_note_collection)
-
-
-@types.coroutine
-def _await(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
-    return (yield from _drive(steps, scope))

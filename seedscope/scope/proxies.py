@@ -10,7 +10,7 @@ from typing import Any
 
 import wrapt
 
-from .support.compiler import skipped
+from ..support.compiler import skipped
 
 
 class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]

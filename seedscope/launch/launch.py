@@ -1,0 +1,107 @@
+"""`seedscope run`: a script or module as `__main__`, with a scope around it.
+
+What needs torch is imported in the functions: the process that only starts the interpreter
+anew does not.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .interpreter import SEED_VARIABLE, LaunchError, choose_seed, interpreter_options, start_anew
+from .program import find_program, print_as_python_does
+
+if TYPE_CHECKING:
+    from ..scope.options import Deterministic
+    from ..scope.scope import Scope
+
+
+def launch(
+    command: Sequence[str],
+    *,
+    is_module: bool,
+    seed: int | None,
+    deterministic: Deterministic,
+    fill_uninitialized_memory: bool | None,
+    log: str,
+    restart: Sequence[str],
+) -> None:
+    """Run `command`, a script or module and its arguments, as `python` does.
+
+    The process is replaced once by a new interpreter (`python restart...`), whose hash seed
+    is set from its start, and the cuBLAS workspace for torch before 2.11; the second time
+    it runs the command.
+
+    Raises:
+        LaunchError: there is no such script or module, or several ranks have no seed.
+        BaseException: whatever ended the command; what there was to print is printed.
+    """
+    started_for = os.environ.pop(SEED_VARIABLE, None)
+    if started_for is None:
+        if not is_module and not os.path.exists(command[0]):
+            raise LaunchError(f"cannot run {command[0]}: there is no such file")
+        start_anew(choose_seed(seed), restart)
+    # Before the program's folder is on the path, where it may have modules of the same names.
+    from ..runs.process import set_command
+    from ..scope.advice import explain
+    from ..scope.seeded import seeded
+
+    set_command([sys.executable, *interpreter_options(), *restart])
+    sys.argv[:] = ["-m" if is_module else command[0], *command[1:]]
+    try:
+        main, code = find_program(command[0], is_module)
+    except SyntaxError as error:
+        sys.excepthook(type(error), error.with_traceback(None), None)
+        raise SystemExit(1) from None
+    sys.modules["__main__"] = main
+    scope = seeded(
+        int(started_for),
+        deterministic=deterministic,
+        fill_uninitialized_memory=fill_uninitialized_memory,
+        log=log,
+    ).__enter__()
+    scope.share()  # the program's own threads may open scopes
+    ended: list[BaseException] = []
+    # Python runs it when the program's threads have ended, and after what the program registers.
+    atexit.register(_close, scope, ended)
+    if seed is None and os.environ.get("RANK", "0") == "0":
+        _say(f"run {str(scope.run_id)[:8]} of seed {scope.seed}, logged in {log}")
+    if sys.flags.ignore_environment:
+        _say("python -E and -I ignore PYTHONHASHSEED: hashes of strings differ in each run")
+    try:
+        if is_module:
+            if main.__package__:
+                importlib.import_module(main.__package__)
+            sys.argv[0] = main.__file__ or command[0]
+        exec(code, vars(main))
+    except SystemExit as error:
+        ended.append(error)
+        raise
+    except BaseException as error:
+        ended.append(error)
+        explain(error)
+        print_as_python_does(error, code)
+        raise
+
+
+def _close(scope: Scope, ended: list[BaseException]) -> None:
+    from ..scope.open_scopes import ScopeConflictError
+
+    error = ended[0] if ended else None
+    # The program may have left blocks of its own open; with the process they end too.
+    with contextlib.suppress(ScopeConflictError):
+        scope.__exit__(type(error), error, None)
+
+
+def _say(text: str) -> None:
+    # stderr may be closed, or its disk full: that is no reason not to run. Written past its
+    # buffer, where what could not be written would fail again when Python ends.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.write(sys.stderr.fileno(), f"seedscope: {text}\n".encode())

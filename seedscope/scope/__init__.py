@@ -1,0 +1,1 @@
+"""`seeded` and `Stream`: what is open, what a scope does, and how it wraps a function."""

@@ -1,0 +1,78 @@
+"""What `seeded` and `Stream` take besides a seed, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..settings import MODES, SETTINGS
+from ..sources import select_sources
+
+if TYPE_CHECKING:
+    from ..runs.log import RunLog
+    from ..runs.recorder import Recorder
+
+Deterministic = bool | Literal["warn", "cudnn"]
+Threads = Literal["raise", "wait"]
+
+
+class Options:
+    """What `seeded` and `Stream` take besides a seed, checked once."""
+
+    __slots__ = ("deterministic", "fill", "log", "sources", "waits")
+
+    def __init__(
+        self,
+        deterministic: Deterministic = True,
+        fill_uninitialized_memory: bool | None = None,
+        threads: Threads = "raise",
+        sources: Iterable[str] | None = None,
+        log: RunLog | str | PathLike[str] | None = None,
+    ) -> None:
+        # By identity: 1 equals True, and so does a whole array of ones.
+        if not (
+            deterministic is True
+            or deterministic is False
+            or (isinstance(deterministic, str) and deterministic in MODES)
+        ):
+            raise ValueError(
+                f'deterministic must be True, "warn", "cudnn" or False, got {deterministic!r}'
+            )
+        fill = fill_uninitialized_memory
+        if not (fill is None or fill is True or fill is False):
+            raise ValueError(
+                "fill_uninitialized_memory must be True, False or None (as it is set), "
+                f"got {fill!r}"
+            )
+        if not (isinstance(threads, str) and threads in ("raise", "wait")):
+            raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
+        self.deterministic = deterministic
+        self.fill = fill
+        self.waits = threads == "wait"
+        self.sources = None if sources is None else tuple(s.name for s in select_sources(sources))
+        self.log = None if log is None else _as_log(log)
+
+    def governed(self) -> tuple[Any, ...]:
+        """What a scope with these options captures, changes and restores."""
+        return (SETTINGS, *select_sources(self.sources))
+
+    def recorder(self, seed: int | None, **more: Any) -> Recorder:
+        """Return what is to be logged of a run with these options."""
+        from ..runs.recorder import Recorder
+
+        return Recorder(self.log, seed, options=self.as_dict(), **more)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that bear on what a block gives, as the log keeps them."""
+        return {
+            "deterministic": self.deterministic,
+            "fill_uninitialized_memory": self.fill,
+            "sources": None if self.sources is None else list(self.sources),
+        }
+
+
+def _as_log(log: RunLog | str | PathLike[str]) -> RunLog:
+    from ..runs.log import as_log
+
+    return as_log(log)

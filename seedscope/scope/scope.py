@@ -1,0 +1,261 @@
+"""One seeded block: what its entry captures and changes, and its exit puts back."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..seeds import derive_seed
+from ..settings import SETTINGS, values_for
+from ..snapshots import RestoreError, capture_all, restore_all
+from ..sources import select_sources
+from ..sources.base import Source, fingerprints, same_state
+from ..support.compiler import opaque
+from . import open_scopes
+from .advice import explain
+from .open_scopes import ScopeConflictError
+from .options import Options
+
+if TYPE_CHECKING:
+    from ..runs.recorder import Recorder
+
+S = TypeVar("S", bound="Scope")
+
+
+class Scope:
+    """One seeded block, as `with seeded(...) as scope` gives it.
+
+    Attributes:
+        seed: the seed of the block, also where a fresh one was drawn.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_fingerprints",
+        "_inner",
+        "_options",
+        "_outer",
+        "_resumes",
+        "opener",
+        "recorder",
+        "seed",
+        "task",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        seed: int,
+        options: Options,
+        opener: Any = None,
+        resumes: bool = False,
+        inner: dict[Any, Any] | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.seed = seed
+        self.recorder = recorder
+        self._options = options
+        self.opener = opener
+        self._resumes = resumes
+        self.thread: int | None = None
+        self.task: Any = None
+        self._outer: dict[Any, Any] | None = None  # what comes back on exit
+        self._inner = inner or {}  # where a block that resumes stopped
+        self._fingerprints: dict[Source, Any] = {}  # of the sources at the last exit, for used()
+
+    @property
+    def is_open(self) -> bool:
+        return self._outer is not None
+
+    @opaque
+    def used(self) -> tuple[str, ...]:
+        """Return the names of the sources that the block has drawn from so far.
+
+        A source counts once its state differs from the freshly seeded one: also after
+        the block itself has seeded it, and `unseeded` once a generator was made. The
+        answer stays after the end of the block. Draws in other processes, such as a
+        loader's workers, do not count. Call it in the block's own thread: it seeds each
+        source for a moment to compare.
+        """
+        states = self.states() if self.is_open or self._inner else {}
+        sources = list(states or self._fingerprints)
+        now = capture_all(sources)
+        try:
+            restore_all(states)
+            prints = fingerprints(sources) if states else self._fingerprints
+            for source in sources:
+                source.seed(self.seed)
+            fresh = fingerprints(sources)
+        finally:
+            restore_all(now)
+        return tuple(
+            source.name
+            for source in sources
+            # None: the source is not there, or its device was not started.
+            if prints[source] is not None and not same_state(prints[source], fresh[source])
+        )
+
+    @opaque
+    def states(self) -> dict[Source, Any]:
+        """Where each source of the block stands, stood when it was left, or will start."""
+        if self.is_open:
+            states = capture_all(self._governed())
+            for scope in reversed(open_scopes.entered_later(self)):
+                # What an inner block uses now is, for this one, where that will put it back.
+                states |= {s: x for s, x in (scope._outer or {}).items() if s in states}
+            return states
+        if self._inner:
+            return {thing: state for thing, state in self._inner.items() if thing is not SETTINGS}
+        sources = select_sources(self._options.sources)
+        now = capture_all(sources)
+        try:
+            for source in now:
+                source.seed(self.seed)
+            return capture_all(now)
+        finally:
+            restore_all(now)
+
+    def resume_from(self, states: dict[Source, Any]) -> None:
+        """Let the next entry continue from `states`, of a block that resumes."""
+        self._inner = dict(states)
+
+    def derive(self, *keys: int | str) -> int:
+        """Return a seed that follows from this scope's seed and `keys`: see `derive_seed`."""
+        return derive_seed(self.seed, *keys)
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run in its log, None without one."""
+        return None if self.recorder is None else self.recorder.id
+
+    @opaque
+    def note(self, **values: Any) -> None:
+        """Add values, such as `loss=0.12`, to what the run log keeps of this run.
+
+        A name that was noted before gets the new value. Without a log nothing is kept.
+
+        Raises:
+            TypeError: the log cannot keep a value: it takes numbers, strings, lists,
+                tuples, dicts, and NumPy and torch numbers and arrays.
+            RuntimeError: the block has ended, and its line is written.
+        """
+        if self._outer is None:
+            raise RuntimeError(f"{self!r} cannot note {', '.join(values)}: its block is not open")
+        if self.recorder is not None:
+            self.recorder.note(values)
+
+    def share(self) -> None:
+        """Let every thread and task open scopes inside this one, which is then nobody's."""
+        thread, self.thread = self.thread, None
+        open_scopes.release(thread)
+
+    def finish(self) -> None:
+        """Log that the body of a decorated generator or coroutine has ended."""
+        if self.recorder is not None:
+            self.recorder.end()
+
+    def __repr__(self) -> str:
+        return f"<Scope of seed {self.seed}, {'open' if self._outer is not None else 'closed'}>"
+
+    @opaque
+    def __enter__(self: S) -> S:
+        thread = threading.get_ident()
+        is_open = True  # until this call is known to be the one that opens it
+        try:
+            open_scopes.hold(self, thread, self._options.waits)
+            is_open = open_scopes.is_listed(self)
+            if is_open:
+                raise ScopeConflictError(f"{self!r} is open already; it cannot be entered twice")
+            self.thread, self.task = thread, open_scopes.current_task()
+            open_scopes.add(self)
+            # Captured as a whole before anything changes, so that whatever fails from
+            # here on is undone below.
+            self._outer = outer = capture_all(self._options.governed())
+            self._begin(outer)
+            if self.recorder is not None:
+                self.recorder.begin()
+            return self
+        except BaseException:
+            if open_scopes.is_held_by(thread):
+                if not is_open:
+                    self.close()
+                open_scopes.release(thread)
+            raise
+
+    @opaque
+    def __exit__(self, *raised: Any) -> None:
+        if self._outer is None:
+            raise RuntimeError(f"{self!r} was left without having been entered")
+        try:
+            if raised[1] is not None:
+                explain(raised[1])
+            if self._resumes:
+                settings = (SETTINGS,) if SETTINGS in self._outer else ()
+                self._inner = {**capture_all(settings), **self.states()}
+            elif not open_scopes.entered_later(
+                self
+            ):  # a fingerprint may move what they still draw from
+                self._fingerprints = fingerprints(self._governed())
+            self.close()
+        except BaseException:
+            self.close(again=True)  # finish the restore, even if Ctrl-C interrupted it
+            raise
+        finally:
+            if self.recorder is not None:
+                self.recorder.leave(raised[1])
+                if not self._resumes:
+                    self.recorder.end()
+
+    def _begin(self, outer: dict[Any, Any]) -> None:
+        """Seed and set what was captured in `outer`, or resume where the block stopped."""
+        seed, options, inner = self.seed, self._options, self._inner
+        if SETTINGS in inner:
+            SETTINGS.restore(inner[SETTINGS], outer[SETTINGS])
+        elif SETTINGS in outer:
+            SETTINGS.apply(values_for(options.deterministic, options.fill, seed), outer[SETTINGS])
+        for source in self._governed():
+            if source in inner:
+                source.resume(seed, inner[source])
+            else:
+                source.seed(seed)
+
+    def _governed(self) -> list[Source]:
+        assert self._outer is not None
+        return [thing for thing in self._outer if thing is not SETTINGS]
+
+    def close(self, again: bool = False) -> None:
+        """Put the outer state back, and let others open scopes: what each exit ends in.
+
+        Safe to repeat. With `again`, for the second try, an interrupt no longer stops it.
+        """
+        later = open_scopes.entered_later(self)
+        failure: BaseException | None = None
+        if self._outer is not None:
+            for scope in later:
+                scope._take_over(self._outer)
+            try:
+                restore_all(self._outer)
+            except RestoreError as error:
+                failure = error
+            except BaseException as error:
+                if not again:
+                    raise
+                failure = error
+            self._outer = None
+        open_scopes.remove(self)
+        open_scopes.release(self.thread)
+        if failure is not None:
+            raise failure
+        if later:
+            raise ScopeConflictError(
+                f"{self!r} was left while {later[0]!r}, entered after it, is still open: its block "
+                "has drawn from the other's sources. The outer state is safe and comes back when "
+                "both are left. Decorate a generator with @seeded(...) instead of holding a "
+                "`with` open over its yields."
+            )
+
+    def _take_over(self, outer: dict[Any, Any]) -> None:
+        """Move from `outer` what this block governs too: its own exit will restore that."""
+        if self._outer is not None:
+            for thing in [thing for thing in outer if thing in self._outer]:
+                self._outer[thing] = outer.pop(thing)

@@ -1,0 +1,41 @@
+"""A progress bar with the time left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..support.optional_imports import import_extra
+
+
+@contextmanager
+def progress_bar(name: str, total: int, done: int, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar with the time left on a terminal; give what tells it that a seed is done."""
+    if not (wanted and sys.stderr.isatty() and total > done):
+        yield lambda: None
+        return
+    try:
+        rich = import_extra("rich.progress", "The progress bar")
+        console = import_extra("rich.console", "The progress bar").Console(stderr=True)
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        yield lambda: None
+        return
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("left"),
+        rich.TimeRemainingColumn(),
+    )
+    # No refreshing thread: executors may fork.
+    with rich.Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(name, total=total, completed=done)
+        bar.refresh()
+
+        def tick() -> None:
+            bar.update(task, advance=1, refresh=True)
+
+        yield tick

@@ -1,0 +1,100 @@
+"""Where the seeds run: here, or on an executor."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import warnings
+from collections.abc import Collection, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+
+from .job import Job
+
+
+def run_all(job: Job, seeds: list[int], executor: Executor | None) -> Iterator[dict[str, Any]]:
+    """Give the record of each seed as it comes in."""
+    if executor is None:
+        for seed in seeds:
+            yield job(seed)
+        return
+    threads: dict[str, set[int]] = {}
+    futures = []
+    try:
+        # Inside, since an executor may start running, and fail, with the first.
+        futures = [executor.submit(_run_away, job, seed) for seed in seeds]
+        for future in as_completed(futures):
+            record, thread = future.result()
+            used = threads.setdefault(record["process"], set())
+            used.add(thread)
+            if len(used) == 2:
+                warn_of_threads(f"in process {record['process']}")
+            yield record
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+# In a forked worker: the one thread that runs its seeds.
+_fresh_thread: ThreadPoolExecutor | None = None
+
+
+def _after_fork_in_child() -> None:
+    global _fresh_thread
+    _fresh_thread = ThreadPoolExecutor(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _run_away(job: Job, seed: int) -> tuple[dict[str, Any], int]:
+    """Run a seed in a worker; return its record and the thread that was asked for it."""
+    # A forked thread has OpenMP's books of a team of threads that were not forked: its next
+    # parallel operation would wait for them forever. A new thread has a team of its own.
+    run = _apart_from_other_threads
+    if _fresh_thread is not None:
+        return _fresh_thread.submit(run, job, seed).result(), threading.get_ident()
+    return run(job, seed), threading.get_ident()
+
+
+def _apart_from_other_threads(job: Job, seed: int) -> dict[str, Any]:
+    """Run a seed while threads that the worker has for itself draw from generators of their own.
+
+    Dask's workers, for one, estimate the size of what their heartbeat sends with
+    `random.sample`, in another thread than that of the task.
+    """
+    strangers = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+    if not strangers:
+        return job(seed)
+    kept: list[tuple[Any, str, Any]] = []
+    try:
+        for module, theirs in ((random, random.Random()), (np.random, np.random.RandomState())):
+            everyones = module.random.__self__
+            for name, function in list(vars(module).items()):
+                if getattr(function, "__self__", None) is everyones and hasattr(theirs, name):
+                    kept.append((module, name, function))
+                    setattr(module, name, _by_thread(strangers, getattr(theirs, name), function))
+        return job(seed)
+    finally:
+        for module, name, function in kept:
+            setattr(module, name, function)
+
+
+def _by_thread(strangers: Collection[int | None], theirs: Any, ours: Any) -> Any:
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        chosen = theirs if threading.get_ident() in strangers else ours
+        return chosen(*args, **kwargs)
+
+    return draw
+
+
+def warn_of_threads(where: str) -> None:
+    warnings.warn(
+        f"random sources are process-wide, so seeds that share a process ran {where} one after "
+        "another; give the executor processes of one thread to run them side by side",
+        stacklevel=3,
+    )
