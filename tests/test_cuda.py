@@ -187,7 +187,7 @@ _, inside, outside = after(scope)
 assert len(set(inside)) == 3
 assert after(scope) == after(scope) and after(scope)[1] == inside
 # cuDNN keeps the state of this dropout where nobody can read it. torch makes it anew, from the
-# generator, whenever that is seeded or set: README says so under Limits.
+# generator, whenever that is seeded or set: docs/known-issues.md says so.
 _, _, as_torch = after(lambda: torch.cuda.set_rng_state(torch.cuda.get_rng_state()))
 assert outside == as_torch
 """
