@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from seedscope.costs import DEFAULT, Cost
+from seedscope.costs.configurations import DEFAULT
+from seedscope.costs.result import Cost
 
 from . import determinism_cost
 from .networks import FIRST_PAIR, SECOND_PAIR
@@ -29,13 +30,13 @@ def _apart(one: dict[str, Cost], other: dict[str, Cost]) -> list[str]:
     """Sentences on how far two measurements of the same networks differ, in time and bits."""
     times, ratios, bits = dict[str, float](), dict[str, float](), dict[str, bool]()
     for name in (name for name in one if name in other):
-        arms = {measured.arm: measured for measured in other[name]}
+        measurements = {measured.configuration: measured for measured in other[name]}
         for ours in one[name]:
-            theirs = arms.get(ours.arm)
+            theirs = measurements.get(ours.configuration)
             if theirs is None or not (ours.ms and theirs.ms):
                 continue
-            what = f"{name}, {ours.arm}"
-            if ours.arm == DEFAULT.name:
+            what = f"{name}, {ours.configuration}"
+            if ours.configuration == DEFAULT.name:
                 times[name] = _change(statistics.median(ours.ms), statistics.median(theirs.ms))
             elif ours.ratio and theirs.ratio:
                 ratios[what] = _change(ours.ratio, theirs.ratio)

@@ -9,7 +9,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from seedscope.costs import DEFAULT, STRICT, TUNED, UNFILLED, Arm, Cost, combine
+from seedscope.costs.configurations import DEFAULT, STRICT, TUNED, UNFILLED, Configuration
+from seedscope.costs.result import Cost, combine
+from seedscope.costs.session import Session
 
 from .budget import run_suite
 from .harness import environment, parse, suite_parser
@@ -23,7 +25,7 @@ _NAME = "determinism_cost_cpu"
 _STATES = (("clock_rate", "MHz", 1), ("temperature", "degrees C", 1), ("power_draw", "W", 1e-3))
 # Bits that say why a GPU's clock was held back: https://docs.nvidia.com/deploy/nvml-api
 _HELD_BACK = {0x84: "power", 0x60: "heat", 0x08: "the hardware"}
-_NOTHING: Found = {"arms": [], "canary_ms": []}
+_NOTHING: Found = vars(Session(device="", benchmark=False, measurements=[]))
 
 
 def costs(report: dict[str, Any], processes: Iterable[str] = PROCESSES) -> dict[str, Cost]:
@@ -46,7 +48,8 @@ def training(found: dict[str, Cost]) -> dict[str, Cost]:
 def cost_of(name: str, sessions: list[Found], device: str) -> Cost:
     """Return what the sessions found, those that failed included."""
     where = next((session["origin"] for session in sessions if "origin" in session), "unfinished")
-    return Cost(f"{name} ({where})", device, combine([_NOTHING | x for x in sessions]))
+    known = [Session.from_dict(_NOTHING | session) for session in sessions]
+    return Cost(f"{name} ({where})", device, combine(known))
 
 
 def clocks(report: dict[str, Any]) -> str:
@@ -80,16 +83,18 @@ def price_sentences(found: dict[str, Cost]) -> list[str]:
     ]
 
 
-def _spread(what: str, found: dict[str, Cost], over: Arm, under: Arm) -> list[str]:
+def _spread(
+    what: str, found: dict[str, Cost], over: Configuration, under: Configuration
+) -> list[str]:
     """A sentence on the ratio of two settings, over the networks that have both.
 
     Where the CPU sets the time of one, the ratio is no price of the GPU's.
     """
     ratios = {}
     for name, cost in found.items():
-        arms = {m.arm: m.ratio for m in cost if m.ratio and not m.is_launch_bound}
-        if over.name in arms and under.name in arms:
-            ratios[name] = arms[over.name] / arms[under.name]
+        known = {m.configuration: m.ratio for m in cost if m.ratio and not m.is_launch_bound}
+        if over.name in known and under.name in known:
+            ratios[name] = known[over.name] / known[under.name]
     if not ratios:
         return []
     least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
@@ -103,25 +108,32 @@ def _spread(what: str, found: dict[str, Cost], over: Arm, under: Arm) -> list[st
 def repeat_sentences(found: dict[str, Cost]) -> list[str]:
     """Return a sentence on the networks that do not repeat by default, and under True."""
     sentences = []
-    for arm in (DEFAULT, STRICT):
-        arms = {name: m for name, cost in found.items() for m in cost if m.arm == arm.name}
-        ran = [name for name, measured in arms.items() if measured.digests]
-        differ = [name for name in ran if arms[name].distinct > 1]
+    for configuration in (DEFAULT, STRICT):
+        of_it = {
+            name: measurement
+            for name, cost in found.items()
+            for measurement in cost
+            if measurement.configuration == configuration.name
+        }
+        ran = [name for name, measurement in of_it.items() if measurement.digests]
+        differ = [name for name in ran if of_it[name].distinct > 1]
         if differ:
             text = f"{len(differ)} of {len(ran)} networks do not repeat: {'; '.join(differ)}"
-            sentences.append(f"{arm.name}: {text}")
+            sentences.append(f"{configuration.name}: {text}")
         elif ran:
-            sentences.append(f"{arm.name}: all {len(ran)} networks that run repeat")
+            sentences.append(f"{configuration.name}: all {len(ran)} networks that run repeat")
     return sentences
 
 
 def launch_bound(found: dict[str, Cost]) -> list[str]:
     """Return a sentence on the networks whose time says more of the CPU than of the GPU."""
-    bound = {name: [m.arm for m in cost if m.is_launch_bound] for name, cost in found.items()}
+    bound = {
+        name: [m.configuration for m in cost if m.is_launch_bound] for name, cost in found.items()
+    }
     names = [
-        name if DEFAULT.name in arms else f"{name} ({', '.join(arms)})"
-        for name, arms in bound.items()
-        if arms
+        name if DEFAULT.name in names else f"{name} ({', '.join(names)})"
+        for name, names in bound.items()
+        if names
     ]
     text = "the CPU, which asks the GPU for work, sets the time of a step of: "
     return [text + "; ".join(names)] if names else []
@@ -130,10 +142,10 @@ def launch_bound(found: dict[str, Cost]) -> list[str]:
 def refusals(found: dict[str, Cost]) -> list[str]:
     """Return a sentence for each network that cannot run under deterministic=True: the reason."""
     return [
-        f"{name} cannot run under {measured.arm}: {measured.error}"
+        f"{name} cannot run under {measured.configuration}: {measured.error}"
         for name, cost in found.items()
         for measured in cost
-        if measured.arm == STRICT.name and measured.error
+        if measured.configuration == STRICT.name and measured.error
     ]
 
 

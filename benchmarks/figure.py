@@ -6,7 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from seedscope.costs import ARMS, DEFAULT, Measured
+from seedscope.costs.configurations import CONFIGURATIONS, DEFAULT
+from seedscope.costs.measurement import Measurement
 from seedscope.support.optional_imports import import_extra
 
 from . import determinism_cost
@@ -43,11 +44,11 @@ def cost_figure(report: dict[str, Any], path: Path) -> None:
         figure = figures.Figure(figsize=(8.6, 1.7 + 0.36 * len(found)), layout="constrained")
         axes = figure.subplots()
         for row, cost in enumerate(found.values()):
-            arms = {measured.arm: measured for measured in cost}
-            for column, arm in enumerate(ARMS):
+            measurements = {measured.configuration: measured for measured in cost}
+            for column, configuration in enumerate(CONFIGURATIONS):
                 best = cost.cheapest
-                is_best = best is not None and best.arm == arm.name
-                _cell(axes, arms.get(arm.name), row, column, is_best)
+                is_best = best is not None and best.configuration == configuration.name
+                _cell(axes, measurements.get(configuration.name), row, column, is_best)
         _dress(axes, [*found])
         title = f"A training step on {where(report)}: its time, then times that"
         figure.suptitle(title, fontsize=10, color=_INK)
@@ -55,7 +56,7 @@ def cost_figure(report: dict[str, Any], path: Path) -> None:
         figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
-def _cell(axes: Any, measured: Measured | None, row: int, column: int, is_best: bool) -> None:
+def _cell(axes: Any, measured: Measurement | None, row: int, column: int, is_best: bool) -> None:
     """Filled where it repeats, an outline where not, framed where it is suggested.
 
     What was autotuned in one process only is not known to repeat: the next tunes anew.
@@ -73,11 +74,11 @@ def _cell(axes: Any, measured: Measured | None, row: int, column: int, is_best: 
         axes.text(column, row, _label(measured), color=colour, **text)
 
 
-def _is_filled(measured: Measured) -> bool:
+def _is_filled(measured: Measurement) -> bool:
     return measured.repeats and not measured.is_of_one_tuning
 
 
-def _look(measured: Measured) -> dict[str, Any]:
+def _look(measured: Measurement) -> dict[str, Any]:
     if not _is_filled(measured):
         return {**(_UNSURE if measured.repeats else _OUTLINE)}
     ratio = measured.ratio or 1.0
@@ -85,8 +86,8 @@ def _look(measured: Measured) -> dict[str, Any]:
     return {"facecolor": colour, "edgecolor": "none"}
 
 
-def _label(measured: Measured) -> str:
-    if measured.arm == DEFAULT.name or measured.ratio is None:
+def _label(measured: Measurement) -> str:
+    if measured.configuration == DEFAULT.name or measured.ratio is None:
         return f"{statistics.median(measured.ms):.3g} ms" + ", CPU" * measured.is_launch_bound
     return f"{measured.ratio:.2f}x" + ", CPU" * measured.is_launch_bound
 
@@ -102,9 +103,9 @@ def _box(column: float, row: float, more: float = 0.0, **look: Any) -> Any:
 
 
 def _dress(axes: Any, networks: list[str]) -> None:
-    axes.set_xlim(-0.55, len(ARMS) - 0.45)
+    axes.set_xlim(-0.55, len(CONFIGURATIONS) - 0.45)
     axes.set_ylim(len(networks) - 0.4, -0.6)
-    axes.set_xticks(range(len(ARMS)), _COLUMNS)
+    axes.set_xticks(range(len(CONFIGURATIONS)), _COLUMNS)
     axes.set_yticks(range(len(networks)), networks)
     axes.xaxis.tick_top()
     axes.tick_params(colors=_INK, length=0)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from seedscope.support.conditions import cpu_name, versions
+from seedscope.support.tables import aligned
 
 RESULTS = Path(__file__).parent / "results"
 LOOKS = "looks"
@@ -150,14 +151,7 @@ def environment(device: str) -> dict[str, Any]:
 
 def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table that survives being pasted."""
-    print("\n".join([f"\n{title}", *aligned(headers, rows)]))
-
-
-def aligned(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table in plain text, the columns aligned."""
-    table = [headers, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    print("\n".join([f"\n{title}", *aligned([headers, *rows])]))
 
 
 def save(name: str, report: dict[str, Any], folder: Path) -> Path:

@@ -15,7 +15,15 @@ import torch
 import torch.nn.functional as F
 
 from seedscope import seeded
-from seedscope.costs import ARMS, DEFAULT, SEED, Arm, Effort, arms_of, run_session
+from seedscope.costs.configurations import (
+    CONFIGURATIONS,
+    DEFAULT,
+    SEED,
+    Configuration,
+    Effort,
+    configurations_of,
+)
+from seedscope.costs.session import Session, run_session
 
 from .items import Found, Item, Scale, Slot
 from .models import Case, Network, origin
@@ -51,20 +59,20 @@ _SIZES = 8  # new heights and widths of the input
 def network_item(case: Case, process: str, scale: Scale) -> Item:
     """Return the item that measures `case` in one of the `PROCESSES`."""
     benchmark = PROCESSES[process]
-    arms = arms_of(ARMS, benchmark, scale.is_cuda)
-    measure = partial(run_case, case=case, arms=arms, scale=scale)
+    configurations = configurations_of(CONFIGURATIONS, benchmark, scale.is_cuda)
+    measure = partial(run_case, case=case, configurations=configurations, scale=scale)
     seconds = _SECONDS.get(case.model, _USUAL_S)[benchmark] * {"train": 1, "eval": 0.5}[case.mode]
     return Item(process, case.name, measure, seconds, process, is_elastic=True)
 
 
 def attention_item(case: Case, scale: Scale) -> Item:
     """Return the item that measures `case` through each backend of attention."""
-    arms = [DEFAULT] + [
-        Arm(f"{backend}{', deterministic=True' * strict}", strict, backend=backend)
+    configurations = [DEFAULT] + [
+        Configuration(f"{backend}{', deterministic=True' * strict}", strict, backend=backend)
         for backend in _BACKENDS
         for strict in (False, True)
     ]
-    measure = partial(run_case, case=case, arms=arms, scale=scale)
+    measure = partial(run_case, case=case, configurations=configurations, scale=scale)
     return Item(ATTENTION, case.name, measure, 8.0, "benchmark off", is_elastic=True)
 
 
@@ -73,25 +81,25 @@ def sizes_items(cases: Iterable[Case], scale: Scale) -> list[Item]:
     items = []
     for case in cases:
         for process in FIRST_PAIR:
-            arm = Arm(process, benchmark=PROCESSES[process])
-            measure = partial(_new_sizes, case=case, arm=arm, scale=scale)
+            configuration = Configuration(process, benchmark=PROCESSES[process])
+            measure = partial(_new_sizes, case=case, configuration=configuration, scale=scale)
             # Autotuning takes seconds for each size.
-            seconds = 30.0 if arm.benchmark else 8.0
+            seconds = 30.0 if configuration.benchmark else 8.0
             items.append(Item(SIZES, f"{case.name}, {process}", measure, seconds, process))
     return items
 
 
-def run_case(slot: Slot, case: Case, arms: list[Arm], scale: Scale) -> Found:
+def run_case(slot: Slot, case: Case, configurations: list[Configuration], scale: Scale) -> Found:
     """Measure one network in this process: repeats, then times, for as long as there is time."""
     timing_begins = time.monotonic()
 
-    def keep(session: Found) -> None:
+    def keep(session: Session) -> None:
         nonlocal timing_begins
         timing_begins = time.monotonic()
-        for arm in session["arms"]:
-            if arm["peak_mb"]:
-                arm["peak_mb"] -= network.kept_mb  # the copy that only this benchmark has
-        slot.keep(session)
+        for measurement in session.measurements:
+            if measurement.peak_mb:
+                measurement.peak_mb -= network.kept_mb  # the copy that only this benchmark has
+        slot.keep(session.as_dict())
 
     _start_libraries(scale)
     with seeded(SEED, deterministic=False):  # puts the precision back
@@ -99,10 +107,10 @@ def run_case(slot: Slot, case: Case, arms: list[Arm], scale: Scale) -> Found:
             torch.set_float32_matmul_precision("high")
         network = Network(case, scale)
         effort = replace(_QUICK if scale.quick else _FULL, until=slot.until)
-        found = run_session(network.restart, arms, effort, keep)
-    spare_s = max(0.0, time.monotonic() - timing_begins - _TIMING_S * len(arms))
+        found = run_session(network.restart, configurations, effort, keep)
+    spare_s = max(0.0, time.monotonic() - timing_begins - _TIMING_S * len(configurations))
     facts = {"origin": origin(case.model, scale.small), "input": network.input_shape}
-    return found | facts | {"spare_s": spare_s}
+    return found.as_dict() | facts | {"spare_s": spare_s}
 
 
 @cache
@@ -113,12 +121,12 @@ def _start_libraries(scale: Scale) -> None:
     F.linear(x, weight.new_ones(8, x.shape[1]))
 
 
-def _new_sizes(slot: Slot, case: Case, arm: Arm, scale: Scale) -> Found:
+def _new_sizes(slot: Slot, case: Case, configuration: Configuration, scale: Scale) -> Found:
     """Milliseconds of a step at each of eight new input sizes, the first time and the third."""
     times: list[list[float]] = []
     # None is that of training, 32, 224 or 256. The largest comes first, for the memory.
     sizes = range(40, 40 + 16 * _SIZES, 16) if scale.small else range(168, 168 + 16 * _SIZES, 16)
-    with arm.open():
+    with configuration.open():
         network = Network(case, scale, sizes[-1] + 8)
         step = network.restart()
         step()
@@ -126,7 +134,7 @@ def _new_sizes(slot: Slot, case: Case, arm: Arm, scale: Scale) -> Found:
             step = network.at_size(size)
             times.append([_step_ms(step, scale) for _ in range(3)])
             slot.keep({"ms": times})
-    return {"benchmark": arm.benchmark, "model": case.name, "ms": times}
+    return {"benchmark": configuration.benchmark, "model": case.name, "ms": times}
 
 
 def _step_ms(step: Callable[[], object], scale: Scale) -> float:

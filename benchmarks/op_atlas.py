@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from seedscope import seeded
-from seedscope.costs import first_line, timed
+from seedscope.costs.measurement import first_line
+from seedscope.costs.timing import timed
 
 from .budget import run_suite
 from .harness import RESULTS, environment, parse, show, suite_parser, summary

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from seedscope import costs
+from seedscope.costs import session
 
 from .items import Found, Slot
 
@@ -86,8 +86,8 @@ def pretend() -> None:
     torch.cuda.default_generators = (torch.Generator(),)
     OnTheCPU().__enter__()
     torch.set_num_threads(1)  # more of them wait for each other where the CPU has other work
-    canary = costs._canary
-    costs._canary = lambda is_cuda: canary(False)  # a CPU needs long for what a GPU is given
+    canary = session.canary
+    session.canary = lambda is_cuda: canary(False)  # a CPU needs long for what a GPU is given
 
 
 def pretended(measure: Callable[[Slot], Found], slot: Slot) -> Found:

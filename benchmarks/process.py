@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from seedscope.costs import begin_process, first_line
+from seedscope.costs.measurement import first_line
+from seedscope.support.fresh_process import begin_process
 
 from .items import Found, Slot
 

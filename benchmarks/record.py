@@ -130,7 +130,7 @@ def _is_item(item: Any) -> bool:
         return False
     tests = item.get("tests", {})
     return (
-        _are_mappings(item.get("arms", []))
+        _are_mappings(item.get("measurements", []))
         and all(isinstance(item.get(name, {}), dict) for name in ("modes", "tests", "calls"))
         and all(isinstance(test, dict) and "outcome" in test for test in tests.values())
         and all(isinstance(item.get(name, 0.0), float | int) for name in ("took_s", "spare_s"))

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from seedscope import RunLog, SeededDataset, Stream, seeded, snapshot
-from seedscope.settings import SETTINGS, values_for
-from seedscope.sources import select_sources
+from seedscope.settings.registry import SETTINGS, values_for
+from seedscope.sources.registry import select_sources
 
 from .peers import SEED, Arm, Body, block, forked, nothing, recipe
 

@@ -6,7 +6,9 @@ import statistics
 from collections import Counter
 from typing import Any
 
-from seedscope.costs import ARMS, DEFAULT, TUNED, Cost, Measured
+from seedscope.costs.configurations import CONFIGURATIONS, DEFAULT, TUNED
+from seedscope.costs.measurement import Measurement
+from seedscope.costs.result import Cost
 
 from . import determinism_cost, op_atlas
 from .gpu_pieces import cuda_tests, machine, scope
@@ -43,10 +45,10 @@ def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
     names = _present(found)
     rows = []
     for cost in found.values():
-        arms = {measured.arm: measured for measured in cost}
+        measurements = {measured.configuration: measured for measured in cost}
         best = cost.cheapest
-        cheapest = "none" if best is None else f"{best.arm}, {best.ratio:.2f}x"
-        rows.append([cost.name, *(_cell(arms.get(name)) for name in names), cheapest])
+        cheapest = "none" if best is None else f"{best.configuration}, {best.ratio:.2f}x"
+        rows.append([cost.name, *(_cell(measurements.get(name)) for name in names), cheapest])
     parts = [
         f"## What determinism costs ({where(report)})",
         *[f"![time of a step under each setting]({figure})"] * (figure is not None),
@@ -98,11 +100,11 @@ def _notes(report: dict[str, Any], found: dict[str, Cost]) -> list[str]:
 
 
 def _present(found: dict[str, Cost]) -> list[str]:
-    arms = {measured.arm for cost in found.values() for measured in cost}
-    return [arm.name for arm in ARMS if arm.name in arms]
+    present = {measured.configuration for cost in found.values() for measured in cost}
+    return [one.name for one in CONFIGURATIONS if one.name in present]
 
 
-def _cell(measured: Measured | None) -> str:
+def _cell(measured: Measurement | None) -> str:
     if measured is None:
         return ""
     if measured.error is not None:
@@ -110,7 +112,7 @@ def _cell(measured: Measured | None) -> str:
     results = f"{measured.distinct}/{len(measured.digests)}"
     if not measured.ms:
         return results
-    if measured.arm == DEFAULT.name:
+    if measured.configuration == DEFAULT.name:
         return f"{statistics.median(measured.ms):.3g} ms, {results}"
     # Without the defaults there is nothing to compare with.
     return results if measured.ratio is None else f"{measured.ratio:.2f}x, {results}"
@@ -120,20 +122,35 @@ def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
     """The peak of the memory, where it was measured."""
     rows = []
     for name, cost in found.items():
-        peaks = {measured.arm: measured.peak_mb for measured in cost}
+        peaks = {measured.configuration: measured.peak_mb for measured in cost}
         if any(peaks.values()):
-            rows.append([name, *(f"{peaks[arm]:.0f}" if peaks.get(arm) else "" for arm in names)])
+            rows.append(
+                [
+                    name,
+                    *(
+                        f"{peaks[configuration]:.0f}" if peaks.get(configuration) else ""
+                        for configuration in names
+                    ),
+                ]
+            )
     return ["### Peak of the GPU's memory, MB", markdown(["network", *names], rows)] * bool(rows)
 
 
 def _first_steps(found: dict[str, Cost]) -> list[str]:
     """What autotuning costs once, where there was any."""
     rows: list[list[str]] = []
-    if not any(measured.arm == TUNED.name for cost in found.values() for measured in cost):
+    if not any(
+        measured.configuration == TUNED.name for cost in found.values() for measured in cost
+    ):
         return rows
     for name, cost in determinism_cost.training(found).items():  # evaluations find plans made
-        first = {measured.arm: measured.first_ms for measured in cost}
-        rows.append([name, *(_range(first.get(arm.name, [])) for arm in (DEFAULT, TUNED))])
+        first = {measured.configuration: measured.first_ms for measured in cost}
+        rows.append(
+            [
+                name,
+                *(_range(first.get(configuration.name, [])) for configuration in (DEFAULT, TUNED)),
+            ]
+        )
     headers = ["network", "defaults", "cudnn.benchmark = True"]
     return ["### The first step of a network, ms", markdown(headers, rows)] * bool(rows)
 
@@ -217,7 +234,7 @@ def attention_tables(report: dict[str, Any]) -> str:
     ] * bool(rows)
     for name, session in report["found"].get(ATTENTION, {}).items():
         cost = determinism_cost.cost_of(name, [session], report["device"])
-        cells = [[measured.arm, _cell(measured)] for measured in cost]
+        cells = [[measured.configuration, _cell(measured)] for measured in cost]
         parts += [f"### {name}, each backend pinned", markdown(["attention", "a step"], cells)]
     if failed := failures(report, [ATTENTION_GROUP, ATTENTION]):
         parts += ["### Could not be measured here", bullets(failed)]

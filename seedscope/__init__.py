@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .costs import Cost, cost
+    from .costs.cost import cost
+    from .costs.result import Cost
     from .data import SeededDataset, loader_options
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from .scope.stream import Stream
     from .seeds import derive_seed, fresh_seed
     from .snapshots import RestoreError, Snapshot, snapshot
-    from .sources import Source, register_source
+    from .sources.base import Source
+    from .sources.registry import register_source
     from .sweeps.result import Sweep, SweepBroken, SweepInterrupted
     from .sweeps.sweep import sweep
 
@@ -25,7 +27,8 @@ __version__ = "0.1.0"
 # Each name is loaded on its first use (PEP 562): `seedscope run` starts the interpreter anew,
 # and should not load torch twice. So no module may have the name of something public.
 _MODULES = {
-    "costs": ["Cost", "cost"],
+    "costs.cost": ["cost"],
+    "costs.result": ["Cost"],
     "data": ["SeededDataset", "loader_options"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
@@ -37,7 +40,8 @@ _MODULES = {
     "scope.stream": ["Stream"],
     "seeds": ["derive_seed", "fresh_seed"],
     "snapshots": ["RestoreError", "Snapshot", "snapshot"],
-    "sources": ["Source", "register_source"],
+    "sources.base": ["Source"],
+    "sources.registry": ["register_source"],
     "sweeps.result": ["Sweep", "SweepBroken", "SweepInterrupted"],
     "sweeps.sweep": ["sweep"],
 }

@@ -441,7 +441,7 @@ def _add_cost(commands: Any) -> None:
 
 
 def _cost(options: argparse.Namespace) -> int:
-    from .costs import cost
+    from .costs.cost import cost
     from .support.user_function import load_function
 
     try:

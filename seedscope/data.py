@@ -13,7 +13,8 @@ from .scope.options import Options
 from .scope.scope import Scope
 from .scope.seeded import Seeded
 from .seeds import check_seed, derive_seed, deriver
-from .sources import Source, running_sources, select_sources
+from .sources.base import Source
+from .sources.registry import running_sources, select_sources
 
 
 class _SourcesAlone(Options):

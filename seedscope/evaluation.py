@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from .scope.options import Deterministic, Options
+from .scope.options import Options
 from .scope.scope import Scope
 from .scope.seeded import Seeded
 from .scope.wrapping import wrap
 from .support.compiler import opaque
+from .support.modes import Deterministic
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound="_Run")

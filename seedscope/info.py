@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from . import __version__
-from .settings import SETTINGS
-from .sources import select_sources
+from .settings.registry import SETTINGS
+from .sources.registry import select_sources
 from .support import conditions
 
 _VARIABLES = (

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .settings import SETTINGS
-from .sources import select_sources
+from .settings.registry import SETTINGS
+from .sources.registry import select_sources
 from .support.compiler import opaque
 
 _FORMAT = 1

@@ -14,7 +14,7 @@ import seedscope
 from seedscope import evaluation
 from seedscope.scope import open_scopes
 from seedscope.settings import environment
-from seedscope.sources import select_sources
+from seedscope.sources.registry import select_sources
 
 fake_accelerator.register()
 

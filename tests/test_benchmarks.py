@@ -29,7 +29,7 @@ from benchmarks.items import Scale, Slot
 from benchmarks.models import EVALUATION, LARGE, TF32, TRAINING, Network
 from benchmarks.operations import ATTENTION, OPERATIONS
 from seedscope import seeded
-from seedscope.costs import DEFAULT, STRICT
+from seedscope.costs.configurations import DEFAULT, STRICT
 
 # Figures that nobody measured: they are there to be drawn.
 MADE_UP = Path(__file__).parent / "made_up_results"
@@ -72,8 +72,12 @@ def test_determinism_cost_measures_and_writes(tmp_path):
         for session in process.values():
             assert session["canary_ms"] and session["benchmark"] is False
             assert "small" in session["origin"]
-            for arm in session["arms"]:
-                assert len(arm["digests"]) == 3 and arm["ms"] and len(arm["first_ms"]) == 1
+            for measurement in session["measurements"]:
+                assert (
+                    len(measurement["digests"]) == 3
+                    and measurement["ms"]
+                    and len(measurement["first_ms"]) == 1
+                )
     for cost in determinism_cost.costs(found).values():
         assert all(measured.repeats for measured in cost)
         assert re.search("(all 6|6 of 6) runs", cost.recommendation())  # of both processes
@@ -176,9 +180,11 @@ def test_timing_ends_with_its_slot_and_the_repeats_are_kept_before_it():
     slot = Slot(until=0.0, keep=lambda found: kept.append(json.loads(json.dumps(found))))
     scale = Scale("cpu", small=True)
     found = networks.run_case(slot, TRAINING[0], [DEFAULT, STRICT], scale)
-    assert [len(arm["ms"]) for arm in found["arms"]] == [6, 6]  # and not 12
-    assert [arm["digests"] for arm in kept[0]["arms"]] == [arm["digests"] for arm in found["arms"]]
-    assert not any(arm["ms"] for arm in kept[0]["arms"])
+    assert [len(measurement["ms"]) for measurement in found["measurements"]] == [6, 6]  # and not 12
+    assert [measurement["digests"] for measurement in kept[0]["measurements"]] == [
+        measurement["digests"] for measurement in found["measurements"]
+    ]
+    assert not any(measurement["ms"] for measurement in kept[0]["measurements"])
 
 
 @pytest.mark.slow
@@ -268,9 +274,9 @@ def test_a_run_that_measured_nothing_has_no_figure_and_no_empty_table(tmp_path):
 
 def test_two_runs_on_one_card_are_set_beside_each_other(tmp_path):
     slower = made_up()
-    for arm in slower["found"]["benchmark off"]["ResNet-50, train, bf16"]["arms"]:
-        if arm["arm"] == "deterministic=True":
-            arm["ms"] = [ms * 1.5 for ms in arm["ms"]]
+    for measurement in slower["found"]["benchmark off"]["ResNet-50, train, bf16"]["measurements"]:
+        if measurement["configuration"] == "deterministic=True":
+            measurement["ms"] = [ms * 1.5 for ms in measurement["ms"]]
     for name, content in (("gpu_1", made_up()), ("gpu_2", slower)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     report.write(tmp_path, tmp_path)
@@ -285,10 +291,10 @@ def test_two_runs_on_one_card_are_set_beside_each_other(tmp_path):
 def test_the_second_pair_of_processes_is_set_beside_the_first_in_time_and_bits():
     report_ = made_up()
     again = report_["found"]["benchmark off, again"]["ResNet-50, train, bf16"]
-    for arm in again["arms"]:
-        if arm["arm"] == "deterministic=True":
-            arm["ms"] = [ms * 1.2 for ms in arm["ms"]]
-            arm["digests"] = ["other bits"] * len(arm["digests"])
+    for measurement in again["measurements"]:
+        if measurement["configuration"] == "deterministic=True":
+            measurement["ms"] = [ms * 1.2 for ms in measurement["ms"]]
+            measurement["digests"] = ["other bits"] * len(measurement["digests"])
     text = comparison.two_pairs(report_)
     assert text.startswith("## The second pair of processes (MADE UP")
     assert "times of a step by default differ by 0.0% in the median" in text
@@ -297,7 +303,10 @@ def test_the_second_pair_of_processes_is_set_beside_the_first_in_time_and_bits()
     pairs = [
         determinism_cost.costs(report_, x) for x in (networks.FIRST_PAIR, networks.SECOND_PAIR)
     ]
-    repeat = [{(n, m.arm) for n in pair for m in pair[n] if m.repeats and m.ms} for pair in pairs]
+    repeat = [
+        {(n, m.configuration) for n in pair for m in pair[n] if m.repeats and m.ms}
+        for pair in pairs
+    ]
     assert f"of {len(repeat[0] & repeat[1])} cells that repeat in both" in text
     del report_["found"]["benchmark off, again"], report_["found"]["benchmark on, again"]
     assert comparison.two_pairs(report_) == ""
@@ -314,7 +323,10 @@ def test_a_network_that_failed_is_named_and_costs_the_others_nothing(capsys):
     determinism_cost.show_report(report_ | {"device": "cpu"})
     shown = capsys.readouterr().out
     assert "  LSTM (benchmark off): ValueError: no such layer" in shown
-    assert fine["arms"] and "  ResNet-50, train, bf16: cheapest reproducible setting: " in shown
+    assert (
+        fine["measurements"]
+        and "  ResNet-50, train, bf16: cheapest reproducible setting: " in shown
+    )
 
 
 def test_prices_are_those_of_one_setting_alone():

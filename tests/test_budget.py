@@ -251,7 +251,7 @@ def test_what_failed_is_measured_again_only_when_the_code_has_changed(kept, monk
 DAMAGED = ['{"found": 3}', '{"device": "x"}', '{"found": {"a": 3}}', '{"found": {"a": {"b": 3}}}']
 DAMAGED += [
     json.dumps({"found": {"a": {"b": item}}})
-    for item in ({"failed": "x"}, {"code": "x", "arms": 3}, {"code": "x", "modes": []})
+    for item in ({"failed": "x"}, {"code": "x", "measurements": 3}, {"code": "x", "modes": []})
 ]
 
 

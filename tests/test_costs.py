@@ -10,52 +10,64 @@ import steps_to_measure
 import torch
 from conftest import seedscope_command
 
-from seedscope import cost, costs, snapshot
-from seedscope.costs import ARMS, Arm, Cost, Measured, benchmark_order, combine
+from seedscope import cost, snapshot
+from seedscope.costs.configurations import (
+    CONFIGURATIONS,
+    DEFAULT,
+    STRICT,
+    Configuration,
+    Effort,
+    benchmark_order,
+)
+from seedscope.costs.measurement import Measurement
+from seedscope.costs.result import Cost, combine
+from seedscope.costs.session import Session, run_session
+from seedscope.support.fresh_process import in_fresh_process
 
 
-def by_name(found: Cost) -> dict[str, Measured]:
-    return {measured.arm: measured for measured in found}
+def by_name(found: Cost) -> dict[str, Measurement]:
+    return {measured.configuration: measured for measured in found}
 
 
 def test_a_training_step_repeats_under_every_setting_and_is_timed():
     before = snapshot()
     found = cost(steps_to_measure.training, quick=True)
     assert before.changed(snapshot()) == ()
-    arms = by_name(found)
+    measurements = by_name(found)
     of_cudnn = ("benchmark", '"cudnn"')
-    names = {arm.name for arm in ARMS}
+    names = {configuration.name for configuration in CONFIGURATIONS}
     without_gpu = {name for name in names if not any(word in name for word in of_cudnn)}
-    assert set(arms) == (names if torch.cuda.is_available() else without_gpu)
-    for measured in arms.values():
+    assert set(measurements) == (names if torch.cuda.is_available() else without_gpu)
+    for measured in measurements.values():
         assert measured.repeats and len(measured.digests) == 6  # three in each of two processes
         assert len(measured.ms) == 10 and min(measured.ms) > 0
         assert [len(process) for process in measured.ratios] == [5, 5]
         assert measured.interval()[0] <= measured.ratio <= measured.interval()[1]
-    assert len({measured.digests[0] for measured in arms.values()}) == 1
-    assert arms["torch's defaults"].ratios == [[1] * 5] * 2
-    assert found.cheapest in arms.values()
+    assert len({measured.digests[0] for measured in measurements.values()}) == 1
+    assert measurements["torch's defaults"].ratios == [[1] * 5] * 2
+    assert found.cheapest in measurements.values()
 
 
 @pytest.mark.skipif(torch.get_num_threads() < 2, reason="one thread has no race")
 def test_a_race_is_found_and_the_setting_that_mends_it_is_recommended():
     found = cost(steps_to_measure.racing, quick=True)
-    arms = by_name(found)
-    assert arms["torch's defaults"].distinct > 1
-    assert arms["deterministic=True"].repeats
-    assert found.cheapest.arm != "torch's defaults"
+    measurements = by_name(found)
+    assert measurements["torch's defaults"].distinct > 1
+    assert measurements["deterministic=True"].repeats
+    assert found.cheapest.configuration != "torch's defaults"
     assert found.recommendation().startswith("cheapest reproducible setting: deterministic=")
     assert "NO, " in str(found) and "6 of 6 runs in 2 processes gave the same bits" in str(found)
 
 
 def test_what_cannot_run_strictly_is_said_with_its_reason():
     found = cost(steps_to_measure.without_a_deterministic_kernel, quick=True)
-    arms = by_name(found)
+    measurements = by_name(found)
     assert (
         "max_unpooling2d_forward_out does not have a deterministic"
-        in arms["deterministic=True"].error
+        in measurements["deterministic=True"].error
     )
-    assert arms['deterministic="warn"'].warned and not arms["deterministic=True"].repeats
+    assert measurements['deterministic="warn"'].warned
+    assert not measurements["deterministic=True"].repeats
     # It repeats with the plain settings and with "warn": in both it may be luck.
     assert found.cheapest.repeats
     assert "though torch warns: max_unpooling2d_forward_out does not" in found.recommendation()
@@ -63,13 +75,13 @@ def test_what_cannot_run_strictly_is_said_with_its_reason():
 
 
 def test_a_step_that_fails_later_is_said_to_and_garbage_does_not_pile_up():
-    effort, arms = costs.Effort(3, 0.01, 1), [costs.DEFAULT, costs.STRICT]
-    found = costs.run_session(steps_to_measure.late, arms, effort)["arms"]
-    assert found[0]["ms"] and "max_unpooling2d" in found[1]["error"]
-    assert not found[1]["ms"] and not found[1]["digests"]
+    effort, configurations = Effort(3, 0.01, 1), [DEFAULT, STRICT]
+    found = run_session(steps_to_measure.late, configurations, effort).measurements
+    assert found[0].ms and "max_unpooling2d" in found[1].error
+    assert not found[1].ms and not found[1].digests
     with pytest.raises(RuntimeError, match=r"called again: StopIteration.*itertools.cycle"):
-        costs.run_session(steps_to_measure.ends, arms, effort)
-    costs.run_session(steps_to_measure.cyclic, arms, effort)
+        run_session(steps_to_measure.ends, configurations, effort)
+    run_session(steps_to_measure.cyclic, configurations, effort)
     assert steps_to_measure.most_alive < 300
 
 
@@ -84,7 +96,7 @@ def test_workers_of_a_step_start_as_they_do_outside():
     import multiprocessing
 
     method = multiprocessing.get_start_method()
-    assert costs.in_fresh_process(multiprocessing.get_start_method) == method
+    assert in_fresh_process(multiprocessing.get_start_method) == method
 
 
 def test_what_never_repeats_has_no_recommendation():
@@ -110,21 +122,21 @@ def test_what_is_no_step_is_refused(make_step, error, says):
 
 def test_an_arm_sets_what_it_says_and_puts_it_back():
     before = snapshot()
-    for arm in (*ARMS, Arm("math", True, backend="MATH")):
-        with arm.open():
-            assert torch.backends.cudnn.benchmark is arm.benchmark
-            strict = arm.deterministic in (True, "warn")
+    for configuration in (*CONFIGURATIONS, Configuration("math", True, backend="MATH")):
+        with configuration.open():
+            assert torch.backends.cudnn.benchmark is configuration.benchmark
+            strict = configuration.deterministic in (True, "warn")
             assert torch.are_deterministic_algorithms_enabled() is strict
-            assert torch.backends.cudnn.deterministic is (arm.deterministic is not False)
-            assert torch.backends.cuda.flash_sdp_enabled() is (arm.backend is None)
-            if arm.fill is not None:
-                assert torch.utils.deterministic.fill_uninitialized_memory is arm.fill
+            assert torch.backends.cudnn.deterministic is (configuration.deterministic is not False)
+            assert torch.backends.cuda.flash_sdp_enabled() is (configuration.backend is None)
+            if configuration.fill is not None:
+                assert torch.utils.deterministic.fill_uninitialized_memory is configuration.fill
         assert before.changed(snapshot()) == ()
 
 
-def session(benchmark: bool, **ms: float) -> dict:
-    arms = [vars(Measured(name, ms=[x] * 4, digests=["a"] * 3)) for name, x in ms.items()]
-    return {"benchmark": benchmark, "arms": arms}
+def session(benchmark: bool, **ms: float) -> Session:
+    measurements = [Measurement(name, ms=[x] * 4, digests=["a"] * 3) for name, x in ms.items()]
+    return Session("CPU", benchmark, measurements)
 
 
 def test_a_process_without_the_defaults_is_compared_with_the_one_next_to_it():
@@ -135,12 +147,12 @@ def test_a_process_without_the_defaults_is_compared_with_the_one_next_to_it():
         session(True, **{tuned: 16.0}),
         session(False, **{default: 20.0, "deterministic=True": 26.0}),
     ]
-    arms = {measured.arm: measured for measured in combine(sessions)}
-    assert [*arms] == [default, tuned, "deterministic=True"]
-    assert arms[tuned].ratios == [[0.8] * 4] * 2
-    assert arms["deterministic=True"].ratios == [[1.2] * 4, [1.3] * 4]
-    assert arms["deterministic=True"].interval() == (1.2, 1.3)  # the processes differ
-    assert arms[tuned].repeats and len(arms[tuned].digests) == 6
+    measurements = {measured.configuration: measured for measured in combine(sessions)}
+    assert [*measurements] == [default, tuned, "deterministic=True"]
+    assert measurements[tuned].ratios == [[0.8] * 4] * 2
+    assert measurements["deterministic=True"].ratios == [[1.2] * 4, [1.3] * 4]
+    assert measurements["deterministic=True"].interval() == (1.2, 1.3)  # the processes differ
+    assert measurements[tuned].repeats and len(measurements[tuned].digests) == 6
 
 
 def test_the_processes_run_off_on_on_off():
@@ -150,8 +162,8 @@ def test_the_processes_run_off_on_on_off():
 
 def of(*measured: tuple[str, float, str, list[str]]) -> Cost:
     found = []
-    for arm, ratio, digests, warned in measured:
-        found.append(Measured(arm, [ratio] * 4, [[ratio] * 4], list(digests), warned=warned))
+    for name, ratio, digests, warned in measured:
+        found.append(Measurement(name, [ratio] * 4, [[ratio] * 4], list(digests), warned=warned))
     return Cost("f", "cpu", found)
 
 
@@ -160,30 +172,31 @@ def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest()
     cudnn = ('deterministic="cudnn"', 1.1, "aa", [])
     strict = ("deterministic=True", 1.105, "aa", [])
     slow = ("deterministic=True, no fill", 1.3, "aa", [])
-    assert of(quick, cudnn, strict, slow).cheapest.arm == "deterministic=True"
+    assert of(quick, cudnn, strict, slow).cheapest.configuration == "deterministic=True"
     unfilled = ("deterministic=True, no fill", 1.1, "aa", [])
-    assert of(quick, strict, unfilled).cheapest.arm == "deterministic=True"
-    once = Measured("cudnn.benchmark = True", [1], [[0.5] * 4], ["a", "a"])
+    assert of(quick, strict, unfilled).cheapest.configuration == "deterministic=True"
+    once = Measurement("cudnn.benchmark = True", [1], [[0.5] * 4], ["a", "a"])
     assert once.interval() is None  # another process may tune otherwise
-    assert Cost("f", "gpu", [once, *of(quick, cudnn)]).cheapest.arm == 'deterministic="cudnn"'
-    noisy = Measured("cudnn.benchmark = True", [1], [[0.7] * 4, [1.2] * 4], ["a", "a"])
+    best = Cost("f", "gpu", [once, *of(quick, cudnn)]).cheapest
+    assert best.configuration == 'deterministic="cudnn"'
+    noisy = Measurement("cudnn.benchmark = True", [1], [[0.7] * 4, [1.2] * 4], ["a", "a"])
     found = Cost("f", "gpu", [noisy, *of(quick, cudnn, strict, slow)])
-    assert found.cheapest.arm == "deterministic=True"  # none is known to be quicker
-    unsure = Measured("deterministic=True", [1], [[1.15] * 4, [1.5] * 4], ["a", "a"])
-    plain = Measured("torch's defaults", [1], [[0.9] * 4, [1.2] * 4], ["a", "a"])
+    assert found.cheapest.configuration == "deterministic=True"  # none is known to be quicker
+    unsure = Measurement("deterministic=True", [1], [[1.15] * 4, [1.5] * 4], ["a", "a"])
+    plain = Measurement("torch's defaults", [1], [[0.9] * 4, [1.2] * 4], ["a", "a"])
     assert Cost("f", "gpu", [plain, unsure]).cheapest is plain  # their intervals touch, no more
     # One round in eight was disturbed: the intervals overlap, but side by side it is plain.
     disturbed = [[1.0] * 4, [1.0, 1.0, 1.0, 1.5]]
-    unfilled = Measured("deterministic=True, no fill", [1], disturbed, ["a", "a"])
+    unfilled = Measurement("deterministic=True, no fill", [1], disturbed, ["a", "a"])
     filled = [[1.14] * 4, [1.14, 1.14, 1.14, 1.7]]
-    filled = Measured("deterministic=True", [1], filled, ["a", "a"])
+    filled = Measurement("deterministic=True", [1], filled, ["a", "a"])
     assert unfilled.interval()[1] > filled.ratio
     assert Cost("f", "gpu", [unfilled, filled]).cheapest is unfilled
     pinned = ("MATH", 0.5, "aa", [])  # a backend is no setting
-    assert of(quick, strict, pinned).cheapest.arm == "deterministic=True"
-    assert of(quick, cudnn, slow).cheapest.arm == 'deterministic="cudnn"'
+    assert of(quick, strict, pinned).cheapest.configuration == "deterministic=True"
+    assert of(quick, cudnn, slow).cheapest.configuration == 'deterministic="cudnn"'
     warned = ('deterministic="warn"', 1.0, "aa", ["an operation does not repeat"])
-    assert of(quick, warned, slow).cheapest.arm == "deterministic=True, no fill"
+    assert of(quick, warned, slow).cheapest.configuration == "deterministic=True, no fill"
     assert (
         of(quick, warned)
         .recommendation()
@@ -191,14 +204,14 @@ def test_the_cheapest_is_the_quickest_that_repeats_and_of_equals_the_strictest()
     )
     # What torch warns of happens unchecked by default: that it repeated may be luck.
     repeats = ("torch's defaults", 1.0, "aa", [])
-    assert of(repeats, warned, strict).cheapest.arm == "deterministic=True"
+    assert of(repeats, warned, strict).cheapest.configuration == "deterministic=True"
     assert (
         of(repeats, cudnn, warned).recommendation().endswith("warns: an operation does not repeat")
     )
 
 
 def test_each_process_weighs_the_same_however_many_rounds_it_had():
-    found = Measured("deterministic=True", [1], [[1.0] * 12, [1.4] * 4], ["a", "a"])
+    found = Measurement("deterministic=True", [1], [[1.0] * 12, [1.4] * 4], ["a", "a"])
     assert found.ratio == pytest.approx(1.2)
     assert found.interval() == pytest.approx((1.0, 1.4))
 
@@ -217,7 +230,8 @@ def test_the_command_prints_the_table_and_json(tmp_path):
     assert re.search("seedscope: process 2 of [24]", done.stderr)
     done = seedscope_command("cost", "mine.py:make", "--quick", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)
-    assert {arm["distinct"] for arm in found["arms"]} == {1} and found["cheapest"]
+    assert {measurement["distinct"] for measurement in found["measurements"]} == {1}
+    assert found["cheapest"]
     done = seedscope_command("cost", "mine:fails", "--quick", cwd=tmp_path)
     assert done.returncode == 2 and "line 8, in step" in done.stderr
     assert done.stderr.endswith("mine:fails failed: ValueError: no such data\n")

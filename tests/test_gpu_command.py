@@ -22,7 +22,7 @@ from benchmarks.gpu_pieces import cuda_tests, machine, scope
 from benchmarks.gpu_pieces.pieces import pieces
 from benchmarks.gpu_pieces.summary import summary
 from benchmarks.models import NAMES
-from seedscope.costs import ARMS
+from seedscope.costs.configurations import CONFIGURATIONS
 
 MADE_UP = Path(__file__).parent / "made_up_results" / "gpu.json"
 
@@ -88,11 +88,16 @@ def _networks_are_whole(found: dict[str, Any]) -> None:
     for process in ("benchmark off", "benchmark on", "benchmark on, again"):
         for session in found[process].values():
             is_on = process != "benchmark off"
-            arms = [arm.name for arm in ARMS if arm.benchmark == is_on]
-            assert [arm["arm"] for arm in session["arms"]] == arms
+            names = [one.name for one in CONFIGURATIONS if one.benchmark == is_on]
+            found_names = [one["configuration"] for one in session["measurements"]]
+            assert found_names == names
             assert session["canary_ms"] and session["gpu"]["clock_rate"] == 1980
-            for arm in session["arms"]:
-                assert arm["ms"] and len(arm["digests"]) == 3 and 0 < arm["peak_mb"] <= 1
+            for measurement in session["measurements"]:
+                assert (
+                    measurement["ms"]
+                    and len(measurement["digests"]) == 3
+                    and 0 < measurement["peak_mb"] <= 1
+                )
 
 
 def _others_are_whole(found: dict[str, Any]) -> None:
@@ -108,8 +113,10 @@ def _others_are_whole(found: dict[str, Any]) -> None:
     assert found["scope"]["CUDA calls"]["calls"]["scope"] == {}
     assert found["scope"]["SeededDataset"]["us"]["worker"]["SeededDataset"]["median"] > 0
     assert len(found["attention"]) == 24 and len(found["new input sizes"]) == 4
-    pinned = found["attention of a network"]["GPT-2 small, train, bf16"]["arms"]
-    assert [arm["arm"] for arm in pinned][-1] == "MATH, deterministic=True"
+    pinned = found["attention of a network"]["GPT-2 small, train, bf16"]["measurements"]
+    assert [measurement["configuration"] for measurement in pinned][
+        -1
+    ] == "MATH, deterministic=True"
 
 
 def test_a_small_budget_is_kept_and_what_was_left_out_is_named(tmp_path):
@@ -325,8 +332,8 @@ def test_the_summary_says_what_was_found_and_fits_a_terminal():
 
 def damaged(content: dict[str, Any], how: str) -> None:
     networks = content["found"]["benchmark off"]
-    if how == "an arm without its first step":
-        del networks["ResNet-50, train, bf16"]["arms"][0]["first_ms"]
+    if how == "a measurement without its first step":
+        del networks["ResNet-50, train, bf16"]["measurements"][0]["first_ms"]
     elif how == "a run that is none":
         content["runs"] = [3]
     else:
@@ -334,7 +341,7 @@ def damaged(content: dict[str, Any], how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["an arm without its first step", "a run that is none", "a time that is none"]
+    "how", ["a measurement without its first step", "a run that is none", "a time that is none"]
 )
 def test_figures_of_another_form_are_refused_before_anything_is_measured(tmp_path, how):
     content = record.read(MADE_UP)

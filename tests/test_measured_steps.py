@@ -20,7 +20,9 @@ from benchmarks.models import EVALUATION, TF32, TRAINING, Case, Network
 from benchmarks.operations import Operation
 from benchmarks.process import Died, Process
 from seedscope import seeded
-from seedscope.costs import DEFAULT, STRICT
+from seedscope.costs.configurations import DEFAULT, STRICT
+from seedscope.costs.measurement import Measurement
+from seedscope.costs.session import Session
 
 SMALL = Scale("cpu", small=True, quick=True)
 RESNET = TRAINING[0]
@@ -89,8 +91,8 @@ def test_a_step_begins_with_no_gradients_of_the_one_before():
 
 
 def test_new_sizes_are_all_different_and_none_is_that_of_training(forwards):
-    arm = networks.Arm("benchmark off")
-    found = networks._new_sizes(slot(), RESNET, arm, SMALL)
+    configuration = networks.Configuration("benchmark off")
+    found = networks._new_sizes(slot(), RESNET, configuration, SMALL)
     heights = [facts["height"] for facts in forwards]
     assert len(found["ms"]) == 8 and all(len(times) == 3 for times in found["ms"])
     largest, *others = heights
@@ -108,9 +110,10 @@ def test_a_step_is_timed_from_an_idle_gpu_to_an_idle_gpu(monkeypatch):
 
 
 def test_the_peak_of_a_network_is_without_the_copy_that_only_the_benchmark_keeps(monkeypatch):
-    session = {"arms": [{"arm": "a", "peak_mb": 100.0}, {"arm": "b", "peak_mb": None}]}
+    found = [Measurement("a", peak_mb=100.0), Measurement("b", peak_mb=None)]
+    session = Session("GPU", False, found)
 
-    def run_session(make_step, arms, effort, keep):
+    def run_session(make_step, configurations, effort, keep):
         keep(session)
         return session
 
@@ -119,7 +122,10 @@ def test_the_peak_of_a_network_is_without_the_copy_that_only_the_benchmark_keeps
     with seeded(1029):
         kept_mb = Network(RESNET, SMALL).kept_mb
     assert kept_mb > 0.01
-    assert [arm["peak_mb"] for arm in found["arms"]] == [pytest.approx(100 - kept_mb), None]
+    assert [measurement["peak_mb"] for measurement in found["measurements"]] == [
+        pytest.approx(100 - kept_mb),
+        None,
+    ]
 
 
 def test_the_peak_of_an_operation_is_its_own(monkeypatch):
@@ -209,9 +215,9 @@ def test_spare_is_the_time_that_timing_did_not_need(monkeypatch, timing_s, spare
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(networks, "time", clock)
 
-    def run_session(make_step, arms, effort, keep):
+    def run_session(make_step, configurations, effort, keep):
         clock.now += 10  # of repeats
-        keep(session := {"arms": []})
+        keep(session := Session("GPU", False, []))
         clock.now += timing_s
         return session
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from seedscope import Snapshot, seeded, snapshot
-from seedscope.sources import memory, select_sources
+from seedscope.sources import memory
 from seedscope.sources.numpy import NumPy
 from seedscope.sources.python import Python
+from seedscope.sources.registry import select_sources
 
 [PYTHON], [NUMPY] = select_sources(["python"]), select_sources(["numpy"])
 

@@ -462,7 +462,7 @@ def test_a_child_that_leaves_the_block_it_was_forked_in_gets_the_outer_state():
 
 
 def test_restore_errors_carry_each_failure_and_the_blocks_own_error(monkeypatch):
-    from seedscope.sources import select_sources
+    from seedscope.sources.registry import select_sources
 
     [python] = select_sources(["python"])
     before = snapshot()

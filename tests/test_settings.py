@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedscope import Snapshot, seeded, snapshot
-from seedscope.settings import SETTINGS, base, environment
+from seedscope.settings import base, environment
+from seedscope.settings.registry import SETTINGS
 
 OTHERS = {
     "CUBLAS_WORKSPACE_CONFIG": ":16:8",

@@ -14,8 +14,10 @@ from benchmarks.determinism_cost import training
 from benchmarks.gpu_pieces import cuda_tests, machine
 from benchmarks.items import Scale, Slot
 from benchmarks.record import read
-from seedscope import costs, seeded
-from seedscope.costs import DEFAULT, STRICT, TUNED, Effort, Measured
+from seedscope import seeded
+from seedscope.costs import session, timing
+from seedscope.costs.configurations import DEFAULT, STRICT, TUNED, Effort
+from seedscope.costs.measurement import Measurement
 
 SMALL = Scale("cpu", small=True, quick=True)
 SLOT = Slot(0.0, lambda found: None)
@@ -35,13 +37,13 @@ def test_the_first_step_is_timed_alone_and_its_memory_is_not_that_of_the_others(
     def make():
         return lambda: told.append("steps") or torch.ones(1)
 
-    found = costs._repeat(make, DEFAULT, Effort(repeats=1, steps=2), is_cuda=True)
+    found = session._repeat(make, DEFAULT, Effort(repeats=1, steps=2), is_cuda=True)
     assert told == ["resets", "waits", "steps", "waits", "resets", "steps", "reads"]
     assert found.peak_mb == 2.0 and len(found.first_ms) == 1
 
 
 def test_a_launch_is_asked_of_an_idle_gpu(told):
-    costs._launch_ms(lambda: told.append("steps"))
+    timing.launch_ms(lambda: told.append("steps"))
     assert told == ["waits", "steps", "waits"]
 
 
@@ -54,28 +56,28 @@ def test_events_give_the_milliseconds_of_one_call(monkeypatch):
             return 30.0
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    assert costs.timed(lambda: None, 10, True)() == 3.0
+    assert timing.timed(lambda: None, 10, True)() == 3.0
 
 
-def timed_arms(monkeypatch, rounds: int, arms: list) -> list:
+def timed_arms(monkeypatch, rounds: int, configurations: list) -> list:
     told: list = []
 
     def timed(call, count, is_cuda):
         told.append(torch.are_deterministic_algorithms_enabled())
         return lambda: 1.0
 
-    monkeypatch.setattr(costs, "_steps_for", lambda *arguments: 1)
-    monkeypatch.setattr(costs, "timed", timed)
+    monkeypatch.setattr(session, "steps_for", lambda *arguments: 1)
+    monkeypatch.setattr(session, "timed", timed)
 
     def make():
         return lambda: told.append("steps") or torch.ones(1)
 
-    costs.run_session(make, arms, Effort(rounds, 0.01, repeats=1, steps=1))
+    session.run_session(make, configurations, Effort(rounds, 0.01, repeats=1, steps=1))
     return told
 
 
 def test_a_step_that_is_not_timed_follows_each_change_of_settings(monkeypatch):
-    # The repeat, the step after the change, the arm, and the product beside it.
+    # The repeat, the step after the change, the configuration, and the product beside it.
     assert timed_arms(monkeypatch, 1, [DEFAULT]) == ["steps", "steps", False, False]
 
 
@@ -89,7 +91,9 @@ def test_the_libraries_are_loaded_before_the_first_network(monkeypatch):
     told = []
     monkeypatch.setattr(networks, "_start_libraries", lambda scale: told.append("libraries"))
     monkeypatch.setattr(
-        networks, "run_session", lambda *arguments: told.append("session") or {"arms": []}
+        networks,
+        "run_session",
+        lambda *arguments: told.append("session") or session.Session("", False, []),
     )
     networks.run_case(SLOT, networks.Case("U-Net"), [DEFAULT], SMALL)
     assert told == ["libraries", "session"]
@@ -144,8 +148,8 @@ def test_of_tests_that_ran_before_only_those_that_passed_are_kept():
 
 
 def test_the_figure_fills_what_repeats_by_what_it_costs():
-    def look(arm, *ratios, digests=("a", "a")):
-        return figure._look(Measured(arm, [1.0], [[x] for x in ratios], [*digests]))
+    def look(configuration, *ratios, digests=("a", "a")):
+        return figure._look(Measurement(configuration, [1.0], [[x] for x in ratios], [*digests]))
 
     fills = [look("deterministic=True", ratio)["facecolor"] for ratio in (1.0, 1.1, 2.0)]
     assert fills == [figure._COLOURS[0][1], figure._COLOURS[1][1], figure._DEAR[0]]
@@ -157,7 +161,7 @@ def test_the_figure_fills_what_repeats_by_what_it_costs():
 def test_the_figure_frames_what_is_suggested_and_nothing_else():
     drawn: list = []
     axes = SimpleNamespace(add_patch=drawn.append, text=lambda *x, **y: None)
-    strict = Measured("deterministic=True", [1.0], [[1.0]], ["a"])
+    strict = Measurement("deterministic=True", [1.0], [[1.0]], ["a"])
     figure._cell(axes, strict, 0, 0, is_best=False)
     assert len(drawn) == 1
     figure._cell(axes, strict, 0, 0, is_best=True)
@@ -169,9 +173,9 @@ def test_each_network_of_the_figure_has_one_suggestion(monkeypatch, tmp_path):
     framed: list = []
 
     def cell(axes, measured, row, column, is_best):
-        framed.extend([(row, measured.arm)] * is_best)
+        framed.extend([(row, measured.configuration)] * is_best)
 
     monkeypatch.setattr(figure, "_cell", cell)
     figure.cost_figure(report, tmp_path / "gpu.svg")
-    best = [cost.cheapest.arm for cost in training(costs_of(report)).values()]
+    best = [cost.cheapest.configuration for cost in training(costs_of(report)).values()]
     assert framed == [*enumerate(best)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from seedscope.costs import timed
+from seedscope.costs.timing import timed
 
 from ..items import Found, Item, Scale, Slot
 

@@ -6,11 +6,13 @@ import statistics
 import textwrap
 from collections import Counter
 
-from seedscope.costs import ARMS, DEFAULT, Cost, Measured
+from seedscope.costs.configurations import CONFIGURATIONS, DEFAULT
+from seedscope.costs.measurement import Measurement
+from seedscope.costs.result import Cost
+from seedscope.support.tables import aligned
 
 from .. import determinism_cost, op_atlas
 from ..data_throughput import PLAIN, SEEDED
-from ..harness import aligned
 from ..items import Found
 from ..networks import ATTENTION, PROCESSES, SIZES
 from ..record import failures
@@ -22,7 +24,7 @@ _LINES, _WIDTH = 100, 80
 #: The settings as the columns of a narrow table name them.
 _SHORT = dict(
     zip(
-        [arm.name for arm in ARMS],
+        [configuration.name for configuration in CONFIGURATIONS],
         ["default", "bench", "cudnn", "+bench", "warn", "True", "nofill"],
         strict=True,
     )
@@ -108,7 +110,7 @@ def _networks(report: Found) -> list[str]:
         "a step: ms, then times that (* did not repeat, - cannot run); bench: cudnn.",
         'benchmark = True; cudnn: deterministic="cudnn"; +bench: both; nofill: True, no',
         "fill; use: the suggested setting",
-        *(line[2:] for line in aligned(["network", *_SHORT.values(), "use"], rows)),
+        *(line[2:] for line in aligned([["network", *_SHORT.values(), "use"], *rows])),
     ]
     training = determinism_cost.training(costs)
     sentences = [
@@ -125,13 +127,13 @@ def _brief(name: str) -> str:
 
 
 def _cells(cost: Cost) -> list[str]:
-    arms = {measured.arm: measured for measured in cost}
+    measurements = {measured.configuration: measured for measured in cost}
     best = cost.cheapest
-    use = "" if best is None else _SHORT[best.arm]
-    return [*(_cell(arms.get(name)) for name in _SHORT), use]
+    use = "" if best is None else _SHORT[best.configuration]
+    return [*(_cell(measurements.get(name)) for name in _SHORT), use]
 
 
-def _cell(measured: Measured | None) -> str:
+def _cell(measured: Measurement | None) -> str:
     if measured is None:
         return ""
     if measured.error is not None:
@@ -139,7 +141,7 @@ def _cell(measured: Measured | None) -> str:
     mark = "" if measured.repeats else "*"
     if not measured.ms:
         return f"?{mark}"
-    if measured.arm == DEFAULT.name:
+    if measured.configuration == DEFAULT.name:
         return f"{statistics.median(measured.ms):.3g}{mark}"
     return f"{measured.ratio:.2f}{mark}" if measured.ratio else f"?{mark}"
 
@@ -181,7 +183,7 @@ def _scope(report: Found) -> list[str]:
         text = " to ".join(f"{arms[name]['median']:.1f}" for name in (PLAIN, SEEDED))
         rows.append([f"SeededDataset, a sample in a {where}", text, ""])
     lines = ["", "the scope, microseconds, and times its floor"] * bool(rows)
-    lines += aligned(["", "us", "to floor"], rows)[1:] if rows else []
+    lines += aligned([["", "us", "to floor"], *rows])[1:] if rows else []
     for sentence in scope.call_sentences(found):
         lines += _wrapped(f"  {sentence}", 2)
     return lines
@@ -198,10 +200,10 @@ def _attention(report: Found) -> list[str]:
             rows.setdefault(kind, [kind]).extend(cells)
         lines += ["", "attention, ms by default and under True (* did not repeat)"]
         headers = ["", "forward", "True", "and backward", "True"]
-        lines += aligned(headers, [row for row in rows.values() if len(row) == len(headers)])
+        lines += aligned([headers, *(row for row in rows.values() if len(row) == len(headers))])
     for name, session in report["found"].get(ATTENTION, {}).items():
         cost = determinism_cost.cost_of(name, [session], report["device"])
-        cells = [f"{measured.arm} {_cell(measured)}" for measured in cost] or ["nothing"]
+        cells = [f"{measured.configuration} {_cell(measured)}" for measured in cost] or ["nothing"]
         lines += _wrapped(f"  {_brief(name)} through each: {'; '.join(cells)}")
     return lines
 

@@ -19,8 +19,8 @@ from .interpreter import SEED_VARIABLE, LaunchError, choose_seed, interpreter_op
 from .program import find_program, print_as_python_does
 
 if TYPE_CHECKING:
-    from ..scope.options import Deterministic
     from ..scope.scope import Scope
+    from ..support.modes import Deterministic
 
 
 def launch(

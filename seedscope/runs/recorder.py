@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..seeds import check_seed, fresh_seed
-from ..settings import SETTINGS
+from ..settings.registry import SETTINGS
 from ..support import conditions
 from ..support.process_start import START_FOLDER
 from .log import RunLog

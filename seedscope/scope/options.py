@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..settings import MODES, SETTINGS
-from ..sources import select_sources
+from ..settings.registry import SETTINGS
+from ..sources.registry import select_sources
+from ..support.modes import MODES, Deterministic
 
 if TYPE_CHECKING:
     from ..runs.log import RunLog
     from ..runs.recorder import Recorder
 
-Deterministic = bool | Literal["warn", "cudnn"]
 Threads = Literal["raise", "wait"]
 
 
@@ -34,7 +34,7 @@ class Options:
         if not (
             deterministic is True
             or deterministic is False
-            or (isinstance(deterministic, str) and deterministic in MODES)
+            or (isinstance(deterministic, str) and deterministic in MODES.values())
         ):
             raise ValueError(
                 f'deterministic must be True, "warn", "cudnn" or False, got {deterministic!r}'

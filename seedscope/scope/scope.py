@@ -6,10 +6,10 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..seeds import derive_seed
-from ..settings import SETTINGS, values_for
+from ..settings.registry import SETTINGS, values_for
 from ..snapshots import RestoreError, capture_all, restore_all
-from ..sources import select_sources
 from ..sources.base import Source, fingerprints, same_state
+from ..sources.registry import select_sources
 from ..support.compiler import opaque
 from . import open_scopes
 from .advice import explain

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from ..seeds import check_seed, fresh_seed
 from ..support.compiler import opaque
+from ..support.modes import Deterministic
 from .open_scopes import innermost_first
-from .options import Deterministic, Options, Threads
+from .options import Options, Threads
 from .scope import Scope
 from .wrapping import is_decorable, wrap
 

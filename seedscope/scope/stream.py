@@ -9,7 +9,8 @@ from ..seeds import check_seed, derive_seed
 from ..snapshots import check_format, decode_states, encode_states
 from ..sources.base import Source
 from ..support.compiler import opaque
-from .options import Deterministic, Options, Threads
+from ..support.modes import Deterministic
+from .options import Options, Threads
 from .scope import Scope
 from .wrapping import wrap
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..support.bootstrap import Bootstrap, interval
 from ..support.optional_imports import import_extra
 from .luck import Luck
 
@@ -121,11 +122,8 @@ class Sweep:
         values = self.values
         if len(values) < 2:
             return float("nan"), float("nan")
-        generator = np.random.Generator(np.random.PCG64(1029))
         resamples = min(10_000, max(1_000, 20_000_000 // len(values)))
-        means = [generator.choice(values, len(values)).mean() for _ in range(resamples)]
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        return interval(Bootstrap().statistics(values, np.mean, resamples), level)
 
     def luck(self) -> Luck | None:
         """Return how far the best is from what luck gives; None for fewer than 3 values,

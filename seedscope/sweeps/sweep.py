@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ..runs.log import RunLog, as_log
-from ..scope.options import Deterministic, Options
+from ..scope.options import Options
 from ..seeds import check_seed
 from ..support import conditions
+from ..support.modes import Deterministic
 from ..support.user_function import digest_of, import_name, seed_parameter, source_of
 from .job import Job
 from .progress import progress_bar

@@ -1,0 +1,1 @@
+"""`cost`: what each determinism setting costs a training step, and which of them repeat."""

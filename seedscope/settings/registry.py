@@ -1,0 +1,61 @@
+"""Which settings there are, and what each value of `deterministic` sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from ..support.process_start import variables
+from . import attention, cudnn, deterministic_algorithms, environment, onednn, precision
+from .base import Settings
+
+SETTINGS = Settings(
+    [
+        *environment.SETTINGS,
+        *cudnn.SETTINGS,
+        *onednn.SETTINGS,
+        *deterministic_algorithms.SETTINGS,
+        *precision.SETTINGS,
+        *attention.SETTINGS,
+    ]
+)
+
+_CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}
+_STRICT = {
+    **_CUDNN,
+    "mkldnn.deterministic": True,
+    "deterministic_algorithms": deterministic_algorithms.ERROR,
+    "inductor.deterministic": True,
+    # For an inductor that is imported inside the block, and for children.
+    environment.INDUCTOR_VARIABLE: "1",
+}
+
+#: What each value of `deterministic` sets.
+_VALUES: dict[bool | str, dict[str, Any]] = {
+    True: _STRICT,
+    "warn": {**_STRICT, "deterministic_algorithms": deterministic_algorithms.WARN},
+    "cudnn": _CUDNN,
+    False: {},
+}
+
+
+def values_for(mode: bool | str, fill: bool | None, seed: int) -> Mapping[str, Any]:
+    """Return the settings that a scope applies, by name."""
+    workspace = environment.read_variable("CUBLAS_WORKSPACE_CONFIG")
+    return _values_for(mode, fill, seed, workspace, torch.__version__)
+
+
+@lru_cache
+def _values_for(
+    mode: bool | str, fill: bool | None, seed: int, workspace: str | None, version: str
+) -> Mapping[str, Any]:
+    values = dict(_VALUES[mode])
+    if "deterministic_algorithms" in values:
+        values |= variables(seed, workspace, version)
+    if fill is not None:
+        values["fill_uninitialized_memory"] = fill
+    return MappingProxyType(values)

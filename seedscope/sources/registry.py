@@ -1,0 +1,88 @@
+"""Which sources there are, in the order in which a scope captures them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .accelerators import accelerators
+from .base import ForeignSource, Source
+from .cupy import CuPy
+from .numpy import NumPy
+from .python import Python
+from .torch_cpu import TorchCPU
+from .unseeded import Unseeded
+
+_registered: tuple[Source, ...] = (
+    Python(),
+    NumPy(),
+    TorchCPU(),
+    *accelerators(),
+    CuPy(),
+    Unseeded(),
+)
+
+
+def register_source(source: Any) -> Callable[[], None]:
+    """Let every scope entered from now on govern `source`; return the call that ends it.
+
+    `source` has a `name` of its own and the methods `capture() -> state`,
+    `seed(seed: int)` and `restore(state)`; a state of `None` says that the source is not
+    there, and leaves it alone. `encode(state)` and `decode(payload)` are
+    for states that `torch.save` would not carry as they are.
+
+    Raises:
+        TypeError: a method or the name is missing.
+        ValueError: the name is taken.
+    """
+    global _registered
+    name = getattr(source, "name", None)
+    missing = [
+        method
+        for method in ("capture", "seed", "restore")
+        if not callable(getattr(source, method, None))
+    ]
+    if not isinstance(name, str) or missing:
+        lacks = "a name (str)" if not isinstance(name, str) else ", ".join(missing)
+        raise TypeError(
+            f"a source has a name and the methods capture(), seed(seed) and restore(state); "
+            f"{source!r} lacks {lacks}"
+        )
+    if name in source_names():
+        raise ValueError(f"a source named {name!r} is registered already; choose another name")
+    entry = source if isinstance(source, Source) else ForeignSource(source)
+    _registered = (*_registered, entry)
+
+    def unregister() -> None:
+        global _registered
+        _registered = tuple(other for other in _registered if other is not entry)
+
+    return unregister
+
+
+def running_sources() -> tuple[Source, ...]:
+    """The sources whose generators exist: all that a DataLoader's worker has to seed."""
+    return tuple(source for source in _registered if source.is_running())
+
+
+def source_names() -> tuple[str, ...]:
+    return tuple(source.name for source in _registered)
+
+
+def select_sources(names: Iterable[str] | None = None) -> tuple[Source, ...]:
+    """Return the registered sources, or those named.
+
+    Raises:
+        TypeError: `names` is a string or no collection.
+        ValueError: a name is not registered; the message lists those that are.
+    """
+    if names is None:
+        return _registered
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f'sources must be a collection of names such as ["torch"], got {names!r}')
+    chosen = tuple(names)
+    known = source_names()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(f"unknown sources {unknown}; registered are {list(known)}")
+    return tuple(source for source in _registered if source.name in chosen)
