@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 from .runs.log import RunLog
 from .runs.process import replay_request
@@ -17,30 +17,32 @@ from .support import conditions
 from .support.user_function import load_function, seed_parameter
 from .sweeps.job import Job
 
+_say = logging.getLogger("seedscope").info
+
 
 class ReplayError(Exception):
     """The run cannot be repeated from here; one line says why."""
 
 
-def replay(log: RunLog, run: Run, say: Callable[[str], None]) -> bool:
+def replay(log: RunLog, run: Run) -> bool:
     """Run `run` again, in this process's environment; return whether it came out the same.
 
-    The same are its outcome and, bit for bit, the values that it noted. `say` gets each
-    line that tells what is done and found.
+    The same are its outcome and, bit for bit, the values that it noted. What is done and
+    found goes to the logger `seedscope`.
 
     Raises:
         ReplayError: it cannot be run again.
     """
     _check(run)
-    say(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
+    _say(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
     known = changed_since(run)
     for difference in known:
-        say(f"differs from then: {difference}")
+        _say(f"differs from then: {difference}")
     again = _replay_sweep(log, run) if run.sweep else _replay_command(log, run)
     for difference in run.differences(again):
         if difference.name not in {other.name for other in known}:
-            say(f"differed in the run: {difference}")
-    return _compare(run, again, say)
+            _say(f"differed in the run: {difference}")
+    return _compare(run, again)
 
 
 def _check(run: Run) -> None:
@@ -91,32 +93,32 @@ def _replay_sweep(log: RunLog, run: Run) -> Run:
     return next(done for done in log if done.id == record["id"])
 
 
-def _compare(then: Run, now: Run, say: Callable[[str], None]) -> bool:
+def _compare(then: Run, now: Run) -> bool:
     """Say of each noted value whether it came out the same, and return whether all did."""
     if then.outcome is None:
-        say(f"it had not ended then, so there is nothing to compare; now it ended: {now.outcome}")
+        _say(f"it had not ended then, so there is nothing to compare; now it ended: {now.outcome}")
         return True
     equal = True
     for name in {**then.notes, **now.notes}:
         bits = [_bits(run, name) for run in (then, now)]
         if bits[0] == bits[1]:
-            say(f"equal: {name} is {_shown(then, name)}")
+            _say(f"equal: {name} is {_shown(then, name)}")
         else:
             equal = False
             shown = [_shown(run, name) for run in (then, now)]
             shown = bits if shown[0] == shown[1] else shown
-            say(f"NOT equal: {name} was {shown[0]}, is {shown[1]}")
+            _say(f"NOT equal: {name} was {shown[0]}, is {shown[1]}")
     if then.outcome != now.outcome:
         equal = False
-        say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
+        _say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
     if not equal:
         if then.text_hash != now.text_hash:
-            say("Python hashed strings in another way then: seedscope run sets PYTHONHASHSEED")
-        say("the run did not come out the same")
+            _say("Python hashed strings in another way then: seedscope run sets PYTHONHASHSEED")
+        _say("the run did not come out the same")
     elif then.notes:
-        say("the same again: every noted value is equal, bit for bit")
+        _say("the same again: every noted value is equal, bit for bit")
     else:
-        say("it ended in the same way; no values were noted, so there is nothing more to compare")
+        _say("it ended in the same way; no values were noted, so there is nothing more to compare")
     return equal
 
 

@@ -16,7 +16,8 @@ import torch
 from conftest import ROOT, seedscope_command
 from test_runlog import git
 
-from seedscope import RunLog, cli, seeded
+from seedscope import RunLog, seeded
+from seedscope.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +41,12 @@ def runs() -> list:
 
 
 def seeds_of(capsys, *arguments: str) -> list[int]:
-    assert cli.main(["log", "--json", *arguments]) == 0
+    assert main(["log", "--json", *arguments]) == 0
     return [run["seed"] for run in json.loads(capsys.readouterr().out)]
 
 
 def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
-    assert cli.main(["log"]) == 0
+    assert main(["log"]) == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert "4 runs of runs.jsonl" in lines[0]
@@ -58,7 +59,7 @@ def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
 
 def test_log_keeps_what_matters_on_a_narrow_terminal(runs, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main(["log", "--best", "loss"]) == 0
+    assert main(["log", "--best", "loss"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert runs[1].id[:8] in lines[4] and " 0.125 " in lines[4]
@@ -94,11 +95,11 @@ def test_unfinished_runs_are_asked_for(runs, capsys):
 
 
 def test_json_and_csv_have_the_values(runs, capsys):
-    assert cli.main(["log", "--json"]) == 0
+    assert main(["log", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)[2]
     assert record["notes"]["loss"] == 0.125 and record["id"] == runs[1].id
     assert record["settings"] and record["versions"]["torch"] == torch.__version__
-    assert cli.main(["log", "--csv"]) == 0
+    assert main(["log", "--csv"]) == 0
     rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert [row["loss"] for row in rows] == ["", "nan", "0.125", "0.25"]
     assert rows[2]["tensor"] == "0.125" and rows[2]["id"] == runs[1].id
@@ -107,7 +108,7 @@ def test_json_and_csv_have_the_values(runs, capsys):
 def test_a_note_named_like_a_field_hides_neither(capsys):
     with seeded(7, log="runs.jsonl") as scope:
         scope.note(seed=5, outcome="fine")
-    assert cli.main(["log", "--csv"]) == 0
+    assert main(["log", "--csv"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (row["seed"], row["notes.seed"]) == ("7", "5")
     assert (row["outcome"], row["notes.outcome"]) == ("ok", "fine")
@@ -126,7 +127,7 @@ def test_many_and_long_notes_leave_ids_and_commands_readable(monkeypatch, capsys
     monkeypatch.setenv("COLUMNS", "80")
     with seeded(2**32 - 1, log="runs.jsonl") as scope:
         scope.note(**{f"metric_{i}": i / 7 for i in range(9)}, tensor=torch.rand(50), loss=0.5)
-    assert cli.main(["log", "--best", "loss"]) == 0
+    assert main(["log", "--best", "loss"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (run,) = RunLog("runs.jsonl")
     row = lines[4].split()
@@ -155,7 +156,7 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
     with open("runs.jsonl", "ab") as file:
         file.write(b'{"event":"end","id":"torn')
     assert seeds_of(capsys) == [3, 2, 1, 0]
-    assert cli.main(["log"]) == 0
+    assert main(["log"]) == 0
     said = capsys.readouterr().err
     assert said.count("line 10 is torn") == 1
 
@@ -189,7 +190,7 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(runs, capsys, arguments, says):
     Path("broken.jsonl").write_text("hello\n")
-    assert cli.main(arguments) == 2
+    assert main(arguments) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("seedscope: ") and says in shown.err
@@ -199,7 +200,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(runs, capsys, arguments
 @pytest.mark.parametrize("text", ["loss", "<3", "a b=1"])
 def test_a_condition_that_is_none_is_refused(text, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["log", "--where", text])
+        main(["log", "--where", text])
     assert stopped.value.code == 2
     assert "must be like loss<0.2 or outcome=ok" in capsys.readouterr().err
 
@@ -207,13 +208,13 @@ def test_a_condition_that_is_none_is_refused(text, capsys):
 @pytest.mark.parametrize("command", [[], ["run"], ["log"], ["replay"], ["sweep"], ["info"]])
 def test_help_explains_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main([*command, "--help"])
+        main([*command, "--help"])
     assert stopped.value.code == 0
     assert "example" in capsys.readouterr().out
 
 
 def test_a_table_without_rich_names_the_extra(runs):
-    code = "import sys; sys.modules['rich'] = None; from seedscope.cli import main; "
+    code = "import sys; sys.modules['rich'] = None; from seedscope.cli.main import main; "
     done = subprocess.run(
         [sys.executable, "-c", code + "sys.exit(main(['log']))"],
         capture_output=True,
@@ -232,14 +233,14 @@ def test_a_pipe_that_closes_early_is_no_error(runs):
 
 def test_info_has_what_bears_on_reproducibility(monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert cli.main(["info", "--json"]) == 0
+    assert main(["info", "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["versions"]["torch"] == torch.__version__
     assert info["settings"]["cudnn.benchmark"] is torch.backends.cudnn.benchmark
     assert info["environment"]["OMP_NUM_THREADS"] == "3"
     assert info["process"]["hash randomization"] is bool(sys.flags.hash_randomization)
     assert info["machine"]["CPU threads"] == torch.get_num_threads()
-    assert cli.main(["info"]) == 0
+    assert main(["info"]) == 0
     assert f"torch      {torch.__version__}" in capsys.readouterr().out
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import seedscope
-from seedscope import cli, demo
+from seedscope import demo
+from seedscope.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +54,7 @@ def test_demo_repeats_and_its_table_names_the_digests():
 def test_table_fits_80_columns_without_wrapping_a_cell(one_program, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(demo, "train", tiny_train)
-    assert cli.main(["demo", "--seed", "1029"]) == 0
+    assert main(["demo", "--seed", "1029"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("0.0 s" in line for line in lines) == 4
@@ -67,7 +68,7 @@ def test_entropy_in_a_seeded_run_is_a_broken_promise(one_program, monkeypatch, c
         return model, accuracy
 
     monkeypatch.setattr(demo, "train", train)
-    assert cli.main(["demo"]) == 1
+    assert main(["demo"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "Broken promise of seeded(1029): its two runs gave different weights" in printed
 
@@ -85,7 +86,7 @@ def test_state_left_changed_outside_is_a_broken_promise(one_program, monkeypatch
 
     monkeypatch.setattr(demo, "train", tiny_train)
     monkeypatch.setattr(demo, "seeded", Leaking)
-    assert cli.main(["demo"]) == 1
+    assert main(["demo"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "it left torch changed outside" in printed
     assert "gave different weights" not in printed
@@ -94,7 +95,7 @@ def test_state_left_changed_outside_is_a_broken_promise(one_program, monkeypatch
 @pytest.mark.parametrize(("module", "package"), [("rich", "rich"), ("sklearn", "scikit-learn")])
 def test_missing_extra_is_one_line_and_exit_code_2(module, package):
     block = f"import sys; sys.modules[{module!r}] = None; "
-    result = run("-c", block + "from seedscope.cli import main; sys.exit(main(['demo']))")
+    result = run("-c", block + "from seedscope.cli.main import main; sys.exit(main(['demo']))")
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == f'seedscope: The demo needs {package}: pip install "seedscope[demo]"\n'
@@ -110,20 +111,20 @@ def test_missing_extra_is_one_line_and_exit_code_2(module, package):
 )
 def test_wrong_options_are_refused_with_their_value(arguments, says, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["demo", *arguments])
+        main(["demo", *arguments])
     assert stopped.value.code == 2
     assert says in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_asked_for_where_there_is_none_is_one_line_and_exit_code_2(capsys):
-    assert cli.main(["demo", "--device", "cuda"]) == 2
+    assert main(["demo", "--device", "cuda"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_help_shows_an_example(capsys):
     for arguments in (["--help"], ["demo", "--help"]):
         with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
+            main(arguments)
         assert stopped.value.code == 0
         assert "example: seedscope demo --seed 7" in capsys.readouterr().out

@@ -220,7 +220,7 @@ def test_interpreter_options_and_the_environment_stay(tmp_path):
     assert "python -E and -I ignore PYTHONHASHSEED" in done.stderr
 
 
-CALL = "from seedscope.cli import main; main(['run', '--seed', '1', 'flags.py'])"
+CALL = "from seedscope.cli.main import main; main(['run', '--seed', '1', 'flags.py'])"
 
 
 def test_spawned_processes_threads_and_scopes_of_the_program_work(tmp_path):

@@ -42,7 +42,7 @@ def test_the_package_and_its_command_load_torch_only_when_they_need_it():
     run_python(
         """
 import sys
-import seedscope.cli
+import seedscope.cli.main
 from seedscope import derive_seed, fresh_seed
 heavy = {"torch", "numpy", "wrapt"} & set(sys.modules)
 assert not heavy, heavy

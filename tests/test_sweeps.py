@@ -426,7 +426,7 @@ def test_ctrl_c_on_the_command_line_says_what_is_kept(tmp_path):
     count = len([*log])
     assert said == (
         f"seedscope: stopped after {count} seeds, kept in runs.jsonl: "
-        "the same command goes on from there\n"
+        "the same command resumes the sweep\n"
     )
     assert out.startswith("sweep of sweep_functions:slow") and f"seeds      {count}," in out
 

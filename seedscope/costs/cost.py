@@ -7,6 +7,7 @@ the settings take turns, so that a slow spell of the machine meets all of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +19,13 @@ from .configurations import CONFIGURATIONS, QUICK, Effort, benchmark_order, conf
 from .result import Cost, combine
 from .session import run_session
 
+_LOGGER = logging.getLogger("seedscope")
+
 
 def cost(
     make_step: Callable[[], Callable[[], Any]],
     *,
     quick: bool = False,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Cost:
     """Return what each determinism setting costs a step of yours, and whether it repeats.
 
@@ -53,7 +55,7 @@ def cost(
     sessions = []
     for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):
         switch = f", cudnn.benchmark {'on' if benchmark else 'off'}" * is_cuda
-        say(f"process {number} of {len(order)}{switch}")
+        _LOGGER.info("process %d of %d%s", number, len(order), switch)
         configurations, effort = (
             configurations_of(CONFIGURATIONS, benchmark, is_cuda),
             QUICK if quick else Effort(),

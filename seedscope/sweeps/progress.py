@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ def progress_bar(name: str, total: int, done: int, wanted: bool) -> Iterator[Cal
         rich = import_extra("rich.progress", "The progress bar")
         console = import_extra("rich.console", "The progress bar").Console(stderr=True)
     except ImportError as error:
-        print(error, file=sys.stderr)
+        logging.getLogger("seedscope").warning("%s", error)
         yield lambda: None
         return
     columns = (

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
 from typing import Any
 
-import torch
-
-from . import __version__
-from .settings.registry import SETTINGS
-from .sources.registry import select_sources
-from .support import conditions
+from .. import __version__
+from ..support.tables import aligned
+from .arguments import command
+from .messages import print_json
 
 _VARIABLES = (
     "PYTHONHASHSEED CUBLAS_WORKSPACE_CONFIG TORCHINDUCTOR_DETERMINISTIC CUDA_VISIBLE_DEVICES "
@@ -21,8 +20,44 @@ _VARIABLES = (
 )
 
 
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "info",
+        _execute,
+        help="what bears on reproducibility here, for a bug report",
+        description="Show versions, devices, settings and environment variables.",
+        epilog="example: seedscope info --json",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _execute(options: argparse.Namespace) -> int:
+    info = collect_info()
+    if options.json:
+        print_json(info)
+        return 0
+    for section, values in info.items():
+        print(section, *aligned((name, _shown(value)) for name, value in values.items()), sep="\n")
+    return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{key} {item}" for key, item in value.items()]
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
 def collect_info() -> dict[str, dict[str, Any]]:
     """Return sections of names and JSON values; where there is a GPU, it is started."""
+    import torch
+
+    from ..settings.registry import SETTINGS
+    from ..sources.registry import select_sources
+    from ..support import conditions
+
     if torch.cuda.is_available():
         torch.cuda.init()  # type: ignore[no-untyped-call]
     return {

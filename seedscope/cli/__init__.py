@@ -1,0 +1,1 @@
+"""The `seedscope` command, a module for each of its commands."""

@@ -1,0 +1,88 @@
+"""Options that several commands have, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..support.modes import MODES
+
+LOG = "runs.jsonl"
+
+
+def command(
+    commands: Any,
+    name: str,
+    execute: Callable[[argparse.Namespace], int],
+    *,
+    is_program: bool = False,
+    says_warnings: bool = False,
+    **texts: str,
+) -> argparse.ArgumentParser:
+    """Add a command, and return its parser.
+
+    `is_program`: the command ends as the user's program does, whatever ends that.
+    `says_warnings`: a warning, such as that of a broken line in a log, is one line of the
+    command's own.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **texts,
+    )
+    parser.set_defaults(execute=execute, is_program=is_program, says_warnings=says_warnings)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the options, of those named, that several commands have."""
+    if "log" in names:
+        parser.add_argument("--log", metavar="PATH", default=LOG, help="default: %(default)s")
+    if "deterministic" in names:
+        parser.add_argument(
+            "--deterministic",
+            choices=MODES,
+            default="true",
+            help="what seeded(deterministic=...) takes, default: %(default)s",
+        )
+
+
+def condition(text: str) -> tuple[str, str, str]:
+    match = re.fullmatch(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be like loss<0.2 or outcome=ok, got {text!r}")
+    name, sign, value = match.groups()
+    return name, sign, value
+
+
+def seed_range(text: str) -> range:
+    first, colon, end = text.partition(":")
+    try:
+        seeds = range(seed(first), int(end)) if colon else range(int(first))
+    except (ValueError, argparse.ArgumentTypeError):
+        seeds = range(0)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"must be N or FIRST:END, such as 0:100, got {text!r}")
+    return seeds
+
+
+def seed(text: str) -> int:
+    from ..seeds import check_seed
+
+    try:
+        return check_seed(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
+    return number

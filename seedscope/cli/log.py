@@ -1,0 +1,88 @@
+"""`seedscope log`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from .arguments import add_options, command, condition
+from .messages import Unusable, print_json, say
+
+if TYPE_CHECKING:
+    from ..runs.log import RunLog
+    from ..runs.run import Run
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "log",
+        _execute,
+        says_warnings=True,
+        help="show the logged runs",
+        description=(
+            "Show the runs of a log that ended, newest first. Of several ranks the first is\n"
+            "shown, unless --where names a rank."
+        ),
+        epilog="examples:\n  seedscope log --best loss --where epoch>=3\n"
+        "  seedscope log --best accuracy:max --json",
+    )
+    add_options(parser, "log")
+    parser.add_argument(
+        "--best",
+        metavar="NOTE[:max]",
+        help="the runs that noted it, the smallest (or largest) value first",
+    )
+    parser.add_argument(
+        "--where",
+        metavar="NAME<VALUE",
+        action="append",
+        type=condition,
+        default=[],
+        help="only runs of which this holds: < <= = != >= > and a field such as outcome, or a "
+        "note (notes.NAME where both have the name)",
+    )
+    parser.add_argument("--replays", action="store_true", help="replays of other runs too")
+    parser.add_argument("--unfinished", action="store_true", help="runs that began and did not end")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="all that is known, as a JSON array")
+    shape.add_argument("--csv", action="store_true", help="as comma-separated values")
+
+
+def _execute(options: argparse.Namespace) -> int:
+    from ..runs import query
+    from . import log_table
+
+    log = open_log(options.log)
+    try:
+        runs = query.select(_runs(log, options.unfinished), options.where, options.replays)
+        if options.best and runs:
+            runs = query.best_first(runs, options.best)
+    except query.ViewError as error:
+        raise Unusable(str(error)) from error
+    if options.json:
+        print_json([query.plain(run) for run in runs])
+    elif options.csv:
+        log_table.write_csv(runs)
+    else:
+        log_table.show(runs, options.log, options.best)
+        if not options.unfinished and (count := len(log.unfinished())):
+            say(f"{count} more did not end, or have not yet: --unfinished shows them")
+    return 0
+
+
+def open_log(path: str) -> RunLog:
+    if not os.path.exists(path):
+        raise Unusable(f"there is no log at {path}: --log PATH names another")
+    from ..runs.log import RunLog
+
+    return RunLog(path)
+
+
+def _runs(log: RunLog, unfinished: bool = False) -> list[Run]:
+    try:
+        runs = log.unfinished() if unfinished else [*log]
+    except (OSError, ValueError) as error:
+        raise Unusable(f"cannot read the log: {error}") from error
+    return sorted(runs, key=lambda run: run.began, reverse=True)

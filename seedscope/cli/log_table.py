@@ -1,0 +1,106 @@
+"""The table of `seedscope log`, and its CSV."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import sys
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..runs.query import field, note_names
+from ..runs.run import Run
+from ..support.optional_imports import import_extra
+
+_FIELDS = ("id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays")
+
+
+def _column(note: str) -> str:
+    """The heading of a note's column: its name, unless that of a field."""
+    return f"notes.{note}" if note in (*_FIELDS, "time", "command") else note
+
+
+def write_csv(runs: list[Run]) -> None:
+    """Print the runs as comma-separated values, a column for each note."""
+    notes = note_names(runs)
+    writer = csv.writer(sys.stdout)
+    writer.writerow([*_FIELDS, *(_column(name) for name in notes)])
+    for run in runs:
+        row = [field(run, name) for name in _FIELDS]
+        writer.writerow([*row, *(shown(run.notes.get(name, "")) for name in notes)])
+
+
+def shown(value: Any) -> str:
+    """Return a noted value as a table has it."""
+    return str(value.item()) if getattr(value, "ndim", None) == 0 else str(value)
+
+
+def show(runs: list[Run], path: str, best: str | None) -> None:
+    """Print a table that fits the terminal: ids and the note of `best` are never cut."""
+    # In a pipe as wide as it needs to be.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    console = import_extra("rich.console", "The table").Console(highlight=False, width=width)
+    text = import_extra("rich.text", "The table").Text
+    table = import_extra("rich.table", "The table").Table(
+        title=f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}",
+        title_justify="left",
+        box=import_extra("rich.box", "The table").SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    columns = {
+        "id": [run.id[:8] for run in runs],
+        "began": [_when(run) for run in runs],
+        "seed": [str(run.seed) for run in runs],
+    }
+    times = [_lasted(run.duration) for run in runs]
+    # What an outcome and a command need at the least, and each column's edge.
+    left = console.width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
+    hidden = []
+    first = (best or "").partition(":")[0]
+    for name in sorted(note_names(runs), key=lambda name: name != first):
+        cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
+        left -= max(map(len, (_column(name), *cells))) + 3
+        if left < 0 and name != first:
+            hidden.append(name)
+        else:
+            columns[_column(name)] = cells
+    columns["time"] = times
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
+    for name in ("outcome", "command"):  # these two give way on a narrow terminal
+        table.add_column(name, min_width=2)
+    for run, *cells in zip(runs, *columns.values(), strict=True):
+        style = "" if run.outcome == "ok" else "yellow"
+        what = re.sub("^(seedscope run|python[0-9.]*) ", "", run.what())  # room is scarce
+        what = f"(replays {run.replays[:8]}) {what}" if run.replays else what
+        table.add_row(
+            *map(text, cells),
+            text(run.outcome or "not ended", style, no_wrap=True, overflow="ellipsis"),
+            text(what, no_wrap=True, overflow="ellipsis"),
+        )
+    console.print(table)
+    if hidden:
+        console.print(f" noted too, and in --json and --csv: {', '.join(hidden)}", style="dim")
+
+
+def _when(run: Run) -> str:
+    return datetime.fromisoformat(run.began).astimezone().strftime("%m-%d %H:%M")
+
+
+def _lasted(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+
+
+def _brief(value: Any) -> str:
+    text = shown(value)
+    try:
+        return f"{float(text):.6g}"
+    except ValueError:
+        text = text.replace("\n", " ")
+        return text if len(text) <= 16 else f"{text[:15]}…"

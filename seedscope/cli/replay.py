@@ -1,0 +1,44 @@
+"""`seedscope replay`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .arguments import add_options, command
+from .log import open_log
+from .messages import Unusable
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "replay",
+        _execute,
+        says_warnings=True,
+        help="run a logged run again, and compare",
+        description=(
+            "Run the same command with the same seed, in the same folder. Says what differs from\n"
+            "then, and whether the noted values come out equal, bit for bit; if not, the exit\n"
+            "code is 1."
+        ),
+        epilog="example: seedscope replay 3f2a",
+    )
+    parser.add_argument("id", help="run id, or a unique prefix")
+    add_options(parser, "log")
+
+
+def _execute(options: argparse.Namespace) -> int:
+    from ..replay import ReplayError, replay
+
+    log = open_log(options.log)
+    try:
+        run = log.find(options.id)
+    except (LookupError, OSError, ValueError) as error:
+        raise Unusable(f"{error.args[-1]}; seedscope log lists the runs") from error
+    try:
+        return 0 if replay(log, run) else 1
+    except ReplayError as error:
+        raise Unusable(f"{run.id} cannot be replayed: {error}") from error
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,67 @@
+"""`seedscope run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ..support.modes import MODES
+from .arguments import add_options, command, seed
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "run",
+        _execute,
+        is_program=True,
+        usage="seedscope run [options] (SCRIPT | -m MODULE) [ARGUMENT ...]",
+        help="run a script in a scope, and log its seed",
+        description=(
+            "Run a script or module as `python` does, with a scope around it. Without --seed the\n"
+            "seed is a fresh one, printed and logged. The hash seed is set before the interpreter\n"
+            "starts, as the cuBLAS workspace is for torch before 2.11. note(loss=...) in the\n"
+            "script adds to the log."
+        ),
+        epilog="example: seedscope run --seed 7 train.py --lr 0.1",
+    )
+    parser.add_argument("--seed", type=seed, help="default: a fresh one")
+    add_options(parser, "deterministic", "log")
+    parser.add_argument(
+        "--no-fill",
+        action="store_true",
+        help="do not fill uninitialised memory: quicker, and safe in code that reads none",
+    )
+    # What follows the module's name is in the remainder, as for a script.
+    parser.add_argument("-m", dest="module", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def _execute(options: argparse.Namespace) -> int:
+    from ..launch.interpreter import LaunchError
+    from ..launch.launch import launch
+
+    words = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not words:
+        _tell("run needs a script, or -m and a module: seedscope run train.py")
+        return 2
+    try:
+        launch(
+            words,
+            is_module=options.module,
+            seed=options.seed,
+            deterministic=MODES[options.deterministic],
+            fill_uninitialized_memory=False if options.no_fill else None,
+            log=options.log,
+            restart=["-m", "seedscope", *options.arguments],
+        )
+    except LaunchError as error:
+        _tell(str(error))
+        return 2
+    return 0
+
+
+def _tell(text: str) -> None:
+    # Not through logging, which is the program's.
+    print(f"seedscope: {text}", file=sys.stderr)

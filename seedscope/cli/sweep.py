@@ -1,0 +1,146 @@
+"""`seedscope sweep`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from ..support.modes import MODES
+from .arguments import add_options, command, positive, seed_range
+from .messages import Unusable, print_json, say
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from ..sweeps.result import Sweep
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "sweep",
+        _execute,
+        says_warnings=True,
+        help="run a function under many seeds",
+        description=(
+            "Call a function, which returns a number, once for each seed, in a scope with it, and\n"
+            "print what came out. A function with a parameter gets the seed. Started again with\n"
+            "the same log, it runs only the seeds that are missing."
+        ),
+        epilog="example: seedscope sweep train:accuracy --seeds 0:100 --best max --plot seeds.png",
+    )
+    parser.add_argument("function", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
+    parser.add_argument(
+        "--seeds", type=seed_range, default=range(100), help="N or FIRST:END, default: 0:100"
+    )
+    parser.add_argument("--best", choices=("min", "max"), default="min", help="default: min")
+    parser.add_argument(
+        "--processes", type=positive, default=1, metavar="N", help="side by side, default: 1"
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="of torch in each process; bits can depend on it. Default: as many as torch takes",
+    )
+    add_options(parser, "deterministic", "log")
+    parser.add_argument("--plot", metavar="PATH", help="draw the distribution and the running best")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="each seed's outcome, as a JSON array")
+    shape.add_argument("--csv", action="store_true", help="as comma-separated values")
+
+
+def _execute(options: argparse.Namespace) -> int:
+    from ..support.user_function import load_function
+    from ..sweeps.result import SweepInterrupted
+
+    try:
+        function = load_function(options.function)
+    except LookupError as error:
+        raise Unusable(str(error)) from error
+    if options.plot:
+        _check_plot(options.plot)  # before the work, not after it
+    try:
+        result = _sweep(function, options)
+    except (TypeError, ValueError) as error:
+        raise Unusable(str(error)) from error
+    except SweepInterrupted as stopped:
+        say(f"{stopped}, kept in {options.log}: the same command resumes the sweep")
+        print(stopped.sweep)
+        return 130
+    _print(result, options)
+    if options.plot and result.best is not None:
+        result.plot(options.plot)
+        say(f"drawn: {options.plot}")
+    return 0 if len(result.failed) < len(result) else 1
+
+
+def _sweep(function: Callable[..., Any], options: argparse.Namespace) -> Sweep:
+    import torch
+
+    from ..sweeps.sweep import sweep
+
+    threads = options.threads or torch.get_num_threads()
+    pool = _pool(options.processes, threads) if options.processes > 1 else None
+    # The table says it too.
+    warnings.filterwarnings("ignore", message="the best seed may be only luck")
+    with pool or nullcontext():
+        return sweep(
+            function,
+            options.seeds,
+            executor=pool,
+            log=options.log,
+            best=options.best,
+            deterministic=MODES[options.deterministic],
+            threads=threads,
+        )
+
+
+def _print(result: Sweep, options: argparse.Namespace) -> None:
+    from ..runs.values import encode
+
+    if options.json:
+        print_json([{**vars(o), "value": encode(o.value, "value")} for o in result])
+    elif options.csv:
+        _print_csv(result)
+    else:
+        print(result)
+
+
+def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    cores = os.cpu_count() or 1
+    if processes * threads > cores:
+        say(
+            f"{processes} processes of {threads} threads wait for each other on {cores} cores: "
+            f"--threads {max(1, cores // processes)} may be much faster"
+        )
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+
+
+def _print_csv(result: Sweep) -> None:
+    import csv
+
+    from .log_table import shown
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["seed", "value", "duration", "error"])
+    writer.writerows([o.seed, shown(o.value), o.duration, o.error] for o in result)
+
+
+def _check_plot(path: str) -> None:
+    from ..support.optional_imports import import_extra
+
+    backend = import_extra("matplotlib.backend_bases", "--plot")
+    known = backend.FigureCanvasBase.get_supported_filetypes()
+    if os.path.splitext(path)[1][1:].lower() not in known:
+        raise Unusable(f"--plot takes a file of a kind such as .png or .svg, got {path!r}")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise Unusable(f"--plot: there is no folder for {path!r}")
