@@ -271,10 +271,9 @@ def identical(timed: TimedLoader) -> bool:
     timed.order[:] = range(timed.length, 2 * timed.length)
     starts = range(0, timed.length, BATCH)
     own = (torch.stack([timed.seeded[i] for i in range(b, b + BATCH)]) for b in starts)
-    # A list: the loader's epoch has to be drawn to its end.
-    return all(
-        [torch.equal(batch, mine) for (batch, *_), mine in zip(timed.loader, own, strict=True)]
-    )
+    # First a list: the loader's epoch has to be drawn to its end.
+    same = [torch.equal(batch, mine) for (batch, *_), mine in zip(timed.loader, own, strict=True)]
+    return all(same)
 
 
 def collect(quick: bool) -> dict[str, Any]:

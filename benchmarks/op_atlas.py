@@ -150,6 +150,16 @@ def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(next(flat), next(flat))
 
 
+def _start(call: Callable[[], Any], mode: Any, is_cuda: bool) -> tuple[float, Callable[[], float]]:
+    """Run `call` three times in a mode: milliseconds of its launch, and what gives its own."""
+    with seeded(SEED, deterministic=mode), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call()
+        begin = time.perf_counter()
+        reading = timed(call, 3, is_cuda)
+        return (time.perf_counter() - begin) / 3 * 1e3, reading
+
+
 def _time(
     call: Callable[[], Any],
     modes: dict[str, Any],
@@ -165,21 +175,13 @@ def _time(
     for number in range(rounds + 1):
         if number > 5 and time.monotonic() - begun > _PATIENCE_S:
             break  # what is slow shows it in fewer rounds
-        readings = {}
-        for mode in order.sample([*modes], len(modes)):
-            with seeded(SEED, deterministic=modes[mode]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                call()
-                begin = time.perf_counter()
-                readings[mode] = timed(call, 3, is_cuda)
-                launch_ms = (time.perf_counter() - begin) / 3 * 1e3
-            if number:  # the first warms up
-                launches[mode].append(launch_ms)
+        in_turn = order.sample([*modes], len(modes))
+        readings = {mode: _start(call, modes[mode], is_cuda) for mode in in_turn}
         if is_cuda:
             torch.cuda.synchronize()
-        for mode, reading in readings.items():
-            if number:
-                samples[mode].append(reading())
+        for mode, (launch_ms, reading) in readings.items() if number else ():  # the first warms up
+            launches[mode].append(launch_ms)
+            samples[mode].append(reading())
     for mode in modes:
         found[mode]["ms"] = summary(samples[mode])
         if is_cuda:

@@ -194,8 +194,8 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
         ["... / sum of its primitives", ratio(BLOCK, "to_floor"), "at most 1.1"],
         ["a new seed each time / the same seed", ratio(NEW_SEED, "to_scope"), "at most 1.6"],
     ]
-    for name in (DECORATOR, STEP, STREAM):
-        rows.append([f"{name} / a block", ratio(name, "to_scope"), "0.9 to 1.1"])
+    likes = (DECORATOR, STEP, STREAM)
+    rows += [[f"{name} / a block", ratio(name, "to_scope"), "0.9 to 1.1"] for name in likes]
     rows += [
         [f"{LOG}, us", times(LOG), "at most 300"],
         [f"{SAMPLE}, us", times(SAMPLE), "at most 30"],

@@ -85,5 +85,13 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _rebuild(kind: str | type, state: Any) -> Any:
+    """Return what was pickled: by its public name, so that pickles survive a move of its module."""
+    cls: Any = __getattr__(kind) if isinstance(kind, str) else kind
+    rebuilt = cls.__new__(cls)
+    rebuilt.__setstate__(state)
+    return rebuilt
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

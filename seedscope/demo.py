@@ -55,6 +55,22 @@ class Digits(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return image, self.labels[index]
 
 
+def make_model() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(16 * 8 * 8, 10),
+    )
+
+
 def train(epochs: Iterable[int], device: torch.device) -> tuple[nn.Module, float]:
     """Return a network trained on the digits, and its accuracy on the last fifth of them."""
     digits = load_digits()
@@ -69,19 +85,7 @@ def train(epochs: Iterable[int], device: torch.device) -> tuple[nn.Module, float
         multiprocessing_context="fork" if FORKS else "spawn",
         persistent_workers=True,
     )
-    model = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Upsample(scale_factor=2, mode="bilinear"),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.3),
-        nn.Linear(16 * 8 * 8, 10),
-    ).to(device)
+    model = make_model().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
     for _ in epochs:
@@ -185,7 +189,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def report(runs: dict[str, list[Run]], what: str, console: Console) -> int:
-    """Print the runs, bare and seeded, and what they show; return the exit code."""
+    """Print the runs, bare and seeded, in a table, and what they show; return the exit code."""
     table = Table(
         Column("run", overflow="fold"),
         "weights,\nsha256",
@@ -197,7 +201,7 @@ def report(runs: dict[str, list[Run]], what: str, console: Console) -> int:
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    same = {name: first.digest == second.digest for name, (first, second) in runs.items()}
+    same = _repeats(runs)
     for name, both in runs.items():
         for label, run in zip((name, "  again"), both, strict=True):
             table.add_row(
@@ -209,7 +213,16 @@ def report(runs: dict[str, list[Run]], what: str, console: Console) -> int:
             )
         table.add_section()
     console.print(table)
+    return verdict(runs, console)
 
+
+def _repeats(runs: dict[str, list[Run]]) -> dict[str, bool]:
+    return {name: first.digest == second.digest for name, (first, second) in runs.items()}
+
+
+def verdict(runs: dict[str, list[Run]], console: Console) -> int:
+    """Print what the runs show; return 1 if a promise was broken, else 0."""
+    same = _repeats(runs)
     inside = list(runs)[-1]
     for name, repeats in same.items():
         found = "the same model again, bit for bit" if repeats else "another model the second time"

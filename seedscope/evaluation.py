@@ -15,9 +15,10 @@ from .scope.seeded import Seeded
 from .scope.wrapping import wrap
 from .support.compiler import opaque
 from .support.modes import Deterministic
+from .support.torch_internals import children
 
 F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R", bound="_Run")
+R = TypeVar("R", bound="_Evaluation")
 
 _MODULES = nn.Module.modules
 
@@ -62,7 +63,7 @@ class evaluating:
         self._models = (model, *more)
         self._grad = grad
         self._keep = _check_keep(keep_training)
-        self._runs: list[_Run] = []
+        self._open: list[_Evaluation] = []
         for one in self._models:
             if not isinstance(one, nn.Module):
                 raise TypeError(f"expected a torch.nn.Module, got {one!r} ({type(one).__name__})")
@@ -86,7 +87,7 @@ class evaluating:
             if name not in signature.parameters:
                 raise TypeError(f"{function!r} has no argument {name!r}; it has {signature}")
 
-            def for_call(args: Any, kwargs: Any, *, resumes: bool = False) -> _Run:
+            def for_call(args: Any, kwargs: Any, *, resumes: bool = False) -> _Evaluation:
                 bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 model = bound.arguments[name]
@@ -99,28 +100,28 @@ class evaluating:
         return decorate
 
     def __enter__(self) -> Scope:
-        run = self._for_call((), {})
-        self._runs.append(run)
+        evaluation = self._for_call((), {})
+        self._open.append(evaluation)
         try:
-            return run.__enter__().scope
+            return evaluation.__enter__().scope
         except BaseException:
-            self._runs.remove(run)
+            self._open.remove(evaluation)
             raise
 
     def __exit__(self, *raised: Any) -> None:
-        if not self._runs:
+        if not self._open:
             raise RuntimeError("evaluating(...) was left without having been entered")
-        self._runs.pop().__exit__(*raised)
+        self._open.pop().__exit__(*raised)
 
     def __call__(self, function: F) -> F:
         return cast(F, wrap(function, self._for_call))
 
-    def _for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> _Run:
+    def _for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> _Evaluation:
         scope = self._seeded.for_call(args, kwargs, resumes=resumes)
-        return _Run(scope, self._models, self._keep, self._grad)
+        return _Evaluation(scope, self._models, self._keep, self._grad)
 
 
-class _Run:
+class _Evaluation:
     """One evaluation: a scope, and what else is put back with it."""
 
     def __init__(
@@ -156,7 +157,7 @@ class _Run:
         try:
             self._restore()
         except BaseException:
-            self._restore()  # a Ctrl-C half-way: once more, as a whole
+            self._restore()  # finish the restore, even if Ctrl-C interrupted it
             raise
         finally:
             self.scope.__exit__(*raised)
@@ -189,9 +190,7 @@ def _modules_of(models: Iterable[nn.Module]) -> list[nn.Module]:
         found |= dict.fromkeys([model] if type(model).modules is _MODULES else model.modules())
     to_visit = [*found]
     for module in to_visit:
-        # As `modules()` goes, in a fifth of the time: that makes a name for each module, at
-        # each level above it.
-        for child in module._modules.values():
+        for child in children(module):
             if child is not None and child not in found:
                 found[child] = None
                 to_visit.append(child)

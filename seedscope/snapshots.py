@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,33 +10,19 @@ import torch
 from .settings.registry import SETTINGS
 from .sources.registry import select_sources
 from .support.compiler import opaque
+from .support.pickles import reduce_publicly
 
 _FORMAT = 1
 
-if sys.version_info >= (3, 11):
-    _Group = ExceptionGroup  # noqa: F821
-else:
 
-    class _Group(Exception):
-        """As much of `ExceptionGroup` as is needed before Python 3.11."""
-
-        def __init__(self, message: str, exceptions: list[Exception]) -> None:
-            super().__init__(message, exceptions)
-            self.message = message
-            self.exceptions = tuple(exceptions)
-
-        def __str__(self) -> str:
-            causes = "; ".join(f"{type(e).__name__}: {e}" for e in self.exceptions)
-            return f"{self.message}: {causes}"
-
-
-class RestoreError(_Group):
+class RestoreError(ExceptionGroup[Exception]):
     """Some sources or settings could not be put back; all others were.
 
-    An `ExceptionGroup` (since Python 3.11) with one exception for each failure.
+    An `ExceptionGroup` with one exception for each failure.
     """
 
-    def derive(self, excs: Any) -> Any:  # as ExceptionGroup asks of its subclasses
+    def derive(self, excs: Sequence[Exception]) -> RestoreError:  # type: ignore[override]
+        # As ExceptionGroup requires of its subclasses.
         return RestoreError(self.message, excs)
 
 
@@ -83,7 +68,10 @@ class Snapshot:
         return f"<Snapshot of {', '.join(thing.name for thing in self._states)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Snapshot.from_state_dict, (self.state_dict(),)
+        return reduce_publicly(self, Snapshot, self.state_dict())
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
         """Return every captured state, ready for `torch.save`.

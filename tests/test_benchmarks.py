@@ -193,7 +193,7 @@ def test_the_networks_themselves_take_a_step(monkeypatch):
     pytest.importorskip("transformers")
     from benchmarks import models
 
-    monkeypatch.setattr(models, "_TOKENS", {name: (50257, 1, 16) for name in models._TOKENS})
+    monkeypatch.setattr(models, "_TOKENS", dict.fromkeys(models._TOKENS, (50257, 1, 16)))
     monkeypatch.setitem(models._LLAMA, "vocab_size", 50257)
     monkeypatch.setitem(models._LLAMA, "num_hidden_layers", 1)
     make = models._input

@@ -77,6 +77,12 @@ def test_a_snapshot_inside_a_scope_continues_its_unseeded_generators():
         assert (np.random.default_rng().random(), random.Random().random()) == expected
 
 
+def test_a_pickle_names_no_module_inside_the_package():
+    for thing in (snapshot(), Stream(3, "fold", sources=["python"])):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            assert b"seedscope." not in pickle.dumps(thing, protocol)
+
+
 def test_it_copies_and_pickles():
     outer = snapshot()
     random.gauss(0, 1)

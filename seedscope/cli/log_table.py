@@ -41,6 +41,34 @@ def show(runs: list[Run], path: str, best: str | None) -> None:
     # In a pipe as wide as it needs to be.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
     console = import_extra("rich.console", "The table").Console(highlight=False, width=width)
+    columns, hidden = _columns(runs, console.width, (best or "").partition(":")[0])
+    console.print(_table(runs, path, columns))
+    if hidden:
+        console.print(f" noted too, and in --json and --csv: {', '.join(hidden)}", style="dim")
+
+
+def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the columns that are never cut, the note `first` before others, and notes left out."""
+    columns = {
+        "id": [run.id[:8] for run in runs],
+        "began": [_when(run) for run in runs],
+        "seed": [str(run.seed) for run in runs],
+    }
+    times = [_lasted(run.duration) for run in runs]
+    # What an outcome and a command need at the least, and each column's edge.
+    left = width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
+    hidden = []
+    for name in sorted(note_names(runs), key=lambda name: name != first):
+        cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
+        left -= max(map(len, (_column(name), *cells))) + 3
+        if left < 0 and name != first:
+            hidden.append(name)
+        else:
+            columns[_column(name)] = cells
+    return columns | {"time": times}, hidden
+
+
+def _table(runs: list[Run], path: str, columns: dict[str, list[str]]) -> Any:
     text = import_extra("rich.text", "The table").Text
     table = import_extra("rich.table", "The table").Table(
         title=f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}",
@@ -49,24 +77,6 @@ def show(runs: list[Run], path: str, best: str | None) -> None:
         pad_edge=False,
         padding=(0, 1),
     )
-    columns = {
-        "id": [run.id[:8] for run in runs],
-        "began": [_when(run) for run in runs],
-        "seed": [str(run.seed) for run in runs],
-    }
-    times = [_lasted(run.duration) for run in runs]
-    # What an outcome and a command need at the least, and each column's edge.
-    left = console.width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
-    hidden = []
-    first = (best or "").partition(":")[0]
-    for name in sorted(note_names(runs), key=lambda name: name != first):
-        cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
-        left -= max(map(len, (_column(name), *cells))) + 3
-        if left < 0 and name != first:
-            hidden.append(name)
-        else:
-            columns[_column(name)] = cells
-    columns["time"] = times
     for name in columns:
         table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
     for name in ("outcome", "command"):  # these two give way on a narrow terminal
@@ -80,9 +90,7 @@ def show(runs: list[Run], path: str, best: str | None) -> None:
             text(run.outcome or "not ended", style, no_wrap=True, overflow="ellipsis"),
             text(what, no_wrap=True, overflow="ellipsis"),
         )
-    console.print(table)
-    if hidden:
-        console.print(f" noted too, and in --json and --csv: {', '.join(hidden)}", style="dim")
+    return table
 
 
 def _when(run: Run) -> str:

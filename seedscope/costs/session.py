@@ -113,26 +113,28 @@ def _time(
                 with configuration.open(), silenced(), no_collection():
                     if configuration not in counts:
                         counts[configuration] = steps_for(step, block_s, is_cuda)
-                        if is_cuda:
-                            found.launch_ms += [launch_ms(step) for _ in range(3)]
+                        found.launch_ms += [launch_ms(step) for _ in range(3 if is_cuda else 0)]
                     step()  # what the change of settings costs is no step's
-                    reading = timed(step, counts[configuration], is_cuda)
+                    readings.append((found.ms, timed(step, counts[configuration], is_cuda)))
             except Exception as error:
-                if configuration == DEFAULT:
-                    raise RuntimeError(
-                        f"the step failed when it was called again: {error!r:.200}. It is called "
-                        "thousands of times: give it data without end, as itertools.cycle does"
-                    ) from error
-                found.fail(error)
+                _note_failure(configuration, found, error)
                 del running[configuration]
-            else:
-                readings.append((found.ms, reading))
         readings.append((session.canary_ms, timed(product, 10, is_cuda)))
         if is_cuda:
             note_state(session.gpu)  # while it works
             torch.cuda.synchronize()  # once for all of the round
         for kept, reading in readings:
             kept.append(reading())
+
+
+def _note_failure(configuration: Configuration, found: Measurement, error: Exception) -> None:
+    """Keep why a configuration cannot be timed; under torch's defaults it is the step's fault."""
+    if configuration == DEFAULT:
+        raise RuntimeError(
+            f"the step failed when it was called again: {error!r:.200}. It is called "
+            "thousands of times: give it data without end, as itertools.cycle does"
+        ) from error
+    found.fail(error)
 
 
 def _repeat(

@@ -1,6 +1,7 @@
 """Starts the interpreter anew with a hash seed, once.
 
-It needs no torch: importing torch takes a second, and this process is replaced at once."""
+It needs no torch: importing torch takes a second, and this process is replaced at once.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import importlib
 import importlib.machinery
 import os
 import sys
+import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -50,16 +51,11 @@ def launch(
         start_anew(choose_seed(seed), restart)
     # Before the program's folder is on the path, where it may have modules of the same names.
     from ..runs.process import set_command
-    from ..scope.advice import explain
     from ..scope.seeded import seeded
 
     set_command([sys.executable, *interpreter_options(), *restart])
     sys.argv[:] = ["-m" if is_module else command[0], *command[1:]]
-    try:
-        main, code = find_program(command[0], is_module)
-    except SyntaxError as error:
-        sys.excepthook(type(error), error.with_traceback(None), None)
-        raise SystemExit(1) from None
+    main, code = _find_or_exit(command[0], is_module)
     sys.modules["__main__"] = main
     scope = seeded(
         int(started_for),
@@ -75,11 +71,28 @@ def launch(
         _say(f"run {str(scope.run_id)[:8]} of seed {scope.seed}, logged in {log}")
     if sys.flags.ignore_environment:
         _say("python -E and -I ignore PYTHONHASHSEED: hashes of strings differ in each run")
+    _execute(main, code, command[0] if is_module else None, ended)
+
+
+def _find_or_exit(name: str, is_module: bool) -> tuple[types.ModuleType, types.CodeType]:
     try:
-        if is_module:
+        return find_program(name, is_module)
+    except SyntaxError as error:
+        sys.excepthook(type(error), error.with_traceback(None), None)
+        raise SystemExit(1) from None
+
+
+def _execute(
+    main: types.ModuleType, code: types.CodeType, module: str | None, ended: list[BaseException]
+) -> None:
+    """Run the program's code; `ended` gets the exception that ends it, if one does."""
+    from ..scope.advice import explain
+
+    try:
+        if module is not None:
             if main.__package__:
                 importlib.import_module(main.__package__)
-            sys.argv[0] = main.__file__ or command[0]
+            sys.argv[0] = main.__file__ or module
         exec(code, vars(main))
     except SystemExit as error:
         ended.append(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ class Recorder:
         self._begun = {
             "id": self.id,
             "seed": self.seed,
-            "began": datetime.now(timezone.utc).isoformat(),
+            "began": datetime.now(UTC).isoformat(),
             "process": process.id,
             "ordinal": self.ordinal,
             **process.facts,

@@ -31,17 +31,24 @@ def encode(value: Any, name: str) -> Any:
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {key: encode(item, name) for key, item in value.items()}
         return {"$dict": [[encode(k, name), encode(v, name)] for k, v in value.items()]}
-    if type(value) in (torch.Tensor, torch.nn.Parameter):
-        dtype = str(value.dtype).removeprefix("torch.")
-        if value.layout is torch.strided and not value.is_quantized and dtype in _TORCH_TYPES:
-            return _encode_array("$torch", dtype, value, name)
-    is_numpy = type(value) is np.ndarray or isinstance(value, np.generic)
-    if is_numpy and value.dtype.isnative and value.dtype.name in _NUMPY_TYPES:
-        return _encode_array("$numpy", value.dtype.name, value, name)
+    if (array := _encode_array(value, name)) is not None:
+        return array
     raise TypeError(
         f"the log cannot keep {name}={_brief(value)} ({type(value).__name__}): it takes numbers, "
         "strings, lists, tuples, dicts, NumPy and torch numbers; convert it, with str(...) say"
     )
+
+
+def _encode_array(value: Any, name: str) -> Any:
+    """Return a NumPy or torch array or number of a plain kind in JSON's types; else None."""
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        dtype = str(value.dtype).removeprefix("torch.")
+        if value.layout is torch.strided and not value.is_quantized and dtype in _TORCH_TYPES:
+            return _tagged("$torch", dtype, value, name)
+    is_numpy = type(value) is np.ndarray or isinstance(value, np.generic)
+    if is_numpy and value.dtype.isnative and value.dtype.name in _NUMPY_TYPES:
+        return _tagged("$numpy", value.dtype.name, value, name)
+    return None
 
 
 _COMMON_TYPES = (
@@ -52,7 +59,7 @@ _NUMPY_TYPES = (*_COMMON_TYPES, "uint16", "uint32", "uint64")
 _TORCH_TYPES = (*_COMMON_TYPES, "bfloat16")
 
 
-def _encode_array(tag: str, dtype: str, array: Any, name: str) -> Any:
+def _tagged(tag: str, dtype: str, array: Any, name: str) -> Any:
     # A Python float holds every bit of a narrower one, a scalar or a nested list of them.
     # NumPy tells a scalar from an array without dimensions.
     shape = {} if isinstance(array, np.generic) else {"shape": list(array.shape)}

@@ -63,6 +63,10 @@ class Options:
 
         return Recorder(self.log, seed, options=self.as_dict(), **more)
 
+    def as_arguments(self) -> dict[str, Any]:
+        """Return what makes options like these, but for the log."""
+        return {**self.as_dict(), "threads": "wait" if self.waits else "raise"}
+
     def as_dict(self) -> dict[str, Any]:
         """The options that bear on what a block gives, as the log keeps them."""
         return {

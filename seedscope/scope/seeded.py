@@ -33,7 +33,8 @@ def note(**values: Any) -> None:
     """
     for scope in innermost_first():
         if scope.recorder is not None:
-            return scope.note(**values)
+            scope.note(**values)
+            return
     names = ", ".join(values)
     warnings.warn(f"note(): no run is being logged, so {names} was not kept", stacklevel=2)
 

@@ -10,6 +10,7 @@ from ..snapshots import check_format, decode_states, encode_states
 from ..sources.base import Source
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
+from ..support.pickles import reduce_publicly
 from .options import Options, Threads
 from .scope import Scope
 from .wrapping import wrap
@@ -66,11 +67,12 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream of seed {self.seed}>"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"options": self._options, "state": self.state_dict()}
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = self._options.as_arguments()
+        return reduce_publicly(self, Stream, {"options": options, "state": self.state_dict()})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.seed, self._options = state["state"]["seed"], state["options"]
+        self.seed, self._options = state["state"]["seed"], Options(**state["options"])
         self._scope = self._begin(decode_states(state["state"]["sources"]))
 
     @opaque

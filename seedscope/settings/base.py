@@ -62,7 +62,8 @@ class Settings:
         try:
             now = self.capture() if now is None else now
         except Exception:  # the loop below meets and names what cannot be read
-            return self._write(state, everything, one_by_one=True)
+            self._write(state, everything, one_by_one=True)
+            return
         if now != state:
             differ = [*compress(everything, map(operator.ne, now, state))]
             # Where a write can change a later setting, each is read when its turn comes.

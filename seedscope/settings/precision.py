@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..support.torch_internals import cublas_reader, read_precision, write_precision
 from .base import Entangled, Setting
 
 # Parents before children, so that a child is compared after its parent is back.
@@ -29,19 +30,14 @@ _OPERATIONS = [
     ("mkldnn", "rnn"),
 ]
 
-# The public `torch.backends.mkldnn.fp32_precision = ...` writes the general precision
-# instead (torch 2.13), so there is no public way to put that one back.
-_read_new: Any = getattr(torch._C, "_get_fp32_precision_getter", None)
-_write_new: Any = getattr(torch._C, "_set_fp32_precision_setter", None)
-
 _cudnn_allow_tf32 = vars(type(torch.backends.cudnn))["allow_tf32"]
 
 
 def _write_operation(backend: str, operation: str, value: str) -> None:
     # "none" first: a value that was inherited is inherited again.
-    _write_new(backend, operation, "none")
-    if _read_new(backend, operation) != value:
-        _write_new(backend, operation, value)
+    write_precision(backend, operation, "none")
+    if read_precision(backend, operation) != value:
+        write_precision(backend, operation, value)
 
 
 def _read_matmul() -> str:
@@ -55,10 +51,10 @@ def _read_matmul() -> str:
     try:
         above_highest = torch.backends.cuda.matmul.allow_tf32
     except RuntimeError:
-        above_highest = _read_new("cuda", "matmul") != "tf32"
+        above_highest = read_precision("cuda", "matmul") != "tf32"
     if not above_highest:
         return "highest"
-    return "high" if _read_new("mkldnn", "matmul") == "bf16" else "medium"
+    return "high" if read_precision("mkldnn", "matmul") == "bf16" else "medium"
 
 
 def _read_cudnn_tf32() -> bool | None:
@@ -68,7 +64,7 @@ def _read_cudnn_tf32() -> bool | None:
     except RuntimeError:
         # It disagrees with the new API, so it is the opposite of what that says. Where
         # convolutions and recurrent networks differ every value disagrees.
-        conv, rnn = _read_new("cuda", "conv"), _read_new("cuda", "rnn")
+        conv, rnn = read_precision("cuda", "conv"), read_precision("cuda", "rnn")
         return None if (conv == "tf32") != (rnn == "tf32") else bool(rnn != "tf32")
 
 
@@ -85,25 +81,23 @@ def _write_matmul(value: str) -> None:
 
 def _inherit(*operations: tuple[str, str]) -> None:
     """Take back what the old API has written into the new one; that is restored next."""
-    for backend, operation in operations if _write_new else ():
-        _write_new(backend, operation, "none")
+    for backend, operation in operations if write_precision else ():
+        write_precision(backend, operation, "none")
 
 
 def _cublas_flags() -> list[Setting]:
-    # A read through torch.backends.cuda.matmul takes 0.6 us instead of 0.03, and needs two
-    # to see the pair (allowed, allowed with split-K) that newer torch has for one name.
     settings = []
     for name in (
         "allow_fp16_reduced_precision_reduction",
         "allow_bf16_reduced_precision_reduction",
     ):
-        read = getattr(torch._C, f"_get_cublas_{name}")
+        read: Any = cublas_reader(name)
         is_pair = isinstance(read(), tuple)
         write = partial(_write_pair, name, is_pair)
         # The same form in every version of torch, so that a saved state fits another one.
         read_pair = read if is_pair else partial(_read_twice, read)
         settings.append(Setting(f"matmul.{name}", read_pair, write))
-    if read := getattr(torch._C, "_get_cublas_allow_fp16_accumulation", None):
+    if read := cublas_reader("allow_fp16_accumulation"):
         write = partial(setattr, torch.backends.cuda.matmul, "allow_fp16_accumulation")
         settings.append(Setting("matmul.allow_fp16_accumulation", read, write))
     return settings
@@ -125,10 +119,10 @@ SETTINGS = [
     *(
         Entangled(
             f"fp32_precision.{backend}.{operation}",
-            partial(_read_new, backend, operation),
+            partial(read_precision, backend, operation),
             partial(_write_operation, backend, operation),
         )
-        for backend, operation in (_OPERATIONS if _read_new else ())
+        for backend, operation in (_OPERATIONS if read_precision else ())
     ),
     *_cublas_flags(),
 ]

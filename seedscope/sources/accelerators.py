@@ -5,27 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from ..support.torch_internals import (
+    Waiting,
+    has_queue,
+    queued_calls,
+    read_waiting,
+    write_waiting,
+)
 from .base import Source
 
 # The stack text that torch prints if a queued call fails while a device starts.
 _QUEUED_BY = ["queued by seedscope\n"]
-
-
-class Waiting(NamedTuple):
-    """An accelerator that is not initialised: what will happen to its generators when it is.
-
-    torch queues `manual_seed` and `set_rng_state` until then. Seeds are kept in a
-    tracker, as (callback, stack) pairs, and run after all other queued calls.
-    """
-
-    seed_all: Any
-    seed_one: Any
-    order: list[Any]  # torch makes a new list for each change
-    queue: list[Any]
 
 
 @dataclass(eq=False)
@@ -54,9 +48,8 @@ class Accelerator(Source):
     A device module is never initialised by a scope, and nothing is launched or
     synchronised: `Generator.get_state`, `set_state` and `manual_seed` work on the host.
 
-    `_lazy_seed_tracker` and `_queued_calls` are private to torch.cuda, xpu and mtia;
-    there is no public way to see a seed that waits. A device module without them is
-    left alone until it is initialised.
+    A device module of which nobody can see what waits for its start is left alone until it
+    is initialised.
     """
 
     def __init__(self, name: str) -> None:
@@ -88,24 +81,24 @@ class Accelerator(Source):
                     "capture, or around each replay."
                 )
             return self.states()
-        return _waiting(module)
+        return read_waiting(module)
 
     def seed(self, seed: int) -> None:
         module = self.module
         if self.is_running():
             self.seed_generators(seed)
-        elif (before := _waiting(module)) is not None:
+        elif (before := read_waiting(module)) is not None:
             # Queued as an ordinary call and with the tracker emptied, so that a seed
             # which the block itself sets runs later and wins, as it does in torch.
             wake = Wake(self, before, seed)
-            _queue(module, Waiting(None, None, [], [*before.queue, (wake, _QUEUED_BY)]))
+            write_waiting(module, Waiting(None, None, [], [*before.queue, (wake, _QUEUED_BY)]))
 
     def restore(self, state: list[torch.Tensor] | Waiting) -> None:
         module = self.module
         running = self.is_running()
         if isinstance(state, Waiting):
             if not running:
-                _queue(module, state)
+                write_waiting(module, state)
             else:
                 self._restore_started(module, state)
         elif not self.is_built:
@@ -114,12 +107,12 @@ class Accelerator(Source):
                 f"has no {self.name}: they were dropped",
                 stacklevel=2,
             )
-        elif running or not hasattr(module, "_queued_calls"):
+        elif running or not has_queue(module):
             self.set_states(state)
         else:
             # Saved from a running device, for instance in a checkpoint: set when it starts.
             later = (lambda: self.set_states(state), _QUEUED_BY)
-            _queue(module, Waiting(None, None, [], [*module._queued_calls, later]))
+            write_waiting(module, Waiting(None, None, [], [*queued_calls(module), later]))
 
     def resume(self, seed: int, state: list[torch.Tensor] | Waiting) -> None:
         if not self.is_running():
@@ -173,7 +166,7 @@ class Accelerator(Source):
 
     def _restore_started(self, module: Any, before: Waiting) -> None:
         """The accelerator started since: give it the state that it would have from `before`."""
-        for call, _ in module._queued_calls:
+        for call, _ in queued_calls(module):
             if isinstance(call, Wake) and call.before == before and call.states:
                 self.set_states(call.states)
                 return
@@ -209,23 +202,3 @@ class RegisteredAccelerator(Accelerator):
 def accelerators() -> Iterable[Accelerator]:
     """A source for each kind of device that torch knows, present or not."""
     return (*map(Accelerator, ("cuda", "xpu", "mps", "mtia")), RegisteredAccelerator())
-
-
-def _waiting(module: Any) -> Waiting | None:
-    tracker = getattr(module, "_lazy_seed_tracker", None)
-    if tracker is None:
-        return None
-    return Waiting(
-        tracker.manual_seed_all_cb,
-        tracker.manual_seed_cb,
-        tracker.call_order,
-        module._queued_calls.copy(),
-    )
-
-
-def _queue(module: Any, waiting: Waiting) -> None:
-    tracker = module._lazy_seed_tracker
-    tracker.manual_seed_all_cb = waiting.seed_all
-    tracker.manual_seed_cb = waiting.seed_one
-    tracker.call_order = waiting.order
-    module._queued_calls[:] = waiting.queue

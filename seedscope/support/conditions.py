@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from .process_start import current_folder
+from .torch_internals import cudnn_version
 
 _GIT_PATIENCE_S = 10
 
@@ -27,18 +28,8 @@ def versions() -> dict[str, str | None]:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "cuda": cuda,
-        "cudnn": _cudnn_version() if cuda else None,
+        "cudnn": cudnn_version() if cuda else None,
     }
-
-
-def _cudnn_version() -> str | None:
-    """Return it without starting a GPU, as `torch.backends.cudnn.version` would."""
-    private: Any = getattr(torch._C, "_cudnn", None)
-    if hasattr(private, "getVersionInt"):
-        return str(private.getVersionInt())
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return None
-    return str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
 
 
 def devices() -> list[str]:

@@ -72,7 +72,10 @@ def _sums(flat: torch.Tensor) -> torch.Tensor:
 
 
 def _mixed(words: torch.Tensor) -> torch.Tensor:
-    """The finaliser of SplitMix64, a bijection: https://prng.di.unimi.it/splitmix64.c"""
+    """Return each word through the finaliser of SplitMix64, a bijection.
+
+    See: https://prng.di.unimi.it/splitmix64.c
+    """
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         # Signed integers shift their sign in: it is masked away. Products wrap around.
         words = words ^ ((words >> shift) & (2 ** (64 - shift) - 1))

@@ -6,8 +6,6 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-_call: Any = getattr(operator, "call", operator.methodcaller("__call__"))  # Python 3.11, and 3.10
-
 
 def in_one_step(*calls: Callable[[], Any]) -> list[Any]:
     """Make calls of C functions, prepared with `functools.partial`; return what they return.
@@ -15,4 +13,4 @@ def in_one_step(*calls: Callable[[], Any]) -> list[Any]:
     `map` makes them inside one C call. Signals are handled, and threads switched, between
     steps of Python code alone. Where a call raises, none after it is made.
     """
-    return list(map(_call, calls))
+    return list(map(operator.call, calls))

@@ -114,10 +114,10 @@ class Sweep:
         return {share: float(np.quantile(values, share)) for share in at}
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return a bootstrap interval of the mean: percentiles of the means of up to
-        10,000 resamples.
+        """Return a bootstrap interval of the mean.
 
-        The resampling has a seed of its own, so that it gives the same each time.
+        Its ends are percentiles of the means of up to 10,000 resamples. The resampling has a
+        seed of its own, so that each call gives the same.
         """
         values = self.values
         if len(values) < 2:
@@ -126,8 +126,10 @@ class Sweep:
         return interval(Bootstrap().statistics(values, np.mean, resamples), level)
 
     def luck(self) -> Luck | None:
-        """Return how far the best is from what luck gives; None for fewer than 3 values,
-        or if all are equal."""
+        """Return how far the best is from what luck gives.
+
+        None for fewer than 3 values, or if all are equal.
+        """
         best, values = self.best, self.values
         if best is None or len(values) < 3 or not 0 < self.deviation < np.inf:
             return None
