@@ -49,7 +49,7 @@ def _apart(one: dict[str, Cost], other: dict[str, Cost]) -> list[str]:
     if bits:
         others = "; ".join(what for what, same in bits.items() if not same)
         text = f"of {len(bits)} cells that repeat in both, {sum(bits.values())} have the same bits"
-        sentences.append(text + f"; not so: {others}" * bool(others))
+        sentences.append(f"{text}; not so: {others}" if others else text)
     return sentences
 
 

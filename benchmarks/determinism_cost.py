@@ -69,7 +69,7 @@ def clocks(report: dict[str, Any]) -> str:
         text += f", {min(values):.0f} to {max(values):.0f} {unit}" if values else ""
     reasons = {int(state.get("throttle_reasons", 0)) for state in states}
     why = [what for bits, what in _HELD_BACK.items() if any(bits & reason for reason in reasons)]
-    return text + f"; clocks held back at times by {', '.join(why)}" * bool(why)
+    return f"{text}; clocks held back at times by {', '.join(why)}" if why else text
 
 
 def price_sentences(found: dict[str, Cost]) -> list[str]:

@@ -68,7 +68,9 @@ def network_item(case: Case, process: str, scale: Scale) -> Item:
 def attention_item(case: Case, scale: Scale) -> Item:
     """Return the item that measures `case` through each backend of attention."""
     configurations = [DEFAULT] + [
-        Configuration(f"{backend}{', deterministic=True' * strict}", strict, backend=backend)
+        Configuration(
+            f"{backend}{', deterministic=True' if strict else ''}", strict, backend=backend
+        )
         for backend in _BACKENDS
         for strict in (False, True)
     ]

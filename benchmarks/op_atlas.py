@@ -204,7 +204,7 @@ def rows(report: dict[str, Any], group: str = GROUP) -> list[list[str]]:
         modes = found["modes"]
         ratio = modes["True"].get("to_default")
         cost = "" if ratio is None else f"{ratio['median']:.2f}x"
-        says = ["yes" * bool(found[name]) for name in ("alert", "operator_tests")]
+        says = ["yes" if found[name] else "" for name in ("alert", "operator_tests")]
         table.append(
             [
                 operation,

@@ -205,8 +205,7 @@ def _indexing() -> list[Operation]:
         ]
     for reduce in ("sum", "prod", "mean", "amax"):
         names = ["Tensor.scatter_reduce"]
-        names += ["scatter_reduce_cuda_prod_"] * (reduce == "prod")
-        names += ["scatter_reduce_cuda_kernel"] * (reduce != "prod")
+        names.append(f"scatter_reduce_cuda_{'prod_' if reduce == 'prod' else 'kernel'}")
         make = _indexed("scatter_reduce", CROWDED, reduce)
         found.append(Operation(f"scatter_reduce {reduce}", make, tuple(names)))
     for reduce in ("prod", "mean", "amax"):
@@ -310,7 +309,8 @@ def _resizing() -> list[Operation]:
         names += ["nn.functional.interpolate"] * (mode in says)
         names.append(f"upsample_{mode}{dims}d_backward_out_cuda")
         names += {"bilinear": ["nn.functional.upsample_bilinear"]}.get(mode, [])
-        names += ["nn.functional.upsample_nearest"] * (mode == "nearest")
+        if mode == "nearest":
+            names.append("nn.functional.upsample_nearest")
         function = partial(F.interpolate, scale_factor=2, mode=mode)
         make = partial(_image_gradient, function=function, dims=dims)
         found.append(Operation(f"interpolate {mode} {dims}d backward", make, tuple(names)))
@@ -336,7 +336,7 @@ def _padding() -> list[Operation]:
                 f"nn.{module}Pad{dims}d",
                 f"{kernel}_out_cuda",
                 f"{kernel}_cuda",
-                *["nn.functional.pad.replicate_negative"] * (mode == "replicate"),
+                *(["nn.functional.pad.replicate_negative"] if mode == "replicate" else []),
             )
             function = partial(F.pad, pad=[2] * 2 * dims, mode=mode)
             make = partial(_image_gradient, function=function, dims=dims)

@@ -16,6 +16,9 @@ from .gpu_pieces.pieces import ATTENTION_GROUP
 from .networks import ATTENTION, PROCESSES, SIZES
 from .record import failures
 
+_SILENT = "**These run under True, say nothing, and do not repeat: {}.**"
+_LAUNCH = "*launch*: the GPU waited for the CPU, so that the time is the CPU's."
+
 
 def where(report: dict[str, Any]) -> str:
     """The device, versions and date that a title needs."""
@@ -51,7 +54,7 @@ def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
         rows.append([cost.name, *(_cell(measurements.get(name)) for name in names), cheapest])
     parts = [
         f"## What determinism costs ({where(report)})",
-        *[f"![time of a step under each setting]({figure})"] * (figure is not None),
+        *([] if figure is None else [f"![time of a step under each setting]({figure})"]),
         *facts(report),
         *_notes(report, found),
         "### Training steps and evaluations",
@@ -133,7 +136,7 @@ def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
                     ),
                 ]
             )
-    return ["### Peak of the GPU's memory, MB", markdown(["network", *names], rows)] * bool(rows)
+    return ["### Peak of the GPU's memory, MB", markdown(["network", *names], rows)] if rows else []
 
 
 def _first_steps(found: dict[str, Cost]) -> list[str]:
@@ -152,7 +155,7 @@ def _first_steps(found: dict[str, Cost]) -> list[str]:
             ]
         )
     headers = ["network", "defaults", "cudnn.benchmark = True"]
-    return ["### The first step of a network, ms", markdown(headers, rows)] * bool(rows)
+    return ["### The first step of a network, ms", markdown(headers, rows)] if rows else []
 
 
 def _range(values: list[float]) -> str:
@@ -167,9 +170,9 @@ def _sizes(report: dict[str, Any]) -> list[str]:
             first, third = (sum(turns[i] for turns in times) / len(times) for i in (0, 2))
             rows.append([name, str(len(times)), f"{first:.2f}", f"{third:.2f}"])
     headers = ["network", "sizes", "first step, ms", "third step, ms"]
-    parts = ["### New input sizes", markdown(headers, rows)] * bool(rows)
+    parts = ["### New input sizes", markdown(headers, rows)] if rows else []
     failed = failures(report, [SIZES])
-    return [*parts, *[bullets(failed)] * bool(failed)]
+    return [*parts, bullets(failed)] if failed else parts
 
 
 # ---------------------------------------------------------------------- operations
@@ -201,14 +204,12 @@ def atlas_tables(report: dict[str, Any]) -> str:
         f"{len(rows) + lacking} operations, {', '.join(map(str, sorted(runs)))} runs each on "
         "the same inputs. Times of a *backward* are with its forward.",
         markdown(["operations that", "number"], summary),
-        *[f"**These run under True, say nothing, and do not repeat: {'; '.join(silent)}.**"]
-        * bool(silent),
+        *([_SILENT.format("; ".join(silent))] if silent else []),
         "### Those that do not always repeat, or raise (distinct results)",
         "*Documented*: under True it switches to an algorithm that repeats, raises, or fills new "
         "memory. *Alert*: the library says itself that it does not repeat. *Tests*: torch's own "
         "operator tests allow it a tolerance.",
-        *["*launch*: the GPU waited for the CPU, so that the time is the CPU's."]
-        * any("launch" in row[4] for row in told),
+        *([_LAUNCH] if any("launch" in row[4] for row in told) else []),
         markdown(op_atlas.HEADERS, told),
         "### Where documentation and measurement disagree",
         bullets(op_atlas.disagreements(report)) or "Nowhere.",
@@ -226,12 +227,14 @@ def attention_tables(report: dict[str, Any]) -> str:
         [name.removeprefix("attention "), *map(_mode, (x["modes"]["default"], x["modes"]["True"]))]
         for name, x in op_atlas.measured(report, ATTENTION_GROUP).items()
     ]
-    parts = [
-        f"## Attention ({where(report)})",
-        "16,384 tokens in sequences of that length, 16 heads of 64, causal, bf16; backward is with "
-        "its forward. *n*: distinct results of the runs.",
-        markdown(["backend and length", "default", "deterministic=True"], rows),
-    ] * bool(rows)
+    parts = []
+    if rows:
+        parts = [
+            f"## Attention ({where(report)})",
+            "16,384 tokens in sequences of that length, 16 heads of 64, causal, bf16; backward is "
+            "with its forward. *n*: distinct results of the runs.",
+            markdown(["backend and length", "default", "deterministic=True"], rows),
+        ]
     for name, session in report["found"].get(ATTENTION, {}).items():
         cost = determinism_cost.cost_of(name, [session], report["device"])
         cells = [[measured.configuration, _cell(measured)] for measured in cost]
@@ -257,7 +260,7 @@ def scope_tables(report: dict[str, Any]) -> str:
         for what, arms in nested.items():
             rows += [[what, name, *_times(arm)] for name, arm in arms.items()]
     headers = ["around", "", "us", "quartiles", "times its floor"]
-    parts = [f"## The scope ({where(report)})", markdown(headers, rows)] * bool(rows)
+    parts = [f"## The scope ({where(report)})", markdown(headers, rows)] if rows else []
     return "\n\n".join([*parts, *(f"{text}.".capitalize() for text in scope.call_sentences(found))])
 
 
@@ -272,9 +275,9 @@ def test_tables(report: dict[str, Any]) -> str:
         for name, test in cuda_tests.results(report).items()
     ]
     title = f"## The tests that need a GPU ({where(report)})"
-    return "\n\n".join([title, markdown(["test", "outcome", ""], rows)] * bool(rows))
+    return "\n\n".join([title, markdown(["test", "outcome", ""], rows)]) if rows else ""
 
 
 def left_out(report: dict[str, Any]) -> str:
     names = report.get("left_out", [])
-    return "\n\n".join(["## Left out, for want of time", bullets(names)] * bool(names))
+    return "\n\n".join(["## Left out, for want of time", bullets(names)]) if names else ""

@@ -81,7 +81,9 @@ def cuda_calls(body: Body, is_pretended: bool = False) -> Counter[str]:
     from torch.profiler import ProfilerActivity, profile
 
     # Without a driver torch's profiler prints thousands of lines about it.
-    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (not is_pretended)]
+    activities = [ProfilerActivity.CPU]
+    if not is_pretended:
+        activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities, acc_events=True) as profiler:
         body()
     return Counter(

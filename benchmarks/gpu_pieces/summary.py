@@ -63,7 +63,9 @@ def _wrapped(text: str, most: int = 3) -> list[str]:
 def _listed(texts: list[str], most: int = 6) -> list[str]:
     """The first of the texts, on at most two lines each, and how many more there are."""
     lines = [line for text in texts[:most] for line in _wrapped(text, 2)]
-    return [*lines, *[f"  ... and {len(texts) - most} more, in the report"] * (len(texts) > most)]
+    if len(texts) > most:
+        lines.append(f"  ... and {len(texts) - most} more, in the report")
+    return lines
 
 
 def _machine(report: Found) -> list[str]:
@@ -182,7 +184,7 @@ def _scope(report: Found) -> list[str]:
     for where, arms in us.get(scope.SAMPLE, {}).items():
         text = " to ".join(f"{arms[name]['median']:.1f}" for name in (PLAIN, SEEDED))
         rows.append([f"SeededDataset, a sample in a {where}", text, ""])
-    lines = ["", "the scope, microseconds, and times its floor"] * bool(rows)
+    lines = ["", "the scope, microseconds, and times its floor"] if rows else []
     lines += aligned([["", "us", "to floor"], *rows])[1:] if rows else []
     for sentence in scope.call_sentences(found):
         lines += _wrapped(f"  {sentence}", 2)
@@ -211,7 +213,7 @@ def _attention(report: Found) -> list[str]:
 def _timed(mode: Found | None) -> str:
     if mode is None or "error" in mode:
         return "-"
-    return f"{mode['ms']['median']:.3g}" + "*" * (mode["distinct"] > 1)
+    return f"{mode['ms']['median']:.3g}" + ("*" if mode["distinct"] > 1 else "")
 
 
 def _failures(report: Found) -> list[str]:

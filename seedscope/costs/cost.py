@@ -54,7 +54,7 @@ def cost(
     is_cuda = in_fresh_process(torch.cuda.is_available)
     sessions = []
     for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):
-        switch = f", cudnn.benchmark {'on' if benchmark else 'off'}" * is_cuda
+        switch = f", cudnn.benchmark {'on' if benchmark else 'off'}" if is_cuda else ""
         _LOGGER.info("process %d of %d%s", number, len(order), switch)
         configurations, effort = (
             configurations_of(CONFIGURATIONS, benchmark, is_cuda),

@@ -81,11 +81,12 @@ class Cost:
     def rows(self) -> list[list[str]]:
         """Return the table's texts, the headers first."""
         has_peak = any(measured.peak_mb for measured in self)
-        peak = ["peak MB"] * has_peak
+        peak = ["peak MB"] if has_peak else []
         headers = ["setting", "ms a step", "quartiles", "to default", "95 % interval"]
         table = [[*headers, *peak, "repeats"]]
         for measured in self:
-            peak = [f"{measured.peak_mb:.0f}" if measured.peak_mb else ""] * has_peak
+            if has_peak:
+                peak = [f"{measured.peak_mb:.0f}" if measured.peak_mb else ""]
             table.append(
                 [measured.configuration, *self._figures(measured), *peak, self._verdict(measured)]
             )

@@ -56,7 +56,8 @@ def interpreter_options() -> list[str]:
     options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
     if options and options[-1][-1] in "mc":  # -m seedscope, also at the end of -Bm
         last = options.pop()[:-1]
-        options += [last] * (last != "-")
+        if last != "-":
+            options.append(last)
     return options
 
 

@@ -179,7 +179,7 @@ class Sweep:
         """What there is to say, as pairs of a name and a text."""
         values, best = self.values, self.best
         total = sum(outcome.duration for outcome in self)
-        resumed = f", {self._resumed} of them from the log" * bool(self._resumed)
+        resumed = f", {self._resumed} of them from the log" if self._resumed else ""
         rows = [("seeds", f"{len(self)}, {total:.4g} s in all{resumed}")]
         if self.failed:
             first = self.failed[0]
