@@ -29,7 +29,8 @@ from seedscope.costs.timing import timed
 from .budget import run_suite
 from .harness import RESULTS, environment, parse, show, suite_parser, summary
 from .items import Found, Item, Scale, Slot
-from .operations import OPERATIONS, Inputs, Operation
+from .operations.base import Inputs, Operation
+from .operations.catalogue import OPERATIONS
 from .record import failures, read
 
 SEED = 1029

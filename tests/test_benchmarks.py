@@ -27,7 +27,7 @@ from benchmarks import (
 )
 from benchmarks.items import Scale, Slot
 from benchmarks.models import EVALUATION, LARGE, TF32, TRAINING, Network
-from benchmarks.operations import ATTENTION, OPERATIONS
+from benchmarks.operations.catalogue import ATTENTION, OPERATIONS
 from seedscope import seeded
 from seedscope.costs.configurations import DEFAULT, STRICT
 

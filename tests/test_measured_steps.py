@@ -17,7 +17,7 @@ from benchmarks import networks, op_atlas
 from benchmarks.gpu_pieces import scope
 from benchmarks.items import Scale, Slot
 from benchmarks.models import EVALUATION, TF32, TRAINING, Case, Network
-from benchmarks.operations import Operation
+from benchmarks.operations.base import Operation
 from benchmarks.process import Died, Process
 from seedscope import seeded
 from seedscope.costs.configurations import DEFAULT, STRICT

@@ -10,7 +10,7 @@ from ..items import Item, Piece, Scale
 from ..models import EVALUATION, LARGE, TF32, TRAINING, Case
 from ..networks import FIRST_PAIR, SECOND_PAIR, attention_item, network_item, sizes_items
 from ..op_atlas import by_importance, operation_item
-from ..operations import ATTENTION, OPERATIONS
+from ..operations.catalogue import ATTENTION, OPERATIONS
 from ..pretended_gpu import pretended
 from . import cuda_tests, machine, scope
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader
 
-from ..data_throughput import PLAIN, TimedInWorker, draws
+from ..data_samples import PLAIN, TimedInWorker, draws
 from ..harness import Samples, measure, paired, summary
 from ..items import Found, Item, Scale, Slot
 from ..peers import Body, nothing

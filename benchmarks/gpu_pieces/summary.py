@@ -12,7 +12,7 @@ from seedscope.costs.result import Cost
 from seedscope.support.tables import aligned
 
 from .. import determinism_cost, op_atlas
-from ..data_throughput import PLAIN, SEEDED
+from ..data_samples import PLAIN, SEEDED
 from ..items import Found
 from ..networks import ATTENTION, PROCESSES, SIZES
 from ..record import failures

@@ -1,0 +1,138 @@
+"""Augmented samples, and what `SeededDataset` adds to one sample."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from seedscope import SeededDataset
+
+from .harness import (
+    Samples,
+    measure,
+)
+from .peers import SEED
+from .scope_arms import make_reseeds
+
+SIZE, BATCH = 224, 32
+IMAGES, IMAGE_SIZE = 64, 256  # 64 different images, so that they do not all stay in the cache
+ONCE, ANEW, GIVEN = "made once", "made for each sample", "made once, generators for each sample"
+PLAIN, SEEDED = "plain", "SeededDataset"
+SEEDING = "its seeding alone"
+HOT, COLD = "in a loop", "after an augmentation"
+
+
+def make_pipeline() -> Any:
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+
+    return A.Compose(
+        [
+            A.RandomResizedCrop((SIZE, SIZE)),
+            A.HorizontalFlip(),
+            A.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+            A.GaussianBlur(p=0.5),
+            A.Normalize(),
+            ToTensorV2(),
+        ]
+    )
+
+
+def one_thread(worker_id: int = 0) -> None:
+    """Keep OpenCV and torch to one thread, as albumentations advises for loaders."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Augmented(Dataset[torch.Tensor]):
+    """Random images in memory, augmented to float32 tensors of shape (3, 224, 224)."""
+
+    def __init__(self, length: int, spelling: str) -> None:
+        shape = (IMAGES, IMAGE_SIZE, IMAGE_SIZE, 3)
+        self.images = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+        self.length = length
+        self.spelling = spelling
+        self.pipeline = make_pipeline()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if self.spelling == ANEW:
+            self.pipeline = make_pipeline()
+        elif self.spelling == GIVEN:
+            # One pair for all its transforms, as Compose makes them. (`set_random_seed`
+            # would give each transform a pair of its own from the same seed.)
+            self.pipeline.set_random_state(np.random.default_rng(), random.Random())
+        image: torch.Tensor = self.pipeline(image=self.images[index % IMAGES])["image"]
+        return image
+
+
+class Nothing(Dataset[int]):
+    """A dataset that costs nothing, and is never at its end."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class TimedInWorker(Dataset[Any]):
+    """One sample: what `measured` finds in the process that draws it."""
+
+    def __init__(self, measured: Callable[[], Any]) -> None:
+        self.measured = measured
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Any:
+        return self.measured()
+
+
+def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
+    """Return what draws a sample: of a dataset that does nothing, and with `SeededDataset`."""
+    dataset = Nothing()
+    seeded = SeededDataset(dataset, SEED)
+    number = 0
+
+    def draw(from_: Any) -> None:
+        nonlocal number
+        number = (number + 1) % 100_000
+        from_[number]
+
+    arms: dict[str, Callable[[], object]] = {
+        PLAIN: partial(draw, dataset),
+        SEEDED: partial(draw, seeded),
+    }
+    if in_worker:  # elsewhere nobody would put the state back
+        seeds = itertools.count(SEED)  # another for each sample: one that repeats is quicker
+        arms[SEEDING] = lambda: seeded._seed_worker(next(seeds))
+    return arms
+
+
+def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
+    """Return microseconds a sample: of the dataset, of `SeededDataset`, of seeding.
+
+    Under `HOT` as a loop finds them, under `COLD` one call after an augmentation each.
+    """
+    arms = draws(in_worker) | (make_reseeds() if in_worker else {})
+    hot = measure(arms, rounds=rounds, block_s=0.001)[0]
+    work = Augmented(IMAGES, ONCE)
+    cold: dict[str, Samples] = {name: [] for name in arms}
+    order = random.Random(SEED)
+    for number in range(rounds):
+        for name in order.sample(list(arms), len(arms)):
+            work[number % IMAGES]
+            begin = time.perf_counter_ns()
+            arms[name]()
+            cold[name].append((time.perf_counter_ns() - begin) / 1e3)
+    return {HOT: hot, COLD: cold}
