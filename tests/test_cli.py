@@ -165,15 +165,15 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
     ("arguments", "says"),
     [
         (["log", "--log", "none.jsonl"], "there is no log at none.jsonl"),
-        (["log", "--log", "broken.jsonl"], "broken.jsonl is no run log: line 1 is no run's"),
+        (["log", "--log", "broken.jsonl"], "broken.jsonl is not a run log: line 1 is not a run"),
         (["log", "--log", "."], "cannot read the log: [Errno 21] Is a directory"),
         (
             ["log", "--best", "accuracy"],
-            "no run noted a number 'accuracy'; noted were: epoch, loss",
+            "no run has a number as note 'accuracy'; the notes are: epoch, loss",
         ),
         (
             ["log", "--where", "nothing>1"],
-            "no run has a field or note 'nothing'; noted were: epoch",
+            "no run has a field or note 'nothing'; the notes are: epoch",
         ),
         (["sweep", "math:sin", "--plot", "x.xyz"], "--plot takes a file of a kind such as .png"),
         (["sweep", "math:sin", "--plot", "none/x.png"], "there is no folder for 'none/x.png'"),
@@ -181,11 +181,11 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
         (["replay", "zzz"], "no run with an id that starts with 'zzz'"),
         (["replay", "zzz", "--log", "none.jsonl"], "there is no log at none.jsonl"),
         (["replay", "unfinished00"], "unfinished00 cannot be replayed: its folder"),
-        (["sweep", "nowhere:f"], "there is no module 'nowhere' here"),
-        (["sweep", "math:nothing"], "'nothing' is not in math"),
-        (["sweep", "math:sin", "--log", "broken.jsonl"], "broken.jsonl is no run log"),
-        (["sweep", "math"], "'math' is not of the form MODULE:FUNCTION"),
-        (["sweep", "math:pow"], "pow is called as fn(seed) or fn(), and cannot be"),
+        (["sweep", "nowhere:f"], "no module 'nowhere' in the working folder"),
+        (["sweep", "math:nothing"], "math has no 'nothing'"),
+        (["sweep", "math:sin", "--log", "broken.jsonl"], "broken.jsonl is not a run log"),
+        (["sweep", "math"], "'math' does not have the form MODULE:FUNCTION"),
+        (["sweep", "math:pow"], "pow must be callable as fn(seed) or fn()"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(runs, capsys, arguments, says):
@@ -400,7 +400,7 @@ def test_a_seed_of_a_sweep_is_replayed(tmp_path):
     assert "the same again" in done.stderr
     Path("work.py").write_text("import torch\ndef gain(): return 1\n")
     done = seedscope_command("replay", only_run(seed=4))
-    assert done.returncode == 2 and "'loss' is not in work" in done.stderr
+    assert done.returncode == 2 and "work has no 'loss'" in done.stderr
 
 
 def test_what_cannot_be_replayed_says_why(tmp_path):

@@ -1,1 +1,1 @@
-"""What the rest of the package stands on, and no user imports."""
+"""Internal helpers that the rest of the package builds on."""

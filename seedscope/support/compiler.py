@@ -1,6 +1,6 @@
-"""Keeps `torch.compile` out of the toolkit's own functions.
+"""Decorators that keep `torch.compile` out of the package's own functions.
 
-Traced into, seeding and drawing can be put in another order than in eager mode.
+A traced function may seed and draw in another order than in eager mode.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ F = TypeVar("F")
 
 
 def opaque(function: F) -> F:
-    """Return `function` such that the compiler traces neither it nor what it calls."""
+    """Return `function`; the compiler traces neither `function` nor its callees."""
     return cast(F, hide_from_compiler(function, recursive=True))
 
 
 def skipped(function: F) -> F:
-    """Return `function` such that the compiler traces what it calls, but not itself."""
+    """Return `function`; the compiler traces its callees, but not `function` itself."""
     return cast(F, hide_from_compiler(function, recursive=False))

@@ -1,4 +1,4 @@
-"""What of this machine and process bears on the bits of a result: versions, devices, code."""
+"""The conditions that affect the bits of a result: versions, devices and code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _GIT_PATIENCE_S = 10
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python, NumPy, torch, CUDA (or ROCm) and cuDNN; None: not there."""
+    """Return the versions of Python, NumPy, torch, CUDA (or ROCm) and cuDNN.
+
+    A version is None where the library is absent, and for cuDNN also where only a started
+    GPU could tell it.
+    """
     cuda = torch.version.cuda or torch.version.hip
     return {
         "python": platform.python_version(),
@@ -33,10 +37,10 @@ def versions() -> dict[str, str | None]:
 
 
 def devices() -> list[str]:
-    """Return the names of the CPU and of each GPU, if the process has started any.
+    """Return the name of the CPU, and of each GPU if the process has initialised CUDA.
 
-    A GPU that was not started had no part in a result, and asking for its name would
-    start it.
+    GPUs that were not initialised cannot affect a result, and reading their names would
+    initialise them.
     """
     names = [cpu_name()]
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -55,16 +59,16 @@ def cpu_name() -> str:
 
 
 def main_file() -> str | None:
-    """Return the path of the file that the process runs, None in an interactive one."""
+    """Return the path of the main script, or None in an interactive process."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return os.path.abspath(file) if file and os.path.exists(file) else None
 
 
 def code_state(file: str | None) -> dict[str, Any]:
-    """Return what tells one state of the code in `file` from another.
+    """Return a dict that identifies the state of the code in `file`.
 
-    `script_sha256` is the file's digest, and `git` the commit it belongs to and whether
-    tracked files differ from it. Each is None where there is no such thing.
+    `script_sha256` is the digest of the file. `git` holds the current `commit` and `dirty`,
+    whether tracked files differ from that commit. Each is None where it does not exist.
     """
     folder = os.path.dirname(os.path.abspath(file)) if file else current_folder()
     commit = _git(folder, "rev-parse", "HEAD")
@@ -75,14 +79,14 @@ def code_state(file: str | None) -> dict[str, Any]:
         digest = None
     return {
         "script_sha256": digest,
-        # The state is unknown (None) where git did not answer in time.
+        # `dirty` is None (unknown) where git did not answer in time.
         "git": commit and {"commit": commit, "dirty": None if changed is None else bool(changed)},
     }
 
 
 def _git(folder: str, *arguments: str) -> str | None:
-    """What git says in `folder`; None where there is no git, no repository or no answer."""
-    # Without the optional locks a `status` does not get into the way of the user's own git.
+    """Return the output of git in `folder`; None without git, a repository or an answer."""
+    # Without optional locks, `status` cannot block a git command of the user's.
     command = ["git", "--no-optional-locks", "-C", folder, *arguments]
     try:
         done = subprocess.run(

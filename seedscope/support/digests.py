@@ -1,4 +1,4 @@
-"""A digest of what a step returns: two that differ in one bit have two."""
+"""A digest of the result of a step: results that differ in one bit get different digests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 
 def digest(result: Any) -> str:
-    """Return 16 hexadecimal digits that differ as soon as one bit of `result` does.
+    """Return 16 hexadecimal digits that change if any bit of `result` changes.
 
     Raises:
-        TypeError: it holds something whose bits cannot be compared.
+        TypeError: `result` is None, or holds a value whose bits cannot be compared.
     """
     sha = hashlib.sha256()
     _update(sha, result)
@@ -22,9 +22,9 @@ def digest(result: Any) -> str:
 
 
 def _update(sha: Any, thing: Any, inside: bool = False) -> None:
-    """Add it to the digest, each leaf with its type and length before it."""
+    """Add `thing` to the digest; the type and length of each leaf precede its bits."""
     if isinstance(thing, torch.nn.Module):
-        # A difference of gradients may be too small to show in the weights.
+        # Gradients can differ by too little to change the weights.
         thing = [thing.state_dict(), [parameter.grad for parameter in thing.parameters()]]
     elif isinstance(thing, torch.optim.Optimizer):
         thing = thing.state_dict()
@@ -47,21 +47,24 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
         text = thing.hex() if isinstance(thing, float) else repr(thing)
         sha.update(f"{type(thing).__name__} {len(text)} {text}".encode())
     else:
-        raise TypeError(f"the step returned {thing!r:.100}: return the model, or tensors")
+        raise TypeError(
+            f"the step returned {thing!r:.100}, whose bits cannot be compared: "
+            "return the model, or tensors"
+        )
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether its bits are all that it holds."""
+    """Return whether the elements of `tensor` are its whole content."""
     return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
 
 
 def _sums(flat: torch.Tensor) -> torch.Tensor:
-    """Return a few integers, on the CPU, that tell one tensor of bytes from another.
+    """Return a few integers, on the CPU, that identify the content of a tensor of bytes.
 
-    They are reckoned where the tensor is: to read a network back from a GPU and hash it
-    takes longer than its steps. Sums of integers do not depend on their order. Each word
-    is mixed with its position first, so that what differs in several words does not cancel
-    but by a chance of about 2**-64.
+    Computed on the tensor's own device: copying a network from a GPU and hashing it takes
+    longer than its steps. The order of summation does not affect integer sums. Each word is
+    first mixed with its position, so differences in several words cancel with a
+    probability of about 2**-64.
     """
     sums = []
     for piece in torch.split(flat, 2**24):
@@ -72,12 +75,12 @@ def _sums(flat: torch.Tensor) -> torch.Tensor:
 
 
 def _mixed(words: torch.Tensor) -> torch.Tensor:
-    """Return each word through the finaliser of SplitMix64, a bijection.
+    """Return each word mapped by the finaliser of SplitMix64, a bijection.
 
     See: https://prng.di.unimi.it/splitmix64.c
     """
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        # Signed integers shift their sign in: it is masked away. Products wrap around.
+        # A right shift of signed integers copies the sign bit: mask it. Products wrap around.
         words = words ^ ((words >> shift) & (2 ** (64 - shift) - 1))
         words = words * (factor - 2**64 if factor >= 2**63 else factor)
     return words

@@ -1,4 +1,4 @@
-"""A function in a process of its own."""
+"""Calls of a function in a new process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _exit() -> None:
 
 
 def begin_process(start_method: str | None, on_orphaned: Callable[[], None] = _exit) -> None:
-    """Make this process as the caller's: its own workers start in the same way.
+    """Prepare a new process: start method as in the parent, stdout redirected to stderr.
 
-    What is printed goes to stderr. A caller that is killed would leave this at work on the
-    GPU: it is watched, and `on_orphaned` is called when it is gone.
+    A thread watches the parent and calls `on_orphaned` when the parent ends. Otherwise a
+    killed parent would leave this process running on the GPU.
     """
     default = multiprocessing.get_all_start_methods()[0]
     multiprocessing.set_start_method(start_method or default, force=True)

@@ -1,4 +1,4 @@
-"""Calls that neither Ctrl-C nor another thread comes between."""
+"""Calls that neither Ctrl-C nor another thread can interrupt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def in_one_step(*calls: Callable[[], Any]) -> list[Any]:
-    """Make calls of C functions, prepared with `functools.partial`; return what they return.
+    """Return the results of calls to C functions, prepared with `functools.partial`.
 
-    `map` makes them inside one C call. Signals are handled, and threads switched, between
-    steps of Python code alone. Where a call raises, none after it is made.
+    `map` makes the calls inside one C call. Python handles signals and switches threads
+    only between steps of Python code. If a call raises, the later calls are not made.
     """
     return list(map(operator.call, calls))

@@ -1,4 +1,4 @@
-"""What `deterministic` takes; needs no torch, for the command line's help."""
+"""The values of `deterministic`; imports no torch, so that the command's help is fast."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Literal
 
 Deterministic = bool | Literal["warn", "cudnn"]
 
-#: By the name that the command line gives them.
+#: The modes, by their names on the command line.
 MODES: dict[str, Deterministic] = {"true": True, "warn": "warn", "cudnn": "cudnn", "false": False}

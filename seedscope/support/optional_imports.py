@@ -1,4 +1,4 @@
-"""Libraries that not every user needs: imported on use, each from an extra that has a name."""
+"""Optional libraries: imported on use, each installed by a named extra."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import random
 from typing import Any
 
-# By top-level module: what to install, and the extra that has it.
+# By top-level module: the package to install, and the extra that contains it.
 _EXTRAS = {
     "matplotlib": ("matplotlib", "plot"),
     "pandas": ("pandas", "plot"),
@@ -16,12 +16,17 @@ _EXTRAS = {
 
 
 def import_extra(module: str, what: str, extra: str | None = None) -> Any:
-    """Return `module`, which `what` needs, from its extra or the one named.
+    """Return `module`, an optional dependency.
+
+    Args:
+        module: the name of the module.
+        what: the feature that needs the module, for the message.
+        extra: the extra to name in the message; by default the one in `_EXTRAS`.
 
     Raises:
-        ImportError: it is not installed; the message is one line and names the extra.
+        ImportError: the module is not installed; the message is one line and names the extra.
     """
-    state = random.getstate()  # rich draws from it while it is imported
+    state = random.getstate()  # importing rich draws from `random`
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Pickles that name what is public by its public name, so that they survive moves of modules."""
+"""Pickles that refer to public classes by public name, so that modules can move."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def reduce_publicly(thing: Any, public: type, state: Any) -> tuple[Any, ...]:
-    """Return what `thing.__reduce__` returns; `thing.__setstate__` gets `state`.
+    """Return the value for `thing.__reduce__`; unpickling calls `__setstate__(state)`.
 
-    A subclass of the `public` class is the user's own, and found where it is.
+    A subclass of the `public` class belongs to the user, and is pickled by its own module.
     """
     import seedscope
 

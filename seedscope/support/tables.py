@@ -1,4 +1,4 @@
-"""A table as text, for a terminal."""
+"""Tables as plain text, for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a line for each row, its columns aligned at the left and indented by two spaces."""
+    """Return a line for each row, with left-aligned columns and an indent of two spaces."""
     table = [*rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]

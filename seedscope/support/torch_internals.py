@@ -1,6 +1,6 @@
-"""Private parts of torch, each beside the public way that is taken where it is missing.
+"""Private parts of torch, each with the public alternative that is used where it is missing.
 
-No public way exists where none is named.
+Where no alternative is named, torch has none.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import nn
 
 # ------------------------------------------------------------------------- the compiler
 
-# `torch.compiler.disable` imports the whole compiler (1.7 s). This is the part of torch that
-# it ends in, loaded with torch itself, from torch 2.7 on.
+# `torch.compiler.disable` imports the whole compiler (1.7 s). It ends in this part of torch,
+# which is loaded with torch itself and has the needed functions since torch 2.7.
 _eval_frame: Any = torch._C._dynamo.eval_frame
 
 
 def hide_from_compiler(function: Any, recursive: bool) -> Any:
-    """Return `function`, which `torch.compile` does not trace, nor what it calls if `recursive`."""
+    """Return `function`, hidden from `torch.compile`; if `recursive`, with its callees."""
     if not hasattr(_eval_frame, "set_code_exec_strategy"):
         disable: Any = torch.compiler.disable
         return disable(function, recursive=recursive)
@@ -28,7 +28,7 @@ def hide_from_compiler(function: Any, recursive: bool) -> Any:
         actions.SKIP, actions.SKIP if recursive else actions.DEFAULT
     )
     _eval_frame.set_code_exec_strategy(function.__code__, strategy)
-    function._torchdynamo_disable = True  # not into a caller's graph either
+    function._torchdynamo_disable = True  # nor is it inlined into a caller's graph
     return function
 
 
@@ -36,7 +36,10 @@ def hide_from_compiler(function: Any, recursive: bool) -> Any:
 
 
 def cudnn_version() -> str | None:
-    """Return it without starting a GPU, as `torch.backends.cudnn.version` would."""
+    """Return the version of cuDNN, or None if only a started GPU could tell it.
+
+    `torch.backends.cudnn.version` would initialise CUDA.
+    """
     private: Any = getattr(torch._C, "_cudnn", None)
     if hasattr(private, "getVersionInt"):
         return str(private.getVersionInt())
@@ -45,18 +48,18 @@ def cudnn_version() -> str | None:
     return str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
 
 
-#: Precision of a backend and an operation, since torch 2.9; None before. The public
-#: `torch.backends.mkldnn.fp32_precision = ...` writes the general precision instead (torch
-#: 2.13), so there is no public way to restore that of oneDNN.
+#: Read and write the precision of a backend and an operation; None before torch 2.9. The
+#: public `torch.backends.mkldnn.fp32_precision = ...` writes the general precision instead
+#: (torch 2.13), so no public call can restore the precision of oneDNN.
 read_precision: Any = getattr(torch._C, "_get_fp32_precision_getter", None)
 write_precision: Any = getattr(torch._C, "_set_fp32_precision_setter", None)
 
 
 def cublas_reader(name: str) -> Callable[[], Any] | None:
-    """Return what reads the flag `name` of `torch.backends.cuda.matmul`; None: there is none.
+    """Return a reader of the flag `name` of `torch.backends.cuda.matmul`, or None.
 
-    A read through `torch.backends.cuda.matmul` takes 0.6 us instead of 0.03, and needs two to
-    see the pair (allowed, allowed with split-K) that newer torch has for one name.
+    A read through `torch.backends.cuda.matmul` takes 0.6 us instead of 0.03. Newer torch
+    has a pair (allowed, allowed with split-K) for one name, which takes two such reads.
     """
     reader: Callable[[], Any] | None = getattr(torch._C, f"_get_cublas_{name}", None)
     return reader
@@ -66,9 +69,9 @@ def cublas_reader(name: str) -> Callable[[], Any] | None:
 
 
 def children(module: nn.Module) -> Iterable[nn.Module | None]:
-    """Return the direct submodules, in a fifth of the time of `module.children()`.
+    """Return the direct submodules; None stands for a submodule that is not set.
 
-    That makes a name for each. None stands for a submodule that is not set.
+    Takes a fifth of the time of `module.children()`, which also builds names.
     """
     private: dict[str, nn.Module | None] | None = getattr(module, "_modules", None)
     return module.children() if private is None else private.values()
@@ -78,17 +81,17 @@ def children(module: nn.Module) -> Iterable[nn.Module | None]:
 
 
 class Waiting(NamedTuple):
-    """What will happen to an accelerator's generators when it is initialised.
+    """The calls that torch will make on an accelerator's generators when it is initialised.
 
-    torch queues `manual_seed` and `set_rng_state` until then. Seeds are kept in a
-    tracker, as (callback, stack) pairs, and run after all other queued calls.
-    `_lazy_seed_tracker` and `_queued_calls` belong to torch.cuda, xpu and mtia; there is no
-    public way to see a seed that waits.
+    torch queues `manual_seed` and `set_rng_state` until initialisation. A tracker holds the
+    seeds, as (callback, stack) pairs, and they run after all other queued calls.
+    `_lazy_seed_tracker` and `_queued_calls` belong to torch.cuda, xpu and mtia; no public
+    call shows a queued seed.
     """
 
     seed_all: Any
     seed_one: Any
-    order: list[Any]  # torch makes a new list for each change
+    order: list[Any]  # torch replaces this list at each change
     queue: list[Any]
 
 
@@ -102,7 +105,7 @@ def queued_calls(module: Any) -> list[Any]:
 
 
 def read_waiting(module: Any) -> Waiting | None:
-    """Return what waits for the device module's start; None where torch keeps no such thing."""
+    """Return the calls queued for the device module, or None if it has no tracker."""
     tracker = getattr(module, "_lazy_seed_tracker", None)
     if tracker is None:
         return None
@@ -115,7 +118,7 @@ def read_waiting(module: Any) -> Waiting | None:
 
 
 def write_waiting(module: Any, waiting: Waiting) -> None:
-    """Let `waiting` be all that waits for the device module's start."""
+    """Replace all calls queued for the device module by `waiting`."""
     tracker = module._lazy_seed_tracker
     tracker.manual_seed_all_cb = waiting.seed_all
     tracker.manual_seed_cb = waiting.seed_one

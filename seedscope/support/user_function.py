@@ -1,4 +1,4 @@
-"""A user's function: the name to import it by, its source and code, and how it takes a seed."""
+"""A user's function: its import name, source, code digest and seed parameter."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from . import conditions
 
 
 def import_name(fn: Any) -> str | None:
-    """Return `module:function`, by which another process can import `fn`; None if it cannot.
+    """Return the name `module:function` under which another process can import `fn`, or None.
 
-    A function of the main script has the name that it would have if the script were imported.
+    A function of the main script gets the name that importing the script would give it.
     """
     module = sys.modules.get(getattr(fn, "__module__", None) or "")
     found: Any = module
@@ -33,16 +33,21 @@ def import_name(fn: Any) -> str | None:
 
 
 def load_function(name: str, script: str | None = None) -> Callable[..., Any]:
-    """Return the function that `import_name` gave `name` to, or of `FILE.py:FUNCTION`.
+    """Return the function of that name.
 
-    Modules are looked for in the working folder, and beside `script`, first.
+    The folder of `script` and the working folder are put in front of `sys.path`, unless
+    they are already in it.
+
+    Args:
+        name: a name from `import_name`, or `FILE.py:FUNCTION`.
+        script: a file beside which modules are found; `FILE.py` takes its place.
 
     Raises:
-        LookupError: there is no such module or function; the message is one line.
+        LookupError: the module or the function does not exist; the message is one line.
     """
     module, _, path = name.partition(":")
     if not (module and path):
-        raise LookupError(f"{name!r} is not of the form MODULE:FUNCTION")
+        raise LookupError(f"{name!r} does not have the form MODULE:FUNCTION")
     folders = [os.getcwd()]
     if module.endswith(".py"):
         file = Path(module)
@@ -54,18 +59,21 @@ def load_function(name: str, script: str | None = None) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # it is there, and what it imports is not
-        raise LookupError(f"there is no module {module!r} here") from error
+            raise  # the module exists, but one of its imports does not
+        raise LookupError(f"no module {module!r} in the working folder or on sys.path") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            raise LookupError(f"{path!r} is not in {module} ({found.__file__})")
+            raise LookupError(f"{module} has no {path!r} ({found.__file__})")
         found = getattr(found, part)
     function: Callable[..., Any] = found
     return function
 
 
 def source_of(fn: Any) -> str | None:
-    """Return the path of the file that a function is written in, None where there is none."""
+    """Return the path of the file that defines `fn`, or None if it has no file.
+
+    For a partial or a callable object, return the path of the main script.
+    """
     try:
         return inspect.getsourcefile(inspect.unwrap(fn))
     except TypeError:  # neither a function nor a class: a partial, a callable object
@@ -73,16 +81,16 @@ def source_of(fn: Any) -> str | None:
 
 
 def seed_parameter(fn: Any) -> Literal["by name", "first", "no"]:
-    """Whether and how `fn` is called with the seed.
+    """Return whether `fn` takes the seed, and how.
 
     Raises:
-        TypeError: it can be called neither with the seed alone nor without.
+        TypeError: `fn` is not callable, or requires arguments other than the seed.
     """
     if not callable(fn):
         raise TypeError(f"expected a function, got {fn!r} ({type(fn).__name__})")
     try:
         signature = inspect.signature(fn)
-    except ValueError:  # a builtin that does not tell
+    except ValueError:  # a builtin without a signature
         return "no"
     seed = signature.parameters.get("seed")
     positional = [p for p in signature.parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
@@ -96,12 +104,12 @@ def seed_parameter(fn: Any) -> Literal["by name", "first", "no"]:
         signature.bind()
     except TypeError as error:
         name = getattr(fn, "__name__", fn)
-        raise TypeError(f"{name} is called as fn(seed) or fn(), and cannot be: {error}") from None
+        raise TypeError(f"{name} must be callable as fn(seed) or fn(): {error}") from None
     return "no"
 
 
 def digest_of(fn: Any) -> str | None:
-    """Return a digest of a function's code, None where it has none, as a callable object."""
+    """Return a digest of the code of `fn`; None if it has no code, as a callable object."""
     code = getattr(fn, "__code__", None)
     return code and hashlib.sha256(_spelled(code).encode()).hexdigest()[:16]
 
