@@ -92,7 +92,7 @@ assert not torch.cuda.is_initialized()
         ({"fill_uninitialized_memory": "no"}, ValueError, "got 'no'"),
         ({"fill_uninitialized_memory": 1}, ValueError, "got 1"),
         ({"threads": "run"}, ValueError, '"raise" or "wait", got \'run\''),
-        ({"sources": ["torch", "jax"]}, ValueError, r"unknown sources \['jax'\]; registered are"),
+        ({"sources": ["torch", "jax"]}, ValueError, r"unknown sources \['jax'\]; registered"),
         ({"sources": "torch"}, TypeError, r'such as \["torch"\], got \'torch\''),
         ({"sources": 3}, TypeError, "got 3"),
         ({"determinstic": True}, TypeError, "determinstic"),

@@ -534,7 +534,7 @@ def test_a_registered_source_is_governed_until_it_is_unregistered():
         (
             {"name": "torch", "capture": id, "seed": id, "restore": id},
             ValueError,
-            "'torch' is registered",
+            "'torch' is already registered",
         ),
     ],
 )

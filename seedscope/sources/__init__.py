@@ -1,1 +1,1 @@
-"""The sources of random numbers that a scope governs, a module for each library."""
+"""The sources of random numbers that a scope governs, one module for each library."""

@@ -1,4 +1,4 @@
-"""The generators of every torch accelerator: CUDA, XPU, MPS, MTIA and a registered one."""
+"""The generators of all torch accelerators: CUDA, XPU, MPS, MTIA and a registered backend."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..support.torch_internals import (
 )
 from .base import Source
 
-# The stack text that torch prints if a queued call fails while a device starts.
+# The stack text that torch prints if a queued call fails while a device is initialised.
 _QUEUED_BY = ["queued by seedscope\n"]
 
 
 @dataclass(eq=False)
 class Wake:
-    """The call that a scope queues to seed an accelerator which starts inside the block.
+    """A queued call that seeds an accelerator if it is initialised inside the block.
 
-    It runs the seeds that were waiting, keeps the states that they lead to (these are
-    what the caller would have had without the block), then seeds.
+    The call first runs the seeds that were queued before the block and keeps the resulting
+    states, which the caller would have had without the block. Then it seeds.
     """
 
     accelerator: Accelerator
@@ -45,40 +45,39 @@ class Wake:
 class Accelerator(Source):
     """All generators of one kind of device, with one state for each device.
 
-    A device module is never initialised by a scope, and nothing is launched or
-    synchronised: `Generator.get_state`, `set_state` and `manual_seed` work on the host.
+    A scope never initialises a device module, launches no kernel and does not synchronise:
+    `Generator.get_state`, `set_state` and `manual_seed` work on the host.
 
-    A device module of which nobody can see what waits for its start is left alone until it
-    is initialised.
+    A device module whose queued calls cannot be read is left alone until it is initialised.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.module: Any = getattr(torch, name)
         backend: Any = getattr(torch.backends, name, None)
-        # Whether this build of torch could ever initialise the device. XPU and MTIA have
-        # no torch.backends module to ask in public.
+        # Whether this build of torch can initialise the device. XPU and MTIA have no public
+        # torch.backends module that tells.
         has_backend = hasattr(backend, "is_built")
         self.is_built = bool(backend.is_built() if has_backend else self.module._is_compiled())
 
     def is_running(self) -> bool:
-        """Whether the generators exist; False in a forked child that must not touch them."""
+        """Return whether the generators exist; False in a forked child that must not use them."""
         if not self.is_built or (module := self.module) is None:
             return False
         if hasattr(module, "is_initialized"):
             return bool(module.is_initialized())
-        # MPS and simple backends start with their first use.
+        # MPS and simple backends are initialised by their first use.
         return hasattr(module, "get_rng_state") and bool(module.is_available())
 
     def capture(self) -> list[torch.Tensor] | Waiting | None:
         if not self.is_built or (module := self.module) is None:
-            return None  # what is queued for such a device never runs
+            return None  # calls queued for such a device never run
         if self.is_running():
             if getattr(module, "is_current_stream_capturing", bool)():
                 raise RuntimeError(
                     f"a scope cannot be entered while a {self.name} graph is being captured: "
-                    "generators cannot be seeded or restored there. Enter it around the whole "
-                    "capture, or around each replay."
+                    "generators cannot be seeded or restored there. Enter the scope around the "
+                    "whole capture, or around each replay."
                 )
             return self.states()
         return read_waiting(module)
@@ -88,8 +87,8 @@ class Accelerator(Source):
         if self.is_running():
             self.seed_generators(seed)
         elif (before := read_waiting(module)) is not None:
-            # Queued as an ordinary call and with the tracker emptied, so that a seed
-            # which the block itself sets runs later and wins, as it does in torch.
+            # Queue an ordinary call and empty the tracker: a seed that the block itself sets
+            # then runs later and wins, as in torch.
             wake = Wake(self, before, seed)
             write_waiting(module, Waiting(None, None, [], [*before.queue, (wake, _QUEUED_BY)]))
 
@@ -103,20 +102,20 @@ class Accelerator(Source):
                 self._restore_started(module, state)
         elif not self.is_built:
             warnings.warn(
-                f"the saved state has {len(state)} {self.name} generators, and this build of torch "
-                f"has no {self.name}: they were dropped",
+                f"the saved state has {len(state)} {self.name} generators, but this build of torch "
+                f"has no {self.name}: their states were dropped",
                 stacklevel=2,
             )
         elif running or not has_queue(module):
             self.set_states(state)
         else:
-            # Saved from a running device, for instance in a checkpoint: set when it starts.
+            # Saved from an initialised device, for instance in a checkpoint: set the states later.
             later = (lambda: self.set_states(state), _QUEUED_BY)
             write_waiting(module, Waiting(None, None, [], [*queued_calls(module), later]))
 
     def resume(self, seed: int, state: list[torch.Tensor] | Waiting) -> None:
         if not self.is_running():
-            self.seed(seed)  # keeps what the caller would have if the device starts inside
+            self.seed(seed)  # keeps the caller's state if the device is initialised inside
         self.restore(state)
 
     def fingerprint(self) -> list[torch.Tensor] | None:
@@ -145,7 +144,7 @@ class Accelerator(Source):
         if present < len(states):
             warnings.warn(
                 f"the saved state has {len(states)} {self.name} generators, this process has "
-                f"{present}: the others were dropped",
+                f"{present}: the states of the others were dropped",
                 stacklevel=2,
             )
         for index, state in enumerate(states[:present]):
@@ -165,13 +164,13 @@ class Accelerator(Source):
             module.manual_seed(seed)
 
     def _restore_started(self, module: Any, before: Waiting) -> None:
-        """The accelerator started since: give it the state that it would have from `before`."""
+        """Restore a now initialised accelerator to the states that `before` would have led to."""
         for call, _ in queued_calls(module):
             if isinstance(call, Wake) and call.before == before and call.states:
                 self.set_states(call.states)
                 return
-        # Nothing of ours ran when it started. What waited is due now: the seed of a scope
-        # that goes on, or else fresh entropy, and then the seeds that the user had queued.
+        # No Wake ran at initialisation. Run the queued calls now: the seed of a scope that is
+        # still open, or else fresh entropy, and then the seeds that the user had queued.
         seeds = [call.seed for call, _ in before.queue if isinstance(call, Wake)]
         if seeds:
             self.seed_generators(seeds[-1])
@@ -183,7 +182,7 @@ class Accelerator(Source):
 
 
 class RegisteredAccelerator(Accelerator):
-    """The backend that was registered with `torch.utils.rename_privateuse1_backend`, if any."""
+    """The backend registered with `torch.utils.rename_privateuse1_backend`, if any."""
 
     is_built = True
 
@@ -192,7 +191,7 @@ class RegisteredAccelerator(Accelerator):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return self._device.type  # the name that it was registered under
+        return self._device.type  # the registered name
 
     @property
     def module(self) -> Any:
@@ -200,5 +199,5 @@ class RegisteredAccelerator(Accelerator):
 
 
 def accelerators() -> Iterable[Accelerator]:
-    """A source for each kind of device that torch knows, present or not."""
+    """Return a source for each kind of device that torch knows, present or not."""
     return (*map(Accelerator, ("cuda", "xpu", "mps", "mtia")), RegisteredAccelerator())

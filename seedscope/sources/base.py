@@ -1,4 +1,4 @@
-"""What a source of random numbers offers to a scope."""
+"""The interface between a scope and a source of random numbers."""
 
 from __future__ import annotations
 
@@ -12,52 +12,56 @@ import torch
 class Source:
     """A source of random numbers that can be captured, seeded and restored.
 
-    `register_source` takes any object with a `name` and the first three methods;
-    deriving from this class is not needed.
+    `register_source` accepts any object with a `name` and the first three methods;
+    deriving from this class is optional.
     """
 
     name: str
 
     def capture(self) -> Any:
-        """Return the whole state, without changing it. `None`: the source is not there."""
+        """Return the whole state without changing it, or `None` if the source is absent."""
         raise NotImplementedError
 
     def seed(self, seed: int) -> None:
-        """Put the source into the state that `seed`, in [0, 2**64), stands for."""
+        """Put the source into the state that is determined by `seed`, in [0, 2**64)."""
         raise NotImplementedError
 
     def restore(self, state: Any) -> None:
-        """Put back a state that `capture` returned, whatever the present one is."""
+        """Restore a state that `capture` returned, whatever the present state is."""
         raise NotImplementedError
 
     def resume(self, seed: int, state: Any) -> None:
-        """Go on from `state`, where a block of this seed has stopped."""
+        """Continue from `state`, in which an earlier block with this seed ended."""
         self.restore(state)
 
     def is_running(self) -> bool:
-        """Whether `seed` reaches generators now; False where it would have to wait."""
+        """Return whether `seed` acts on generators now, not only once they exist."""
         return True
 
     def fingerprint(self) -> Any:
-        """Return what tells this state from others, as cheaply as it goes.
+        """Return a value that differs between states, as cheaply as possible.
 
-        The state may move: it is called where a restore comes next.
+        The call may change the state: a restore follows it.
         """
         return self.capture()
 
     def encode(self, state: Any) -> Any:
         """Return `state` as numbers, strings, lists, dicts and tensors.
 
-        `None`: it cannot be saved.
+        Return `None` if the state cannot be saved.
         """
         return state
 
     def decode(self, payload: Any) -> Any:
-        """Return the state that `encode` was given; ValueError if it is damaged."""
+        """Return the state from which `encode` made `payload`.
+
+        Raises:
+            ValueError: the payload is damaged.
+        """
         return payload
 
     def same(self, a: Any, b: Any) -> bool:
-        """Whether two states are equal."""
+        """Return whether two states are equal."""
         return same_state(a, b)
 
     def changed(self, a: Any, b: Any) -> list[str]:
@@ -65,7 +69,7 @@ class Source:
 
 
 class ForeignSource(Source):
-    """A user's source, with the methods it lacks taken from `Source`."""
+    """A user's source; `Source` supplies the optional methods that the user's object lacks."""
 
     def __init__(self, source: Any) -> None:
         self.name = source.name
@@ -84,7 +88,7 @@ class ForeignSource(Source):
 
 
 def same_state(a: Any, b: Any) -> bool:
-    """Whether two states are equal: tensors, arrays and nested containers by content."""
+    """Return whether two states are equal; compare tensors, arrays, containers by content."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):

@@ -1,4 +1,4 @@
-"""CuPy's global generators, where CuPy is imported."""
+"""CuPy's global generators, if CuPy is imported."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class CupyState(NamedTuple):
 class CuPy(Source):
     """`cupy.random.*` on every device.
 
-    The state inside a cuRAND generator cannot be read, so a block gets generators of
-    its own and the caller's objects come back untouched. CuPy makes a device's
-    generator on first use, from the documented variable CUPY_SEED: so none is
-    made here and no device is initialised. A state cannot be saved to a file.
+    The state of a cuRAND generator cannot be read or saved. So a block gets new generators,
+    and the caller's objects are put back unchanged. CuPy creates a device's generator on
+    first use, from the documented variable CUPY_SEED; a scope therefore sets the variable
+    and initialises no device.
 
-    `_random_states` is private; the public `set_random_state` reaches the current
-    device alone and would initialise it.
+    `_random_states` is private; the public `set_random_state` acts on the current device
+    only, and initialises it.
 
     See: https://docs.cupy.dev/en/stable/reference/environment.html
     """
@@ -42,7 +42,7 @@ class CuPy(Source):
 
     def restore(self, state: CupyState) -> None:
         states = _states()
-        assert states is not None  # it was there when the state was captured
+        assert states is not None  # CuPy was imported when the state was captured
         states.clear()
         states.update(state.generators)
         if state.default_seed is None:
@@ -54,7 +54,7 @@ class CuPy(Source):
         return None
 
     def same(self, a: CupyState, b: CupyState) -> bool:
-        # By identity: the state inside a generator cannot be read.
+        # Generators compare by identity: their states cannot be read.
         return a == b
 
 

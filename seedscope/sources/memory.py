@@ -1,4 +1,4 @@
-"""Generator states in place, as bytes: the public calls box each word into an integer."""
+"""Generator states in memory, as bytes: the public calls box each word into an integer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def is_addressable() -> bool:
-    """Whether an object's id is its address, and the GIL keeps others out while it is copied."""
+    """Return whether an object's id is its address and the GIL protects a copy of its bytes."""
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
     return sys.implementation.name == "cpython" and bool(has_gil())
 
 
 def map_at(owner: Any, address: int, size: int) -> memoryview:
-    """Return the `size` bytes at `address`, which belong to `owner`: the view keeps it alive."""
+    """Return a view of the `size` bytes at `address`; the view keeps `owner` alive."""
     array: Any = (ctypes.c_char * size).from_address(address)
     array.owner = owner
     return memoryview(array).cast("B")

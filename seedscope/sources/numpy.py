@@ -16,7 +16,7 @@ from .memory import copy_at, is_addressable, map_at
 # https://github.com/numpy/numpy/blob/main/numpy/random/src/mt19937/mt19937.h
 _WORDS_BYTES = 625 * 4
 
-# The end of struct aug_bitgen: int has_gauss; double gauss.
+# The last fields of struct aug_bitgen: int has_gauss; double gauss.
 # https://github.com/numpy/numpy/blob/main/numpy/random/src/legacy/legacy-distributions.h
 _GAUSS = struct.Struct("=i4xd")
 _NO_GAUSS = _GAUSS.pack(0, 0.0)
@@ -25,10 +25,12 @@ _ALL = slice(None)
 
 
 class NumpyState(NamedTuple):
-    """Where NumPy's global generator stands.
+    """The state of NumPy's global generator.
 
-    `words` holds the raw bytes of an MT19937, and `gauss` those of its cached second
-    Gaussian; or `words` is the public state dict of any bit generator.
+    Attributes:
+        generator: the bit generator itself; None in a state from a state_dict.
+        words: the raw bytes of an MT19937, or the public state dict of any bit generator.
+        gauss: the raw bytes of the cached second Gaussian, beside raw `words`.
     """
 
     generator: Any
@@ -37,11 +39,11 @@ class NumpyState(NamedTuple):
 
 
 class _Memory:
-    """An MT19937 of `np.random` in place, with the Gaussian that is cached beside it.
+    """The memory of an MT19937 of `np.random` and of its cached Gaussian.
 
-    NumPy holds the generator's lock while it draws, also where it gives up the GIL to
-    fill an array. So does each method here. The lock is taken and given back in one step:
-    no Ctrl-C in between can leave it taken.
+    NumPy holds the generator's lock while it draws, even while it releases the GIL to fill
+    an array. Each method here holds the lock too, and acquires and releases it in one
+    step: Ctrl-C cannot leave it locked.
     """
 
     def __init__(self, generator: Any, gauss: memoryview) -> None:
@@ -50,7 +52,7 @@ class _Memory:
         self._set_words, self._set_gauss = words.__setitem__, gauss.__setitem__
         self._acquire, self._release = generator.lock.acquire, generator.lock.release
         self._reading = self._acquire, words.tobytes, gauss.tobytes, self._release
-        # The position, and 128 bits: no two states agree there but by a chance of 2**-128.
+        # The position and 128 bits: two states agree there with a probability of 2**-128.
         self.fingerprint = words[-20:].tobytes
 
     def read(self) -> NumpyState:
@@ -58,20 +60,20 @@ class _Memory:
         return NumpyState(self.generator, words, gauss)
 
     def write(self, words: bytes, gauss: bytes) -> None:
-        """Put back what `read` gave. Bytes of another length would raise with the lock taken."""
+        """Restore a result of `read`. Other lengths would raise, and leave the lock locked."""
         set_words = partial(self._set_words, _ALL, words)
         set_gauss = partial(self._set_gauss, _ALL, gauss)
         in_one_step(self._acquire, set_words, set_gauss, self._release)
 
 
 class NumPy(Source):
-    """`np.random.*`, whatever bit generator it holds.
+    """`np.random.*`, with any bit generator.
 
     `np.random.get_state` and `set_state` loop over 624 boxed integers (about 90 us
-    together). The state of an MT19937 has a documented address, and the Gaussian cached
-    beside it was found in a scratch object of the same type: both are copied in place
-    (1 us). The public calls serve where a layout is not as expected, and for every other
-    bit generator. All of it is found at the first use, which loads `numpy.random`.
+    together). Copying memory takes 1 us: the state of an MT19937 has a documented address,
+    and a scratch object of the same type shows where the cached Gaussian is. The public
+    calls serve if a layout is unexpected, and for other bit generators. The layout is
+    checked at the first use, because that loads `numpy.random`.
     """
 
     name = "numpy"
@@ -98,14 +100,14 @@ class NumPy(Source):
     def restore(self, state: NumpyState) -> None:
         generator = _bit_generator()
         if state.generator is not None and state.generator is not generator:
-            # The block replaced it: the caller's own object comes back.
+            # The block replaced the bit generator: put the caller's object back.
             generator = state.generator
             _set_bit_generator(generator)
         elif (
             isinstance(state.words, dict)
             and state.words["bit_generator"] != type(generator).__name__
         ):
-            # From a state_dict: a bit generator of the saved kind.
+            # From a state_dict: create a bit generator of the saved kind.
             generator = getattr(np.random, state.words["bit_generator"])()
             _set_bit_generator(generator)
         memory = self._memory()
@@ -115,7 +117,7 @@ class NumPy(Source):
             memory.write(state.words, state.gauss)
 
     def resume(self, seed: int, state: NumpyState) -> None:
-        # NumPy may have another generator now. The old one is then its owner's, not ours to write.
+        # If NumPy has another generator now, the old one belongs to its owner: do not write it.
         if state.generator is not _bit_generator():
             state = NumpyState(None, _public(state))
         self.restore(state)
@@ -142,7 +144,7 @@ class NumPy(Source):
         return bool(self.encode(a) == self.encode(b))
 
     def _memory(self) -> _Memory | None:
-        """The present generator's state in place, or None where its layout is not known."""
+        """Return the memory of the present generator, or None if its layout is unknown."""
         generator, mapped = _bit_generator(), self._mapped
         if mapped is not None and mapped.generator is generator:
             return mapped
@@ -157,7 +159,7 @@ class NumPy(Source):
 
 
 def _bit_generator() -> Any:
-    # Documented, and missing from NumPy's own type stubs, as is its counterpart.
+    # Documented, but missing from NumPy's type stubs, as is set_bit_generator.
     return np.random.get_bit_generator()  # type: ignore[attr-defined]
 
 
@@ -166,25 +168,25 @@ def _set_bit_generator(generator: Any) -> None:
 
 
 def _as_words(seed: int) -> int | list[int]:
-    """The seed as np.random.seed takes it: it refuses a number of more than 32 bits.
+    """Return the seed in a form that `np.random.seed` accepts: integers of 32 bits.
 
-    Two words keep seeds apart, where the low 32 bits alone would not.
+    Two words keep seeds distinct; the low 32 bits alone would not.
     """
     return seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32]
 
 
 @lru_cache(maxsize=1)
 def _seeded_words(seed: int) -> bytes:
-    """The words that `np.random.seed(seed)` gives. The cache holds one seed."""
+    """Return the words that `np.random.seed(seed)` produces. The cache holds one seed."""
     generator = np.random.MT19937(0)
     np.random.RandomState(generator).seed(_as_words(seed))
     return copy_at(generator.ctypes.state_address, _WORDS_BYTES)
 
 
 def _public(state: NumpyState) -> dict[str, Any]:
-    """The state as `np.random.set_state` takes it, with a list for the key.
+    """Return the state as `np.random.set_state` accepts it, with a list as the key.
 
-    An array key costs `set_state` 47 us instead of 2: it boxes each element.
+    With an array as the key, `set_state` boxes each element: 47 us instead of 2.
     """
     if isinstance(state.words, dict):
         return state.words
@@ -207,10 +209,10 @@ def _plain(value: Any) -> Any:
 
 
 def _find_gauss() -> memoryview | None:
-    """The cached Gaussian of `np.random` in place; None where a layout is not as expected.
+    """Return the memory of `np.random`'s cached Gaussian, or None if a layout is unexpected.
 
-    Its place is found in a scratch object, by a value that occurs there once. Both
-    layouts are held against the public state, in both directions.
+    A value that occurs once in a scratch object shows its offset. Reads and writes of both
+    layouts are then compared with the public state.
     """
     owner: Any = getattr(np.random.standard_normal, "__self__", None)
     if not is_addressable() or type(owner) is not np.random.RandomState:

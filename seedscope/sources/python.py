@@ -10,28 +10,28 @@ from typing import Any, NamedTuple
 from .base import Source
 from .memory import copy_at, is_addressable, map_at
 
-# struct RandomObject, after the head of every object: int index; uint32_t state[624].
+# struct RandomObject, after the object header: int index; uint32_t state[624].
 # https://github.com/python/cpython/blob/main/Modules/_randommodule.c
 _LAYOUT = struct.Struct("=I624I")
 
-# The part of `random.Random` that is written in C. It is seeded as the whole is.
+# The C base class of `random.Random`; the same seed gives both the same state.
 _Core: Any = random.Random.__base__
 
 
 class PythonState(NamedTuple):
-    """Where the generator stands: its position and words in raw form, and its Gaussian."""
+    """The state of the generator: raw position and words, and the cached Gaussian."""
 
     words: bytes
     gauss_next: float | None
 
 
 class Python(Source):
-    """The generator behind `random.random()` and its siblings, with a cached Gaussian.
+    """The generator behind the functions of `random`, with its cached Gaussian.
 
     `random.getstate` and `setstate` box 625 integers (11 us together, and as much again
-    for the memory that they take). The state is read in place (0.1 us) where its layout
-    was held against `getstate` when this module was loaded. The public calls serve
-    elsewhere, and where `random.random` is no longer that of the generator found then.
+    for their memory). Copying the generator's memory takes 0.1 us. The layout is checked
+    against `getstate` when the source is created. The public calls serve if the check
+    fails, or if `random.random` no longer belongs to the generator found then.
     """
 
     name = "python"
@@ -65,7 +65,7 @@ class Python(Source):
 
     def fingerprint(self) -> Any:
         memory = self._memory()
-        # The position, and 128 bits: no two states agree there but by a chance of 2**-128.
+        # The position and 128 bits: two states agree there with a probability of 2**-128.
         return random.getstate()[1] if memory is None else memory[:20].tobytes()
 
     def encode(self, state: PythonState | tuple[Any, ...]) -> dict[str, Any]:
@@ -83,12 +83,12 @@ class Python(Source):
         return _public(a) == _public(b)
 
     def _memory(self) -> memoryview | None:
-        """The bytes of the generator's state, or None where they are not known."""
+        """Return the bytes of the generator's state, or None if its layout is unknown."""
         return self._mapped if random.random is self._random else None
 
 
 def _public(state: PythonState | tuple[Any, ...]) -> tuple[Any, ...]:
-    """The state as `random.setstate` takes it."""
+    """Return the state as `random.setstate` accepts it."""
     if not isinstance(state, PythonState):
         return state
     position, *words = _LAYOUT.unpack(state.words)
@@ -97,7 +97,7 @@ def _public(state: PythonState | tuple[Any, ...]) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=1)
 def _seeded_words(seed: int) -> bytes:
-    """The words that `random.seed(seed)` gives. The cache holds one seed."""
+    """Return the words that `random.seed(seed)` produces. The cache holds one seed."""
     core = _Core(seed)
     return copy_at(_address(core), _LAYOUT.size)
 
@@ -111,7 +111,7 @@ def _map(generator: Any) -> memoryview:
 
 
 def _layout_is_known() -> bool:
-    """Whether a generator's memory holds what its public state says, in both directions."""
+    """Return whether reads and writes of a generator's memory agree with its public state."""
     if not is_addressable() or _Core.__basicsize__ < object.__basicsize__ + _LAYOUT.size:
         return False
     one, other = random.Random(1029), random.Random(5)

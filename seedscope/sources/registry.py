@@ -1,4 +1,4 @@
-"""Which sources there are, in the order in which a scope captures them."""
+"""The registered sources, in the order in which a scope captures them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _registered: tuple[Source, ...] = (
 
 
 def register_source(source: Any) -> Callable[[], None]:
-    """Let every scope entered from now on govern `source`; return the call that ends it.
+    """Add `source` to every scope entered from now on; return a function that removes it.
 
-    `source` has a `name` of its own and the methods `capture() -> state`,
-    `seed(seed: int)` and `restore(state)`; a state of `None` says that the source is not
-    there, and leaves it alone. `encode(state)` and `decode(payload)` are
-    for states that `torch.save` would not carry as they are.
+    Args:
+        source: an object with a unique `name` and the methods `capture() -> state`,
+            `seed(seed: int)` and `restore(state)`. A state of `None` means that the source
+            is absent, and a scope then leaves it alone. The optional `encode(state)` and
+            `decode(payload)` convert states that `torch.save` cannot store as they are.
 
     Raises:
         TypeError: a method or the name is missing.
-        ValueError: the name is taken.
+        ValueError: the name is already registered.
     """
     global _registered
     name = getattr(source, "name", None)
@@ -45,11 +46,11 @@ def register_source(source: Any) -> Callable[[], None]:
     if not isinstance(name, str) or missing:
         lacks = "a name (str)" if not isinstance(name, str) else ", ".join(missing)
         raise TypeError(
-            f"a source has a name and the methods capture(), seed(seed) and restore(state); "
+            f"a source needs a name and the methods capture(), seed(seed) and restore(state); "
             f"{source!r} lacks {lacks}"
         )
     if name in source_names():
-        raise ValueError(f"a source named {name!r} is registered already; choose another name")
+        raise ValueError(f"a source named {name!r} is already registered; choose another name")
     entry = source if isinstance(source, Source) else ForeignSource(source)
     _registered = (*_registered, entry)
 
@@ -61,7 +62,7 @@ def register_source(source: Any) -> Callable[[], None]:
 
 
 def running_sources() -> tuple[Source, ...]:
-    """The sources whose generators exist: all that a DataLoader's worker has to seed."""
+    """Return the sources whose generators exist: those that a DataLoader worker must seed."""
     return tuple(source for source in _registered if source.is_running())
 
 
@@ -70,11 +71,11 @@ def source_names() -> tuple[str, ...]:
 
 
 def select_sources(names: Iterable[str] | None = None) -> tuple[Source, ...]:
-    """Return the registered sources, or those named.
+    """Return all registered sources, or those with the given names.
 
     Raises:
-        TypeError: `names` is a string or no collection.
-        ValueError: a name is not registered; the message lists those that are.
+        TypeError: `names` is a string, or not a collection.
+        ValueError: a name is not registered; the message lists the registered names.
     """
     if names is None:
         return _registered
@@ -84,5 +85,5 @@ def select_sources(names: Iterable[str] | None = None) -> tuple[Source, ...]:
     known = source_names()
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ValueError(f"unknown sources {unknown}; registered are {list(known)}")
+        raise ValueError(f"unknown sources {unknown}; registered sources: {list(known)}")
     return tuple(source for source in _registered if source.name in chosen)

@@ -13,8 +13,8 @@ from .base import Source
 class TorchCPU(Source):
     """The default CPU generator.
 
-    Its own methods are used, not `torch.manual_seed`: that one also queues a seed for
-    every accelerator that is not initialised and formats the stack for each.
+    The source calls the generator's own methods: `torch.manual_seed` would also queue a seed
+    for every accelerator that is not initialised, and format the stack for each.
     """
 
     name = "torch"
@@ -42,5 +42,5 @@ class TorchCPU(Source):
 
 @lru_cache(maxsize=1)
 def _seeded_state(seed: int) -> torch.Tensor:
-    """The state that `manual_seed(seed)` gives. The cache holds one seed."""
+    """Return the state that `manual_seed(seed)` produces. The cache holds one seed."""
     return torch.Generator().manual_seed(seed).get_state()

@@ -1,4 +1,4 @@
-"""Generators that are made without a seed inside a block."""
+"""Entropy for generators that are created without a seed inside a block."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ _random_seed = random.Random.seed
 
 
 class UnseededState(NamedTuple):
-    """Where the entropy stands: the scope's seed, and how often each stream was drawn from.
+    """The state of the entropy.
 
-    `modules` is how many modules were imported when the block began.
+    Attributes:
+        seed: the scope's seed.
+        process: the pid of the process that entered the block.
+        modules: the number of imported modules when the block began.
+        numpy, python: the number of draws from each stream.
     """
 
     seed: int
@@ -33,24 +37,25 @@ class UnseededState(NamedTuple):
 
 
 class _Entropy:
-    """What the generators made in one block are seeded from.
+    """The entropy from which one block seeds its generators.
 
-    A thread that draws while the block ends changes this object alone. The block has dropped it.
+    A thread that draws while the block ends changes only this object, which the block has
+    dropped.
     """
 
     def __init__(self, state: UnseededState) -> None:
         self.state = state
-        self.counts: dict[str, Any] = {}  # a counter for each stream, made when it is needed
+        self.counts: dict[str, Any] = {}  # a counter for each stream, created on demand
 
 
 class Unseeded(Source):
     """Entropy for `np.random.default_rng()`, `SeedSequence()` and `random.Random()`.
 
-    Inside a scope it comes from the scope's seed instead of the operating system.
-    NumPy asks `secrets.randbits` for it, under a name in its own module; Python asks
-    the operating system in C, so `random.Random.seed` is where it can be given. Both
-    are as they were once no scope is open. `secrets`, `uuid`, `os.urandom` and
-    `SystemRandom` are never touched.
+    Inside a scope, entropy comes from the scope's seed instead of the operating system.
+    NumPy calls `secrets.randbits` through a name in its own module, which a scope replaces.
+    Python asks the operating system in C, so a scope replaces `random.Random.seed`. Both
+    are restored when no scope is open. `secrets`, `uuid`, `os.urandom` and `SystemRandom`
+    are never changed.
     """
 
     name = "unseeded"
@@ -61,7 +66,7 @@ class Unseeded(Source):
         self._python_seed = self._make_python_seed()
 
     def capture(self) -> UnseededState | bool:
-        # None would say that the source is not there.
+        # None would mean that the source is absent.
         return False if self._entropy is None else self._entropy.state
 
     def seed(self, seed: int) -> None:
@@ -71,13 +76,13 @@ class Unseeded(Source):
         self._replace(state)
 
     def restore(self, state: UnseededState | bool) -> None:
-        # A state that was captured in a block means nothing outside of one, where the
-        # entropy is the operating system's.
+        # A state captured in a block has no meaning outside a block, where entropy comes
+        # from the operating system.
         if not state or self._originals is not None:
             self._replace(state)
 
     def _replace(self, state: UnseededState | bool) -> None:
-        # Loaded here where nothing has used it: the first scope takes the time, not the import.
+        # This may load numpy.random: the first scope takes that time, not the import.
         numpy_entropy: Any = np.random.bit_generator
         self._entropy = _Entropy(state) if isinstance(state, UnseededState) else None
         if state and self._originals is None:
@@ -97,14 +102,14 @@ class Unseeded(Source):
     def decode(self, payload: Any) -> UnseededState:
         seed, numpy, python = payload
         if not all(type(number) is int and number >= 0 for number in payload):
-            raise ValueError(f"expected three counts, got {payload!r}")
+            raise ValueError(f"expected a seed and two counts, got {payload!r}")
         return UnseededState(seed, os.getpid(), len(sys.modules), numpy, python)
 
     def _numpy_randbits(self, bits: int) -> int:
         return self._draw("numpy", bits)
 
     def _make_python_seed(self) -> Any:
-        """The stand-in for `random.Random.seed`: a function, so that it binds as a method."""
+        """Return a replacement for `random.Random.seed`: a function, so that it binds."""
 
         def seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
             if a is None and not _made_by_standard_library():
@@ -124,11 +129,11 @@ class Unseeded(Source):
             worker = get_worker_info()
             if worker is None:
                 return secrets.randbits(bits)  # or all processes of a pool would draw the same
-            # A forked DataLoader worker: its own seed, so that workers do not repeat
-            # each other, and the same one whenever the loader is seeded the same.
+            # A forked DataLoader worker: mix in its seed, so that workers draw different
+            # numbers, and the same numbers whenever the loader has the same seed.
             seed = derive_seed(seed, worker.seed)
-        # A stream each: how often Python's is drawn from must not shift NumPy's. One step
-        # and no lock, since a finaliser or a signal handler may draw in the middle of this.
+        # Separate streams: draws from Python's must not shift NumPy's. An atomic count
+        # and no lock, since a finaliser or signal handler may draw in the middle of this.
         count = next(entropy.counts.setdefault(stream, itertools.count(getattr(state, stream))))
         entropy.state = state._replace(**{stream: count + 1})
         material = f"seedscope unseeded {seed} {stream} {count}".encode()
@@ -137,10 +142,10 @@ class Unseeded(Source):
 
 
 def _made_by_standard_library() -> bool:
-    """Whether the frame that makes a `random.Random` belongs to the standard library.
+    """Return whether the standard library creates this `random.Random`.
 
-    `tempfile` and `multiprocessing` take names from one: with the scope's entropy they
-    would be predictable, and collide between processes under one seed.
+    `tempfile` and `multiprocessing` draw names from such generators. With the scope's
+    entropy, names would be predictable and collide between processes with one seed.
     """
     frame = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__") == "random":
@@ -150,10 +155,10 @@ def _made_by_standard_library() -> bool:
 
 
 def _is_importing(modules: int) -> bool:
-    """Whether a module is being imported whose import began inside the block.
+    """Return whether a module is being imported whose import began inside the block.
 
-    The generators that a library makes once, for itself, stay after the block, and a
-    second run of the block does not make them: they are not the block's.
+    A library creates its own generators once, at import. They outlive the block, and a
+    second run of the block does not create them: they must not use its entropy.
     """
     frame: Any = sys._getframe(2)
     inner = None
