@@ -1,1 +1,1 @@
-"""The determinism settings that a scope governs, a module for each part of torch."""
+"""The determinism settings that a scope governs, one module for each part of torch."""

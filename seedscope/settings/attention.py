@@ -1,4 +1,4 @@
-"""Which kernels scaled_dot_product_attention may use.
+"""The kernels that scaled_dot_product_attention may use.
 
 See: https://docs.pytorch.org/docs/stable/backends.html#torch-backends-cuda
 """

@@ -1,4 +1,4 @@
-"""What a determinism setting is, and how all of them are captured and restored together."""
+"""Determinism settings, and groups of settings that are captured and restored together."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Setting(NamedTuple):
 
 
 class Entangled(Setting):
-    """A switch whose write may change what is read of other entangled ones."""
+    """A setting whose write may change the values of other entangled settings."""
 
 
 class Settings:
-    """An ordered group of settings that is captured, applied and restored as one.
+    """An ordered group of settings that is captured, applied and restored as a whole.
 
-    A state is the list of values in the order of `names`. Only what differs is
-    written: most writes cost more than a read.
+    A state is the list of values in the order of `names`. Only values that differ are
+    written: most writes take longer than a read.
     """
 
     name = "settings"
@@ -48,25 +48,32 @@ class Settings:
         return [read() for read in self._reads]
 
     def apply(self, values: Mapping[str, Any], now: list[Any]) -> None:
-        """Write those of `values` that differ from `now`, the state just captured."""
+        """Write the `values` that differ from `now`, the state just captured."""
         for name, value in values.items():
             if now[self._places[name]] != value:
                 self._settings[name].write(value)
 
     def restore(self, state: list[Any], now: list[Any] | None = None) -> None:
-        """Write back what differs from `now`, the state just captured, where it is given.
+        """Write the values of `state` that differ from the present values.
 
-        One that fails does not stop the others.
+        A failure does not stop the other writes.
+
+        Args:
+            state: the values to restore.
+            now: the present values; captured here by default.
+
+        Raises:
+            RuntimeError: settings could not be written; the message names them.
         """
         everything = range(len(state))
         try:
             now = self.capture() if now is None else now
-        except Exception:  # the loop below meets and names what cannot be read
+        except Exception:  # _write finds the unreadable setting and names it
             self._write(state, everything, one_by_one=True)
             return
         if now != state:
             differ = [*compress(everything, map(operator.ne, now, state))]
-            # Where a write can change a later setting, each is read when its turn comes.
+            # A write may change a later entangled setting: read each just before its write.
             one_by_one = not self._entangled.isdisjoint(differ)
             self._write(state, everything if one_by_one else differ, one_by_one)
 
@@ -89,11 +96,11 @@ class Settings:
 
 
 def backend_flags(backend: Any, *, without: tuple[str, ...]) -> list[Setting]:
-    """A setting for every flag of a `torch.backends` module, also of those newer torch adds.
+    """Return a setting for every flag of a `torch.backends` module, in any version of torch.
 
-    The flag's own getter and setter are called: they work after
-    `torch.backends.disable_global_flags()`, where an assignment raises, and a read
-    takes 0.02 us instead of 0.2.
+    The settings call the flag's getter and setter. These work after
+    `torch.backends.disable_global_flags()`, where an assignment raises, and a read takes
+    0.02 us instead of 0.2.
     """
     prefix = backend.__name__.rpartition(".")[2]
     return [

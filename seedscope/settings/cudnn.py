@@ -1,8 +1,8 @@
-"""cuDNN: enabled, benchmark, benchmark_limit, deterministic, and what newer torch adds.
+"""cuDNN: enabled, benchmark, benchmark_limit, deterministic, and the flags of newer torch.
 
-`torch.backends.cudnn.flags(deterministic=True)` would switch cuDNN off, since flags
-that are not named take their defaults there: only what is named is changed here.
-`allow_tf32` is a precision, see precision.py.
+`torch.backends.cudnn.flags(deterministic=True)` would disable cuDNN, since it resets the
+flags that it is not given to their defaults. These settings are written one by one.
+`allow_tf32` is a precision: see precision.py.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""torch's deterministic algorithms, the filling of empty tensors, and inductor's own flag."""
+"""torch's deterministic algorithms, the filling of empty tensors, and inductor's flag."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 from .base import Setting
 from .environment import INDUCTOR_VARIABLE, read_variable
 
-# The debug mode is the public way to set the pair (enabled, warn_only) that leaves
-# inductor alone: use_deterministic_algorithms() imports it (1.7 s) and sets its flag.
+# The debug mode is the public way to set (enabled, warn_only) without inductor:
+# use_deterministic_algorithms() would import inductor (1.7 s) and set its flag.
 WARN, ERROR = 1, 2
 
 _INDUCTOR = "torch._inductor.config"
 
 
 def _read_inductor() -> Any:
-    """Inductor's own flag, or what it will start with where inductor is not loaded."""
+    """Return inductor's flag, or its initial value if inductor is not loaded."""
     config = sys.modules.get(_INDUCTOR)
-    # Asked for once: each look at this configuration takes 1.4 us. Torch 2.9 brought the flag.
+    # Read the flag once: each read takes 1.4 us. The flag exists since torch 2.9.
     flag = None if config is None else getattr(config, "deterministic", None)
     return read_variable(INDUCTOR_VARIABLE) == "1" if flag is None else flag
 
@@ -30,7 +30,7 @@ def _read_inductor() -> Any:
 def _write_inductor(value: bool) -> None:
     config: Any = sys.modules.get(_INDUCTOR)
     if config is not None:
-        with contextlib.suppress(AttributeError):  # before torch 2.9 it refuses the name
+        with contextlib.suppress(AttributeError):  # before torch 2.9 the flag does not exist
             config.deterministic = value
 
 

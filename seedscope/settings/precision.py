@@ -1,10 +1,10 @@
-"""Precision of matrix products and convolutions in float32, through both of torch's APIs.
+"""Precision of matrix products and convolutions in float32, in both of torch's APIs.
 
-Since torch 2.9 each backend and operation has an `fp32_precision` of its own, which
-may inherit from its backend's and that from the general one. The older
-`set_float32_matmul_precision` and `allow_tf32` live on beside it, and reading *them*
-raises once the two disagree. So the new values are read for each operation, and what
-the old API holds is read where that is safe and concluded where it raises.
+Since torch 2.9 each backend and operation has its own `fp32_precision`. The value of an
+operation may inherit from its backend, and the value of a backend from the general one. The
+older `set_float32_matmul_precision` and `allow_tf32` still exist, and reading *them* raises
+if the two APIs disagree. So the new values are read for each operation. The old values are
+read where that is safe, and inferred where the read raises.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from ..support.torch_internals import cublas_reader, read_precision, write_precision
 from .base import Entangled, Setting
 
-# Parents before children, so that a child is compared after its parent is back.
+# Parents before children, so that a child is compared after its parent is restored.
 _OPERATIONS = [
     ("generic", "all"),
     ("cuda", "all"),
@@ -34,18 +34,18 @@ _cudnn_allow_tf32 = vars(type(torch.backends.cudnn))["allow_tf32"]
 
 
 def _write_operation(backend: str, operation: str, value: str) -> None:
-    # "none" first: a value that was inherited is inherited again.
+    # "none" first, so that an inherited value is inherited again.
     write_precision(backend, operation, "none")
     if read_precision(backend, operation) != value:
         write_precision(backend, operation, value)
 
 
 def _read_matmul() -> str:
-    """What `torch.set_float32_matmul_precision` last set: "highest", "high" or "medium"."""
+    """Return the precision last set by the old API: "highest", "high" or "medium"."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
-        # The old and the new API disagree; the rules by which torch notices it say how.
+        # The two APIs disagree. The rules by which torch detects this determine the value:
         # https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/Context.cpp
         pass
     try:
@@ -58,12 +58,12 @@ def _read_matmul() -> str:
 
 
 def _read_cudnn_tf32() -> bool | None:
-    """What `torch.backends.cudnn.allow_tf32` last set; None where nothing can tell."""
+    """Return the last value of `torch.backends.cudnn.allow_tf32`; None if it is unknown."""
     try:
         return bool(_cudnn_allow_tf32.getter())
     except RuntimeError:
-        # It disagrees with the new API, so it is the opposite of what that says. Where
-        # convolutions and recurrent networks differ every value disagrees.
+        # The flag disagrees with the new API, so it is the opposite of the new value. If
+        # convolutions and recurrent networks differ, both values of the flag disagree.
         conv, rnn = read_precision("cuda", "conv"), read_precision("cuda", "rnn")
         return None if (conv == "tf32") != (rnn == "tf32") else bool(rnn != "tf32")
 
@@ -80,7 +80,7 @@ def _write_matmul(value: str) -> None:
 
 
 def _inherit(*operations: tuple[str, str]) -> None:
-    """Take back what the old API has written into the new one; that is restored next."""
+    """Undo the old API's writes to the new values, which are restored next."""
     for backend, operation in operations if write_precision else ():
         write_precision(backend, operation, "none")
 
@@ -94,7 +94,7 @@ def _cublas_flags() -> list[Setting]:
         read: Any = cublas_reader(name)
         is_pair = isinstance(read(), tuple)
         write = partial(_write_pair, name, is_pair)
-        # The same form in every version of torch, so that a saved state fits another one.
+        # One form for all versions of torch, so that another version can load a saved state.
         read_pair = read if is_pair else partial(_read_twice, read)
         settings.append(Setting(f"matmul.{name}", read_pair, write))
     if read := cublas_reader("allow_fp16_accumulation"):
@@ -113,7 +113,7 @@ def _write_pair(name: str, takes_pair: bool, value: Any) -> None:
 
 
 SETTINGS = [
-    # The old API first: writing it changes the new values as well, never the reverse.
+    # The old API first: its writes change the new values as well, never the reverse.
     Entangled("matmul.precision", _read_matmul, _write_matmul),
     Entangled("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),
     *(

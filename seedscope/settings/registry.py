@@ -1,4 +1,4 @@
-"""Which settings there are, and what each value of `deterministic` sets."""
+"""All settings, and the values that each mode of `deterministic` sets."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _STRICT = {
     "mkldnn.deterministic": True,
     "deterministic_algorithms": deterministic_algorithms.ERROR,
     "inductor.deterministic": True,
-    # For an inductor that is imported inside the block, and for children.
+    # For an inductor that is imported inside the block, and for child processes.
     environment.INDUCTOR_VARIABLE: "1",
 }
 
-#: What each value of `deterministic` sets.
+#: The settings by mode of `deterministic`.
 _VALUES: dict[bool | str, dict[str, Any]] = {
     True: _STRICT,
     "warn": {**_STRICT, "deterministic_algorithms": deterministic_algorithms.WARN},
@@ -44,7 +44,7 @@ _VALUES: dict[bool | str, dict[str, Any]] = {
 
 
 def values_for(mode: bool | str, fill: bool | None, seed: int) -> Mapping[str, Any]:
-    """Return the settings that a scope applies, by name."""
+    """Return the values that a scope applies, by the names of the settings."""
     workspace = environment.read_variable("CUBLAS_WORKSPACE_CONFIG")
     return _values_for(mode, fill, seed, workspace, torch.__version__)
 
