@@ -429,7 +429,7 @@ def test_a_line_torn_anywhere_is_reported_and_kept_out_of_the_way(log):
     for length in range(start + 1, len(whole) - 1, 7):
         with open(log.path, "wb") as file:
             file.write(whole[:length])
-        with pytest.warns(RuntimeWarning, match="line 4 is (torn|no run's)"):
+        with pytest.warns(RuntimeWarning, match="line 4 is (torn|not a run record)"):
             assert [run.seed for run in log] == [1]
         with pytest.warns(RuntimeWarning):
             assert [run.seed for run in log.unfinished()] == [2]
@@ -531,7 +531,7 @@ def test_a_file_that_is_no_log_is_refused_and_one_that_is_not_there_is_empty(log
     assert [*log] == [] and log.unfinished() == []
     with open(log.path, "w") as file:
         file.write("hello\nworld\n")
-    with pytest.raises(ValueError, match="is no run log: line 1 is no run's"):
+    with pytest.raises(ValueError, match="is not a run log: line 1 is not a run record"):
         list(log)
 
 
@@ -666,7 +666,7 @@ def test_a_value_that_cannot_be_kept_is_refused_with_its_name(log, value):
 
 
 def test_a_name_that_could_be_taken_for_the_end_of_a_line_is_refused(log):
-    with seeded(1, log=log) as scope, pytest.raises(TypeError, match=r"begins with no \$"):
+    with seeded(1, log=log) as scope, pytest.raises(TypeError, match=r"must not begin with \$"):
         scope.note(**{"$complete": True})
 
 

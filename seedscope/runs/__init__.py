@@ -1,1 +1,1 @@
-"""The run log: what is kept of each run, in a file that is only appended to."""
+"""The run log: an append-only file with a record of each run."""

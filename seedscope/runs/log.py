@@ -1,8 +1,8 @@
-"""The run log: seeds, and what belongs to them, one JSON object a line.
+"""The run log: one JSON object a line, with a run's seed and conditions.
 
-A run has two lines: one from when it began, so that a crash leaves its seed, and one from
-when it ended, which has everything. The file is only ever appended to, and the last key
-of a line, which nothing else in it is named like, shows that the line is not torn.
+A run has two lines. The first is written when the run begins, so that its seed survives a
+crash. The second is written when the run ends and contains everything. The file is
+append-only. The last key of a line is unique in the line and marks the line as complete.
 """
 
 from __future__ import annotations
@@ -32,40 +32,41 @@ _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class RunLog:
-    """The runs that were kept in the file `path`; iterating gives those that ended.
+    """The runs logged in the file `path`; iteration yields those that ended.
 
-    Any number of processes and threads may append at once. Where the file cannot be
-    written, a `RuntimeWarning` has the record instead and the run goes on. A line that
-    cannot be read, such as one that a killed process left torn, is left out with a warning.
-    A log that was not written to yet is empty.
+    Any number of processes and threads may append at once. If the file cannot be written, a
+    `RuntimeWarning` gives the run's seed and notes, and the run continues. An unreadable
+    line, such as a line torn by a killed process, is left out with a warning. A log whose
+    file does not exist is empty.
 
     Raises:
-        TypeError: `path` is no path.
+        TypeError: `path` is not a path.
+        ValueError: `path` contains a null character.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a log is a path or a RunLog, got {path!r} ({type(path).__name__})")
-        # Absolute now: the working folder may be another one when a run ends.
+        # Absolute now: the working folder may have changed when a run ends.
         self.path = os.path.abspath(os.fsdecode(path))
         if "\0" in self.path:
-            raise ValueError(f"a path has no null character, got {path!r}")
+            raise ValueError(f"a path must not contain a null character, got {path!r}")
 
     def __repr__(self) -> str:
         return f"RunLog({self.path!r})"
 
     def __iter__(self) -> Iterator[Run]:
-        """Give the runs that ended, in the order in which they did.
+        """Yield the runs that ended, in the order in which they ended.
 
         Raises:
-            ValueError: the file has lines, and none of them is a run's.
+            ValueError: the file has lines, and none of them is a run record.
         """
         for line in self._lines():
             if line.startswith(_END):
                 yield _run(line)
 
     def unfinished(self) -> list[Run]:
-        """Return the runs that began and have not ended: killed, or still running."""
+        """Return the runs that began but have not ended: killed, or still running."""
         began: dict[bytes, bytes] = {}
         for line in self._lines():
             is_begin = line.startswith(_BEGIN)
@@ -81,7 +82,7 @@ class RunLog:
         """Return the run, ended or not, whose id starts with `prefix`.
 
         Raises:
-            LookupError: there is none, or more than one.
+            LookupError: no run matches, or more than one.
         """
         runs: list[Run] = [*self.unfinished(), *self]
         found = {run.id: run for run in runs if run.id.startswith(prefix)}
@@ -91,7 +92,7 @@ class RunLog:
         return next(iter(found.values()))
 
     def _lines(self) -> Iterator[bytes]:
-        """The lines that can be read; a warning names the others."""
+        """Yield the readable lines; warn of the others."""
         bad: list[str] = []
         good = 0
         try:
@@ -106,19 +107,19 @@ class RunLog:
                 elif not line.isspace():
                     bad.append(f"line {number} {_unreadable(line)}")
         if bad and not good and line.endswith(b"\n"):
-            raise ValueError(f"{self.path} is no run log: {bad[0]}")
+            raise ValueError(f"{self.path} is not a run log: {bad[0]}")
         if bad:
             more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
             left_out = "; ".join(bad[:3]) + more
-            warnings.warn(f"{self.path}: left out {left_out}", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"{self.path}: lines left out: {left_out}", RuntimeWarning, stacklevel=3)
 
     def append(self, event: str, run: Mapping[str, Any]) -> None:
-        """Append a line; where that fails, warn with the line and go on."""
+        """Append a line; if that fails, warn with the run's seed and notes."""
         whole = {"event": event, **run, "$complete": True}
         queue = getattr(_appending, "queue", None)
         if queue is not None:
-            # A signal's handler, or the garbage collector, has come in between the lines below:
-            # in this thread, which would wait for its own lock.
+            # A signal handler or finaliser has interrupted the lines below. An append here
+            # would wait for a lock that this thread holds.
             queue.append((self, whole))
             return
         _appending.queue = queue = [(self, whole)]
@@ -133,29 +134,29 @@ class RunLog:
         try:
             self._append(f"{_to_json(whole)}\n".encode())
         except (OSError, NotImplementedError, ValueError) as error:  # a Timeout is an OSError
-            notes = f", which noted {json.dumps(whole['notes'])}," if whole.get("notes") else ""
+            notes = f" with notes {json.dumps(whole['notes'])}" if whole.get("notes") else ""
             _tell(
-                f"the run of seed {whole['seed']}{notes} could not be logged in {self.path} and "
-                f"goes on ({type(error).__name__}: {error})"
+                f"the run of seed {whole['seed']}{notes} could not be logged in {self.path} "
+                f"({type(error).__name__}: {error}); the run continues"
             )
         except BaseException as error:
-            # filelock puts a Ctrl-C that meets its cleaning up into a group.
+            # filelock wraps a Ctrl-C during its cleanup in an exception group.
             if any(isinstance(one, KeyboardInterrupt) for one in getattr(error, "exceptions", ())):
                 raise KeyboardInterrupt from error
             raise
 
     def _append(self, line: bytes) -> None:
-        # Making a lock takes a fifth of an append, so each thread keeps its last one; a forked
-        # child makes its own. Ctrl-C can leave a lock held. So a lock is kept only after an
-        # append that succeeded; otherwise nothing refers to it, and that releases it.
+        # Creating a lock takes a fifth of an append, so each thread keeps its last lock; a
+        # forked child creates its own. Ctrl-C can leave a lock held. So a lock is kept only
+        # after a successful append; otherwise its last reference goes, which releases it.
         key = (os.getpid(), self.path)
         kept, _appending.lock = getattr(_appending, "lock", None), None
         if kept is not None and kept[0] == key:
             lock = kept[1]
         else:
-            # This thread alone uses it, so filelock need not keep a state for each thread.
+            # Only this thread uses the lock, so filelock need not keep a state per thread.
             lock = FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE_S, thread_local=False)
-        # filelock makes a missing folder too.
+        # filelock also creates a missing folder.
         with lock.acquire(poll_interval=0.002), open(self.path, "a+b", buffering=0) as file:
             _write(file, line)
         _appending.lock = (key, lock)
@@ -165,10 +166,10 @@ def _write(file: io.FileIO, line: bytes) -> None:
     end = file.seek(0, os.SEEK_END)
     if end:
         file.seek(end - 1)
-        if file.read(1) != b"\n":  # torn by a process that was killed: ends here
+        if file.read(1) != b"\n":  # end the line that a killed process left torn
             line = b"\n" + line
     try:
-        while line:  # a disk that fills takes a part, and refuses the next
+        while line:  # a disk that fills up accepts a part, then refuses
             line = line[file.write(line) :]
     except OSError:
         file.truncate(end)
@@ -180,7 +181,7 @@ def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:
 
 
 def _tell(message: str) -> None:
-    # It must not cost the run its result: where a filter makes it an error, or stderr is closed.
+    # A filter that turns warnings into errors, or a closed stderr, must not end the run.
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=5)
     except RuntimeWarning:
@@ -192,8 +193,8 @@ def _tell(message: str) -> None:
 
 def _unreadable(line: bytes) -> str:
     if line.startswith((_BEGIN, _END)):
-        return "is torn: a process was killed while it wrote it, or is writing it now"
-    return "is no run's"
+        return "is torn: a killed process left it, or a process is writing it now"
+    return "is not a run record"
 
 
 def _run(line: bytes) -> Run:
@@ -204,7 +205,7 @@ def _run(line: bytes) -> Run:
 
 
 def _after_fork_in_child() -> None:
-    # The thread that was appending at the fork may not be in the child, or never goes on.
+    # The thread that was appending at the fork may not exist in the child.
     _appending.queue = None
 
 

@@ -1,4 +1,4 @@
-"""What all runs of one process share, and the process whose runs it replays."""
+"""The facts that all runs of a process share, and the process that it replays."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .run import Run
 
 
 class Process:
-    """What all runs of one process share. A forked child is another process."""
+    """The facts that all runs of one process share. A forked child is another process."""
 
     _known: ClassVar[dict[int, Process]] = {}
 
-    #: What the user typed, where it is not the interpreter's own command line.
+    #: The command that the user typed, if it differs from the interpreter's command line.
     command: list[str] | None = None
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Process:
     def this(cls) -> Process:
         pid = os.getpid()
         if pid not in cls._known:
-            cls._known.setdefault(pid, cls())  # another thread may have been quicker
-            # Child processes must not take the replay for theirs.
+            cls._known.setdefault(pid, cls())  # another thread may have been faster
+            # A child process must not replay these runs too.
             os.environ.pop(REPLAY_VARIABLE, None)
         return cls._known[pid]
 
@@ -55,22 +55,22 @@ class Process:
 
 
 def set_command(command: Sequence[str]) -> None:
-    """Say what was asked for, where it is not the interpreter's own command line."""
+    """Set the command to log, if it differs from the interpreter's command line."""
     Process.command = list(command)
 
 
 def replay_request(log: RunLog, run: Run) -> dict[str, str]:
-    """Return the environment variable that makes a process take the seeds of `run`'s process."""
+    """Return the environment variable that makes a child replay the process of `run`."""
     return {REPLAY_VARIABLE: os.pathsep.join([str(os.getpid()), run.process, log.path])}
 
 
 def is_replaying() -> bool:
-    """Whether this process was started to replay another one's runs."""
+    """Return whether this process was started to replay the runs of another process."""
     return Process.this().replay_log is not None
 
 
 def replayed_seed() -> int | None:
-    """Return the seed that the first logged run of this process is to replay, if it is."""
+    """Return the seed that the first logged run of this process must replay, or None."""
     first = _asked_replay()[1].get(0)
     return None if first is None else first.seed
 
@@ -78,7 +78,7 @@ def replayed_seed() -> int | None:
 def _asked_replay() -> tuple[RunLog | None, dict[int, Run]]:
     asked = os.environ.get(REPLAY_VARIABLE, "")
     asker, _, rest = asked.partition(os.pathsep)
-    if asker != str(os.getppid()):  # it is for the process that started this one
+    if asker != str(os.getppid()):  # only a direct child of the asker replays
         return None, {}
     process, _, path = rest.partition(os.pathsep)
     log = RunLog(path)

@@ -1,4 +1,4 @@
-"""Which runs of a log are asked for, and in which order."""
+"""Selection and ranking of the runs of a log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from .run import Run
 from .values import encode
 
-#: A field or note, a sign, and a value, as `--where` takes them.
+#: A field or note, a comparison sign and a value, as in `--where`.
 Condition = tuple[str, str, str]
 
 
 class ViewError(Exception):
-    """There is nothing like what was asked for; one line says what there is."""
+    """No run matches the request; the message is one line and lists the choices."""
 
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -32,27 +32,31 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def select(runs: list[Run], conditions: list[Condition], replays: bool) -> list[Run]:
-    """Return the runs of which every condition holds.
+    """Return the runs that meet every condition.
 
-    Other ranks than the first, and replays, are left out unless a condition names them.
+    Ranks other than 0 are left out unless a condition names `rank`. Replays are left out
+    unless `replays` is true or a condition names `replays`.
+
+    Raises:
+        ViewError: a condition names a field or note that no run has.
     """
     names = {name for name, _, _ in conditions}
     runs = [run for run in runs if "rank" in names or not run.rank]
     runs = [run for run in runs if replays or "replays" in names or not run.replays]
     for name, sign, value in conditions:
         if runs and not any(_has(run, name) for run in runs):
-            raise ViewError(f"no run has a field or note {name!r}; noted were: {_noted(runs)}")
+            raise ViewError(f"no run has a field or note {name!r}; the notes are: {_noted(runs)}")
         runs = [run for run in runs if _holds(field(run, name), sign, value)]
     return runs
 
 
 def plain(run: Run) -> dict[str, Any]:
-    """Return all that is known of a run, in JSON's types."""
+    """Return all fields of a run, in JSON's types."""
     return {**vars(run), "notes": {n: encode(v, n) for n, v in run.notes.items()}}
 
 
 def field(run: Run, name: str) -> Any:
-    """A field, the commit, a version, or a note, by its name; None where there is none."""
+    """Return a field, the commit, a version or a note by name, or None."""
     if name.startswith("notes."):
         return run.notes.get(name.removeprefix("notes."))
     if name == "commit":
@@ -70,18 +74,26 @@ def _holds(value: Any, sign: str, text: str) -> bool:
     wanted: Any = text
     if isinstance(value, str):
         if sign in ("=", "==") and len(text) >= 4 and re.fullmatch("[0-9a-f]+", value):
-            return value.startswith(text)  # an id or a commit, or as much of it as is needed
+            return value.startswith(text)  # an id or a commit, or a prefix of at least 4 digits
     else:
-        with suppress(ValueError):  # a string, for what is no string: it does not hold
+        with suppress(ValueError):  # not JSON: a string equals no other type
             wanted = json.loads(text)
     try:
         return value is not None and bool(_COMPARISONS[sign](value, wanted))
-    except (TypeError, RuntimeError, ValueError):  # a string and a number, a tensor of several
+    except (TypeError, RuntimeError, ValueError):  # types that do not compare; a large tensor
         return False
 
 
 def best_first(runs: list[Run], text: str) -> list[Run]:
-    """Return the runs that noted a number, by it: `text` is NOTE, NOTE:min or NOTE:max."""
+    """Return the runs that have a numeric note, best first.
+
+    Args:
+        runs: the runs to rank.
+        text: NOTE, NOTE:min or NOTE:max; the lowest number is best without `:max`.
+
+    Raises:
+        ViewError: `text` has another form, or no run has a number as that note.
+    """
     name, _, sense = text.partition(":")
     if sense not in ("", "min", "max"):
         raise ViewError(f"--best takes NOTE, NOTE:min or NOTE:max, got {text!r}")
@@ -94,14 +106,14 @@ def best_first(runs: list[Run], text: str) -> list[Run]:
         if value == value:
             values[run.id] = value
     if not values:
-        raise ViewError(f"no run noted a number {name!r}; noted were: {_noted(runs)}")
+        raise ViewError(f"no run has a number as note {name!r}; the notes are: {_noted(runs)}")
     sign = -1 if sense == "max" else 1
     ranked = [run for run in runs if run.id in values]
     return sorted(ranked, key=lambda run: sign * values[run.id])
 
 
 def _noted(runs: Iterable[Run]) -> str:
-    return ", ".join(sorted(note_names(runs))) or "nothing"
+    return ", ".join(sorted(note_names(runs))) or "none"
 
 
 def note_names(runs: Iterable[Run]) -> list[str]:

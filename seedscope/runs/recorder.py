@@ -1,4 +1,4 @@
-"""A run while it is being logged."""
+"""The recorder of a run in progress."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .values import encode
 
 
 class Recorder:
-    """A run that is being logged: its seed and what belongs to it.
+    """The recorder of a run: its seed, conditions and notes.
 
-    With `log=None` nothing is written: the worker of a sweep sends its record home.
+    With `log=None` nothing is written: the worker of a sweep returns its record instead.
     """
 
     def __init__(
         self, log: RunLog | None, seed: int | None, counted: bool = True, **more: Any
     ) -> None:
         process = Process.this()
-        # A seed of a sweep is none of those that a replay counts through.
+        # The seeds of a sweep have no ordinal: a replay matches the other runs by ordinal.
         self.ordinal = next(process.ordinals) if counted else None
         then = None if self.ordinal is None else process.replayed.get(self.ordinal)
         if seed is None:
@@ -47,7 +47,7 @@ class Recorder:
         self._outcome: str | None = None
 
     def begin(self) -> None:
-        """Note when and in which conditions the run begins, once, and append its first line."""
+        """Record the time and conditions of the run, and append its first line, once."""
         if self._begun:
             return
         self._clock = time.perf_counter()
@@ -68,21 +68,22 @@ class Recorder:
             self._log.append("begin", self._begun)
 
     def note(self, values: Mapping[str, Any]) -> None:
-        """Add to the run's notes.
+        """Add `values` to the run's notes.
 
         Raises:
-            TypeError: a value is of a kind that the log cannot keep. Nothing was added.
+            TypeError: the log cannot keep a value, or a name begins with `$`. Nothing was
+                added.
         """
         if wrong := [name for name in values if name.startswith("$")]:
-            raise TypeError(f"a note's name begins with no $, got {wrong[0]!r}")
+            raise TypeError(f"a note's name must not begin with $, got {wrong[0]!r}")
         self._notes |= {name: encode(value, name) for name, value in values.items()}
 
     def leave(self, error: BaseException | None) -> None:
-        """Remember how the block was left, which may be its last time."""
+        """Record the outcome of the block, which may be entered again."""
         self._outcome = outcome_of(error)
 
     def end(self) -> dict[str, Any]:
-        """Append the line with everything, once, and return it."""
+        """Append the run's second line, once, and return its record."""
         record = {
             **self._begun,
             "duration": time.perf_counter() - self._clock,
@@ -90,7 +91,7 @@ class Recorder:
             "devices": conditions.devices(),
             "notes": self._notes,
         }
-        # A forked child that leaves the block leaves the record to its parent.
+        # In a forked child that leaves the block, the parent writes the record.
         if self._log and self._begun and not self._is_written and self._process.is_current():
             self._is_written = True
             self._log.append("end", record)
@@ -98,13 +99,13 @@ class Recorder:
 
 
 def outcome_of(error: BaseException | None) -> str:
-    """Return `"ok"`, or the error's type and the first line of what it says."""
+    """Return `"ok"`, or the error's type and the first line of its message."""
     is_exit = isinstance(error, SystemExit) and error.code in (None, 0)
-    ends = (StopIteration, StopAsyncIteration, GeneratorExit)  # how a decorated generator ends
+    ends = (StopIteration, StopAsyncIteration, GeneratorExit)  # normal ends of a generator
     if error is None or is_exit or isinstance(error, ends):
         return "ok"
     try:
         message = str(error).strip().partition("\n")[0][:200]
-    except Exception:  # its own __str__ fails
+    except Exception:  # the error's __str__ raised
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,4 +1,4 @@
-"""A run as the log has it, and how two runs differ."""
+"""A logged run, and the differences between two runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition that was not the same in two runs; as text, what a person says of it.
+    """A condition that differs between two runs; `str()` describes it in words.
 
     Attributes:
-        name: of the condition, such as `"torch"` or `"threads"`.
-        then, now: its value in the earlier and in the later run.
+        name: the name of the condition, such as `"torch"` or `"threads"`.
+        then, now: the values in the earlier and in the later run.
     """
 
     name: str
@@ -29,35 +29,39 @@ class Difference:
 
     def __str__(self) -> str:
         if self.name == "script_sha256":
-            return "the script has changed" if self.now else "the script is not there"
+            return "the script has changed" if self.now else "the script no longer exists"
         return f"{self.name} was {self.then}, is {self.now}"
 
 
 class Run(SimpleNamespace):
-    """A run as the log has it.
+    """A logged run.
 
     Attributes:
         id: 12 hexadecimal digits.
-        began: when, in UTC, as ISO 8601 writes it.
-        duration: seconds; None if the run has not ended.
-        outcome: `"ok"`, or the exception that ended it; None if it has not ended.
-        notes: what `note()` added, with the types it had.
+        seed: the seed, in [0, 2**64).
+        began: the time of the beginning, in UTC, as an ISO 8601 string.
+        duration: the duration in seconds; None if the run has not ended.
+        outcome: `"ok"`, or the exception that ended the run; None if it has not ended.
+        notes: the values that `note()` added, with their types.
         command, folder: the process's command line, and the folder in which it was started.
-        is_child: whether another process's code started it, by multiprocessing or a fork.
-        text_hash: a hash of a string, to tell whether Python hashed as it does here.
+        is_child: whether multiprocessing or a fork started the process.
+        text_hash: the hash of a fixed string, which depends on Python's hash seed.
         function: the digest of the function, for a seed of a sweep.
-        script, script_sha256: path and digest of the process's main file, if it has one.
-        git: `commit` and whether it was `dirty`; None where there is no repository.
-        versions, devices, threads: of Python and libraries, of CPU and GPUs, of torch's CPU work.
-        settings, options: the determinism settings in force, and `seeded`'s arguments.
-        rank: of this process, where several ran together.
-        process, ordinal: which process it was, and its how manieth logged run.
-        sweep: the function, for one seed of a sweep.
+        script, script_sha256: the path and digest of the process's main file, if any.
+        git: `commit` and whether files were changed (`dirty`); None without a repository.
+        versions: the versions of Python and the libraries.
+        devices: the names of the CPU and the GPUs in use.
+        threads: the number of torch's CPU threads.
+        settings, options: the determinism settings at the beginning, and `seeded`'s arguments.
+        rank: the rank of the process (`RANK`), where several processes run together.
+        process: the id of the process.
+        ordinal: the run's index within the process, from 0; None for a seed of a sweep.
+        sweep: the name of the function, for a seed of a sweep.
         error: the traceback, for a seed of a sweep that raised.
-        replays: the id of the run that this one replays.
+        replays: the id of the run that this run replays.
     """
 
-    # A namespace and no dataclass: 100,000 runs are read in half a second less.
+    # Not a dataclass: a namespace reads 100,000 runs in half a second less.
     id: str
     seed: int
     began: str
@@ -85,18 +89,18 @@ class Run(SimpleNamespace):
     replays: str | None = None
 
     def what(self) -> str:
-        """Return what was run: a sweep's function, or the command, as a shell takes it."""
+        """Return the name of the sweep's function, or the command in shell syntax."""
         name = os.path.basename(self.command[0]) if self.command else ""
         words = ["seedscope", *self.command[3:]] if self.is_launched else [name, *self.command[1:]]
         return self.sweep or shlex.join(words)
 
     @property
     def is_launched(self) -> bool:
-        """Whether `seedscope run` ran it."""
+        """Return whether `seedscope run` started the process."""
         return list(self.command[1:3]) == ["-m", "seedscope"]
 
     def differences(self, later: Run) -> list[Difference]:
-        """Return what bears on the results and is not the same in a `later` run."""
+        """Return the conditions that affect results and differ in a `later` run."""
         then, now = self._conditions(), later._conditions()
         found = [Difference(name, then.get(name), now.get(name)) for name in {**then, **now}]
         return [difference for difference in found if difference.then != difference.now]
@@ -110,9 +114,11 @@ class Run(SimpleNamespace):
 
 
 def changed_since(run: Run, code: Mapping[str, Any] | None = None) -> list[Difference]:
-    """Return what of code and versions is not as in `run`.
+    """Return the differences in code and versions between `run` and now.
 
-    `code` is what `conditions.code_state` tells now, by default of the file that `run` ran.
+    Args:
+        run: the earlier run.
+        code: a result of `conditions.code_state`; by default that of `run.script`.
     """
     now = Run(versions=conditions.versions(), **(code or conditions.code_state(run.script)))
     names = ("commit", "uncommitted changes", "script_sha256", *now.versions)

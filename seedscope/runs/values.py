@@ -1,4 +1,4 @@
-"""Values that JSON lacks: a note comes back with its type and all of its bits."""
+"""JSON for notes: a decoded note has its original type and all of its bits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 
 def encode(value: Any, name: str) -> Any:
-    """Return `value` in JSON's types, so that `decode` gives it back with type and bits.
+    """Return `value` in JSON's types; `decode` restores its type and bits.
 
     Raises:
-        TypeError: it is of a kind that cannot be kept. `name` says whose value it is.
+        TypeError: the log cannot keep the value; the message contains `name`.
     """
     if value is None or type(value) in (bool, str):
         return value
-    if type(value) is int and abs(value) < 10**4000:  # Python writes no longer ones
+    if type(value) is int and abs(value) < 10**4000:  # Python converts no longer ones to text
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": _spell(value)}
@@ -34,13 +34,14 @@ def encode(value: Any, name: str) -> Any:
     if (array := _encode_array(value, name)) is not None:
         return array
     raise TypeError(
-        f"the log cannot keep {name}={_brief(value)} ({type(value).__name__}): it takes numbers, "
-        "strings, lists, tuples, dicts, NumPy and torch numbers; convert it, with str(...) say"
+        f"the log cannot keep {name}={_brief(value)} ({type(value).__name__}): it keeps numbers, "
+        "strings, lists, tuples, dicts, NumPy arrays and torch tensors of numbers; "
+        "convert the value, for instance with str(...)"
     )
 
 
 def _encode_array(value: Any, name: str) -> Any:
-    """Return a NumPy or torch array or number of a plain kind in JSON's types; else None."""
+    """Return a NumPy array or number or a torch tensor in JSON's types, or None."""
     if type(value) in (torch.Tensor, torch.nn.Parameter):
         dtype = str(value.dtype).removeprefix("torch.")
         if value.layout is torch.strided and not value.is_quantized and dtype in _TORCH_TYPES:
@@ -60,8 +61,8 @@ _TORCH_TYPES = (*_COMMON_TYPES, "bfloat16")
 
 
 def _tagged(tag: str, dtype: str, array: Any, name: str) -> Any:
-    # A Python float holds every bit of a narrower one, a scalar or a nested list of them.
-    # NumPy tells a scalar from an array without dimensions.
+    # A Python float holds every bit of a narrower float. NumPy distinguishes a scalar from an
+    # array without dimensions: only the array has a shape here.
     shape = {} if isinstance(array, np.generic) else {"shape": list(array.shape)}
     return {tag: dtype, "value": encode(array.tolist(), name), **shape}
 
@@ -69,18 +70,18 @@ def _tagged(tag: str, dtype: str, array: Any, name: str) -> Any:
 def _brief(value: Any) -> str:
     try:
         return repr(value)[:200]
-    except Exception:  # an integer of too many digits, or a repr that fails
+    except Exception:  # an integer of too many digits, or a repr that raises
         return "..."
 
 
 def _spell(value: float) -> str:
-    """A float that is not finite; a NaN with bits of its own by its 16 hexadecimal digits."""
+    """Return a non-finite float as text; an unusual NaN as 16 hexadecimal digits of bits."""
     bits = struct.pack(">d", value).hex()
     return bits if value != value and bits != struct.pack(">d", math.nan).hex() else repr(value)
 
 
 def decode(value: Any) -> Any:
-    """Return what `encode` was given."""
+    """Return the value from which `encode` made `value`."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):
