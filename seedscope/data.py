@@ -1,4 +1,4 @@
-"""Data that does not depend on how many workers happen to load it."""
+"""Datasets and DataLoader options that make data independent of the number of workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sources.registry import running_sources, select_sources
 
 
 class _SourcesAlone(Options):
-    """The options of a sample in the main process: as in a worker, settings are left alone."""
+    """The options of a sample in the main process: sources only, as in a worker."""
 
     __slots__ = ()
 
@@ -30,33 +30,35 @@ _SAMPLE = _SourcesAlone(deterministic=False)
 
 
 class SeededDataset(Dataset[Any]):
-    """A dataset whose sample `i` of epoch `e` is a function of (seed, e, i) alone.
+    """A dataset whose sample `i` of epoch `e` depends only on (seed, e, i).
 
-    The same with any number of workers, forked or spawned, persistent or not, any batch
-    size and prefetch factor, shuffled or not, after resuming in mid-epoch, and whichever
-    rank of a DistributedSampler draws it. It covers what the wrapped dataset draws from
-    `random`, NumPy's and torch's global generators and from generators that it makes
-    without a seed for each sample. A pipeline that is made once and keeps generators of its
-    own must get new ones in `__getitem__`; `albumentations.Compose` by
+    A sample is the same with any number of workers, forked or spawned, persistent or not,
+    with any batch size and prefetch factor, shuffled or not, after resuming in mid-epoch,
+    and on any rank of a DistributedSampler. This covers the draws of the wrapped dataset
+    from `random` and the global generators of NumPy and torch, and from generators that
+    the dataset creates without a seed for each sample. A pipeline that keeps its own
+    generators must get new ones in `__getitem__`; for `albumentations.Compose`, call
     `pipeline.set_random_state(np.random.default_rng(), random.Random())`.
 
-    In a worker the process belongs to the loader: its sources are seeded for each sample
-    and not restored. In the main process the caller's state is kept, and determinism
-    settings are the caller's: what a sample changes there stays changed.
+    A worker process belongs to the loader: its sources are seeded for each sample and not
+    restored. In the main process, the caller's random state is restored after each sample.
+    Determinism settings are not: a setting that a sample changes stays changed.
 
-    An iterable dataset has no index: it is seeded for each (seed, epoch, worker), so that
-    it repeats with the same number of workers and is another one with another number.
+    An iterable dataset has no index, so it is seeded for each (seed, epoch, worker). Its
+    data repeats with the same number of workers, and differs with another number.
 
     Args:
-        dataset: a map-style dataset or an `IterableDataset`; found again as `.dataset`.
+        dataset: a map-style dataset or an `IterableDataset`; available as `.dataset`.
         seed: an integer in [0, 2**64).
 
     Raises:
-        RuntimeError: in a thread worker, which has no random sources of its own.
+        TypeError: `dataset` is not a dataset, or `seed` is not an integer.
+        ValueError: `seed` is out of range.
+        RuntimeError: a thread worker draws a sample; threads share the random sources.
     """
 
     def __new__(cls, dataset: Any = None, seed: Any = None) -> Any:
-        # The loader tells the two kinds apart by their class.
+        # The loader distinguishes the two kinds by their class.
         kind = SeededIterableDataset if isinstance(dataset, IterableDataset) else cls
         return object.__new__(kind)
 
@@ -67,21 +69,28 @@ class SeededDataset(Dataset[Any]):
         ):
             raise TypeError(f"expected a dataset, got {dataset!r} ({type(dataset).__name__})")
         self.dataset = dataset
-        self._sources: tuple[Source, ...] | None = None  # of a worker, found on its first sample
-        self._derive: tuple[int, Callable[..., int]] | None = None  # of the epoch last drawn from
+        self._sources: tuple[Source, ...] | None = None  # a worker's, set at its first sample
+        self._derive: tuple[int, Callable[..., int]] | None = None  # of the last epoch drawn from
         # Shared with the workers, so that persistent ones see a new epoch.
         self._epoch: Any = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._epoch_view: Any = self._epoch.numpy()  # the same memory, quicker to read
+        self._epoch_view: Any = self._epoch.numpy()  # the same memory, faster to read
 
     @property
     def epoch(self) -> int:
         return int(self._epoch_view)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the samples drawn from now on be those of `epoch`, an integer of at least 0.
+        """Set the epoch of the samples drawn from now on.
 
-        Call it before an epoch's loop, as with a `DistributedSampler`. It reaches
-        persistent workers without restarting them.
+        Call `set_epoch` before each epoch's loop, as with a `DistributedSampler`. The
+        change reaches persistent workers without a restart.
+
+        Args:
+            epoch: an integer in [0, 2**63).
+
+        Raises:
+            TypeError: `epoch` is not an integer.
+            ValueError: `epoch` is out of range.
         """
         if isinstance(epoch, bool) or not hasattr(epoch, "__index__"):
             raise TypeError(f"epoch must be an integer, got {epoch!r} ({type(epoch).__name__})")
@@ -95,13 +104,13 @@ class SeededDataset(Dataset[Any]):
             return len(self.dataset)
         except TypeError:
             raise TypeError(
-                f"{type(self.dataset).__name__} has no length, which a sampler and shuffling "
-                "need: give it a __len__, or the loader a sampler that needs none"
+                f"{type(self.dataset).__name__} has no length, which shuffling and most samplers "
+                "need: give the dataset a __len__, or the loader a sampler that needs none"
             ) from None
 
     def __getitem__(self, index: Any) -> Any:
         keys = _keys(index, self.dataset)
-        # 32 bits: NumPy's seeding takes 2 us for them and 10 for more.
+        # NumPy takes 2 us for a seed of 32 bits, and 10 us for a longer seed.
         seed = self._derive_for(self.epoch)(*keys) % 2**32
         if self._sources is not None or _in_worker():
             self._seed_worker(seed)
@@ -115,7 +124,7 @@ class SeededDataset(Dataset[Any]):
         return self._derive[1]
 
     def _seed_worker(self, seed: int) -> None:
-        """Seed a process that belongs to the loader; nothing is kept."""
+        """Seed the sources of a worker process; their states are not restored."""
         if self._sources is None:
             self._sources = running_sources()
         for source in self._sources:
@@ -130,7 +139,7 @@ class SeededDataset(Dataset[Any]):
 
 
 class SeededIterableDataset(SeededDataset, IterableDataset[Any]):
-    """What `SeededDataset(dataset, seed)` is for an iterable dataset; see there."""
+    """The class of `SeededDataset(dataset, seed)` for an iterable dataset; see there."""
 
     def __iter__(self) -> Iterator[Any]:
         in_worker = _in_worker()
@@ -143,11 +152,11 @@ class SeededIterableDataset(SeededDataset, IterableDataset[Any]):
 
 
 def loader_options(seed: int) -> dict[str, Any]:
-    """Return `generator` and `worker_init_fn` for a DataLoader, after PyTorch's own recipe.
+    """Return `generator` and `worker_init_fn` for a DataLoader, as PyTorch recommends.
 
-    `DataLoader(dataset, **loader_options(1029))` gives the same order and the same worker
-    seeds on every fresh loader. Samples still depend on the number of workers; with
-    `SeededDataset` they do not.
+    Every new `DataLoader(dataset, **loader_options(1029))` has the same order and the same
+    worker seeds. Samples still depend on the number of workers, unless the dataset is a
+    `SeededDataset`.
 
     See: https://docs.pytorch.org/docs/stable/notes/randomness.html#dataloader
     """
@@ -156,7 +165,7 @@ def loader_options(seed: int) -> dict[str, Any]:
 
 
 def seed_worker(worker_id: int) -> None:
-    """Seed every source of a loader's worker from the seed that torch gave it."""
+    """Seed every source of a loader's worker from the seed that torch gave the worker."""
     for source in running_sources():
         source.seed(torch.initial_seed() % 2**32)
 
@@ -176,7 +185,7 @@ def _in_worker() -> bool:
 
 
 def _keys(index: Any, dataset: Any) -> tuple[Any, ...]:
-    """What an index is derived from: integers and strings, alone or in a tuple."""
+    """Return the keys of an index: an integer or a string, or a tuple of them."""
     if type(index) is int and index >= 0:
         return (index,)
     if isinstance(index, tuple):

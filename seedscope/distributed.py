@@ -1,4 +1,4 @@
-"""Seeds where several processes train together."""
+"""Seeds for distributed training."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .seeds import check_seed, derive_seed, fresh_seed
 
 
 def rank_seed(seed: int) -> int:
-    """Return this rank's own seed, by `derive_seed` and never by addition.
+    """Return a seed for this rank, by `derive_seed` and never by addition.
 
-    The plain `seed` is the same on every rank, as the initial weights must be; with this
-    one each rank has dropout masks of its own. Without an initialised process group it
-    is rank 0's, and a warning says so.
+    Use the plain `seed` for the initial weights, which must be equal on every rank. Use the
+    rank's seed for values that must differ between ranks, such as dropout masks. Without an
+    initialised process group, warn and return the seed of rank 0.
     """
     check_seed(seed)
     return derive_seed(seed, "rank", distributed.get_rank() if _has_group("rank_seed") else 0)
 
 
 def shared_seed(group: Any = None) -> int:
-    """Return a fresh seed that the group's first rank draws and every rank gets.
+    """Return a fresh seed that the group's first rank draws and all its ranks share.
 
-    Every rank of the group (all ranks by default) must call it. Without an initialised
-    process group it is a fresh seed, and a warning says so.
+    Every rank of the group (all ranks by default) must call `shared_seed`. Without an
+    initialised process group, warn and return a fresh seed.
     """
     if not _has_group("shared_seed"):
         return fresh_seed()
@@ -45,7 +45,7 @@ def _has_group(function: str) -> bool:
         else ""
     )
     warnings.warn(
-        f"{function}(): no process group is initialised, so this is one process alone{hint}",
+        f"{function}(): no process group is initialised, so this process counts as alone{hint}",
         stacklevel=3,
     )
     return False

@@ -1,4 +1,4 @@
-"""Seeds: checked, drawn fresh, and derived from one another."""
+"""Seeds: check, draw and derive them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SEED_LIMIT = 2**64
 def check_seed(seed: Any) -> int:
     """Return `seed` as a Python int in [0, 2**64).
 
-    NumPy integers and integer arrays or tensors without dimensions count.
+    NumPy integers, and integer arrays or tensors without dimensions, are accepted.
 
     Raises:
-        TypeError: `seed` is a bool, a float, a string or anything else that is no integer.
+        TypeError: `seed` is a bool, a float, a string or another value that is not an integer.
         ValueError: `seed` is out of range.
     """
     if type(seed) is int and 0 <= seed < SEED_LIMIT:
-        return seed  # at once: a DataLoader worker comes by for each sample
+        return seed  # the usual case, without the slower checks
     is_flag = isinstance(seed, bool) or "bool" in str(getattr(seed, "dtype", ""))
     if is_flag or getattr(seed, "ndim", 0) != 0:
         raise TypeError(_not_an_integer("seed", seed))
@@ -39,32 +39,32 @@ def check_seed(seed: Any) -> int:
 def fresh_seed() -> int:
     """Return a new seed in [0, 2**32), drawn from the operating system.
 
-    It is below 2**32 so that it can be pasted into any other tool:
-    `np.random.seed` refuses more. No generator of the process moves.
+    The seed is below 2**32 so that other tools accept it: `np.random.seed` refuses larger
+    seeds. The call changes no generator of the process.
     """
     return secrets.randbits(32)
 
 
 def derive_seed(seed: int, *keys: int | str) -> int:
-    """Return a seed in [0, 2**64) that is a function of `seed` and `keys` alone.
+    """Return a seed in [0, 2**64) that depends only on `seed` and `keys`.
 
-    The same on every platform, Python version and process. Equal-looking keys of
-    different types (`1` and `"1"`) and different groupings (`"ab"` and `"a", "b"`)
-    give different seeds. It is a 64-bit BLAKE2b hash, so that a million keys
-    collide with a chance of 3 in 10**8.
+    The seed is the same on every platform, Python version and process. Keys of different
+    types (`1` and `"1"`) and different groupings (`"ab"` and `"a", "b"`) give different
+    seeds. The seed is a 64-bit BLAKE2b hash, so two of a million keys collide with a
+    probability of 3 in 10**8.
 
-    torch's CPU generator uses the low 32 bits of a seed only: among many derived
-    seeds two can give the same torch CPU stream, while their other streams differ.
+    torch's CPU generator uses only the low 32 bits of a seed. Two of many derived seeds can
+    therefore give the same torch CPU stream, while their other streams differ.
 
     Raises:
-        TypeError: a key is neither an integer nor a string.
+        TypeError: `seed` is not an integer, or a key is neither an integer nor a string.
         ValueError: `seed` is out of range.
     """
     return deriver(seed, *keys)()
 
 
 def deriver(seed: int, *keys: int | str) -> Callable[..., int]:
-    """Return a function that gives `derive_seed(seed, *keys, *more)` for `more` keys."""
+    """Return a function that maps `more` keys to `derive_seed(seed, *keys, *more)`."""
     encoded = b"".join([_encode_key(check_seed(seed)), *map(_encode_key, keys)])
     begun = hashlib.blake2b(encoded, digest_size=8, person=b"seedscope")
 

@@ -1,4 +1,4 @@
-"""Everything that a scope puts back, captured at one moment."""
+"""Snapshots of everything that a scope restores."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _FORMAT = 1
 
 
 class RestoreError(ExceptionGroup[Exception]):
-    """Some sources or settings could not be put back; all others were.
+    """Some sources or settings could not be restored; all others were.
 
     An `ExceptionGroup` with one exception for each failure.
     """
 
     def derive(self, excs: Sequence[Exception]) -> RestoreError:  # type: ignore[override]
-        # As ExceptionGroup requires of its subclasses.
+        # ExceptionGroup requires this method of its subclasses.
         return RestoreError(self.message, excs)
 
 
 class Snapshot:
     """The states of all sources and the values of all settings at one moment.
 
-    Made by `snapshot()`. Two snapshots are equal when each source and each setting is.
+    `snapshot()` returns one. Two snapshots are equal if every source and setting is equal.
     """
 
     def __init__(self, states: dict[Any, Any]) -> None:
@@ -37,10 +37,10 @@ class Snapshot:
 
     @opaque
     def restore(self) -> None:
-        """Put every source and setting back.
+        """Restore every captured source and setting.
 
         Raises:
-            RestoreError: some could not be put back. All others were.
+            RestoreError: some could not be restored. All others were.
         """
         restore_all(self._states)
 
@@ -55,7 +55,7 @@ class Snapshot:
             if thing in a and thing in b:
                 names += thing.changed(a[thing], b[thing])
             elif encode_states({thing: a.get(thing, b.get(thing))}):
-                # What cannot be saved is missing after a round trip, and is no difference.
+                # A state that cannot be saved is missing after a round trip: no difference.
                 names.append(thing.name)
         return tuple(names)
 
@@ -76,34 +76,36 @@ class Snapshot:
     def state_dict(self) -> dict[str, Any]:
         """Return every captured state, ready for `torch.save`.
 
-        It holds nothing but numbers, strings, lists, dicts and tensors, so that
-        `torch.load(weights_only=True)` reads it. A source that cannot be saved (CuPy)
-        or is not there (a GPU that was not initialised) has no entry.
+        The dict contains only numbers, strings, None, lists, dicts and tensors, so that
+        `torch.load(weights_only=True)` accepts it. A source that cannot be saved (CuPy) or
+        is absent (a GPU that was not initialised) has no entry.
         """
         settings = dict(zip(SETTINGS.names, self._states[SETTINGS], strict=True))
         sources = {thing: state for thing, state in self._states.items() if thing is not SETTINGS}
         return {"format": _FORMAT, "sources": encode_states(sources), "settings": settings}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Become the snapshot that `state_dict` was made of; `restore()` puts it in force.
+        """Replace this snapshot by the one saved in `state_dict`, without restoring it.
 
         For checkpoint libraries that load into an object, such as
         `torch.distributed.checkpoint`.
 
         Raises:
-            ValueError: it is damaged, or no snapshot's. Nothing was changed.
+            ValueError: `state_dict` is damaged, is not a snapshot's, or has a source that is
+                not registered here. Nothing was changed.
         """
         self._states = Snapshot.from_state_dict(state_dict)._states
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Snapshot:
-        """Return the snapshot that `state_dict` was made of.
+        """Return the snapshot saved in `state_dict`.
 
-        A setting that it does not have, since it comes from another version of torch,
-        gets its present value.
+        A setting that `state_dict` lacks, because another version of torch saved it, gets
+        its present value.
 
         Raises:
-            ValueError: it is damaged, or no snapshot's. Nothing was changed.
+            ValueError: `state_dict` is damaged, is not a snapshot's, or has a source that is
+                not registered here. Nothing was changed.
         """
         check_format(state_dict, "Snapshot", ("sources", "settings"))
         saved = state_dict["settings"]
@@ -114,20 +116,24 @@ class Snapshot:
 
 @opaque
 def snapshot(sources: Iterable[str] | None = None) -> Snapshot:
-    """Return the states of all sources, or of those named, and of all settings."""
+    """Return the present states of all settings and sources.
+
+    Args:
+        sources: the names of the sources to capture; all by default.
+    """
     return Snapshot(capture_all((SETTINGS, *select_sources(sources))))
 
 
 def capture_all(governed: Iterable[Any]) -> dict[Any, Any]:
-    """Return the state of each source or setting that is there."""
+    """Return the state of each source or setting that is present."""
     return {thing: state for thing in governed if (state := thing.capture()) is not None}
 
 
 def restore_all(states: Mapping[Any, Any]) -> None:
-    """Put back each state, the one captured last first; a failure does not stop the others.
+    """Restore each state, in reverse order of capture; a failure does not stop the others.
 
     Raises:
-        RestoreError: with one exception for each that could not be put back.
+        RestoreError: some could not be restored; it has one exception for each.
     """
     failures: dict[str, Exception] = {}
     interrupt: BaseException | None = None
@@ -146,7 +152,7 @@ def restore_all(states: Mapping[Any, Any]) -> None:
         except BaseException as error:
             interrupt = error
     if failures:
-        message = f"could not restore {', '.join(failures)}; all else was restored"
+        message = f"could not restore {', '.join(failures)}; everything else was restored"
         raise RestoreError(message, list(failures.values())) from interrupt
     if interrupt is not None:
         raise interrupt
@@ -163,7 +169,7 @@ def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _check_savable(name: str, payload: Any) -> None:
-    """Refuse now what `torch.load(weights_only=True)` would refuse when it is needed."""
+    """Refuse at saving what `torch.load(weights_only=True)` would refuse at loading."""
     if isinstance(payload, dict):
         payload = [*payload.keys(), *payload.values()]
     if isinstance(payload, (list, tuple)):
@@ -172,12 +178,12 @@ def _check_savable(name: str, payload: Any) -> None:
     elif not isinstance(payload, (bool, int, float, str, torch.Tensor, type(None))):
         raise TypeError(
             f"the source {name!r} has a {type(payload).__name__} in its state, which "
-            "torch.load(weights_only=True) would refuse: give it encode() and decode()"
+            "torch.load(weights_only=True) would refuse: give the source encode() and decode()"
         )
 
 
 def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
-    """Return the state of each source named in `payloads`, checked.
+    """Return the checked state of each source named in `payloads`.
 
     Raises:
         ValueError: a payload is damaged, or its source is not registered here.
@@ -187,8 +193,8 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
     for name, payload in payloads.items():
         if name not in sources:
             raise ValueError(
-                f"the state has a source {name!r} that is not registered here; "
-                f"registered are {list(sources)}: call register_source() first"
+                f"the saved state has a source {name!r}, which is not registered here: call "
+                f"register_source() first; registered sources: {list(sources)}"
             )
         try:
             states[sources[name]] = sources[name].decode(payload)
@@ -198,11 +204,15 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
 
 
 def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:
-    """Refuse what is no state_dict of this kind, before anything is touched."""
+    """Check the form of a state_dict before anything is changed.
+
+    Raises:
+        ValueError: `state_dict` is not of this kind, or has another format.
+    """
     if not isinstance(state_dict, Mapping) or not all(
         isinstance(state_dict.get(key), Mapping) for key in keys
     ):
-        raise ValueError(f"this is no {kind}.state_dict(): it needs {list(keys)}, each a dict")
+        raise ValueError(f"not a {kind}.state_dict(): it needs {list(keys)}, each a dict")
     if state_dict.get("format") != _FORMAT:
         found = state_dict.get("format")
         raise ValueError(f"the {kind} state has format {found!r}; this version reads {_FORMAT}")

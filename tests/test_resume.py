@@ -79,6 +79,6 @@ def test_a_snapshot_loads_a_state_in_place():
         moment = snapshot()
         moment.load_state_dict(saved)
     assert moment == Snapshot.from_state_dict(saved)
-    with pytest.raises(ValueError, match="no Snapshot"):
+    with pytest.raises(ValueError, match="not a Snapshot"):
         moment.load_state_dict({"model": torch.zeros(1)})
     assert moment == Snapshot.from_state_dict(saved)

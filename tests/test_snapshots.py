@@ -150,5 +150,5 @@ def test_a_damaged_state_is_refused_before_anything_is_touched(damage):
 
 @pytest.mark.parametrize("foreign", [None, 5, [], {"model": {}}, torch.zeros(3)])
 def test_a_foreign_state_is_refused(foreign):
-    with pytest.raises(ValueError, match=r"this is no Snapshot.state_dict\(\)"):
+    with pytest.raises(ValueError, match=r"not a Snapshot.state_dict\(\)"):
         Snapshot.from_state_dict(foreign)
