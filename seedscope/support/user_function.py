@@ -63,7 +63,8 @@ def load_function(name: str, script: str | None = None) -> Callable[..., Any]:
         raise LookupError(f"no module {module!r} in the working folder or on sys.path") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            raise LookupError(f"{module} has no {path!r} ({found.__file__})")
+            file = getattr(sys.modules[module], "__file__", None) or "built in"
+            raise LookupError(f"{module} has no {path!r} ({file})")
         found = getattr(found, part)
     function: Callable[..., Any] = found
     return function
