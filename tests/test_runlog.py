@@ -219,7 +219,7 @@ def test_note_where_nothing_is_logged_says_so():
 def test_note_after_the_block_is_refused(log):
     with seeded(1, log=log) as scope:
         pass
-    with pytest.raises(RuntimeError, match="cannot note loss: its block is not open"):
+    with pytest.raises(RuntimeError, match="cannot note loss: the block is not open"):
         scope.note(loss=1)
 
 

@@ -118,7 +118,7 @@ def test_leaving_without_having_entered_is_an_error():
 
 
 def test_one_opened_scope_cannot_be_entered_again():
-    with seeded(1) as scope, pytest.raises(ScopeConflictError, match="open already"):
+    with seeded(1) as scope, pytest.raises(ScopeConflictError, match="already open"):
         scope.__enter__()
 
 

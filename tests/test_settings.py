@@ -294,7 +294,7 @@ def test_old_torch_that_latched_its_cublas_workspace_is_explained():
     with pytest.raises(RuntimeError) as raised, seeded(1):
         raise error
     said = str(raised.value) + "".join(getattr(raised.value, "__notes__", []))
-    assert "`seedscope run SCRIPT` sets it before Python starts" in said
+    assert "Set the variable before Python starts: `seedscope run SCRIPT`" in said
 
 
 def test_flags_are_set_and_restored_where_torch_has_frozen_them():

@@ -227,7 +227,7 @@ def test_classes_are_refused(decorator):
 
 @pytest.mark.parametrize("thing", [None, 3, "draw", [draw]])
 def test_what_cannot_be_called_is_refused(thing):
-    with pytest.raises(TypeError, match="expected something to call"):
+    with pytest.raises(TypeError, match="expected a callable"):
         seeded(1029)(thing)
 
 

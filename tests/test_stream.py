@@ -158,7 +158,7 @@ def test_a_stream_cannot_be_entered_inside_itself():
     stream = Stream(1029)
     with stream:
         first = draw()
-        with pytest.raises(ScopeConflictError, match="open already"), stream:
+        with pytest.raises(ScopeConflictError, match="already open"), stream:
             pass
         second = draw()
     with seeded(1029):

@@ -1,1 +1,1 @@
-"""`seeded` and `Stream`: what is open, what a scope does, and how it wraps a function."""
+"""`seeded` and `Stream`: the open scopes, one scope, and the decorators."""

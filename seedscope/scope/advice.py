@@ -1,27 +1,28 @@
-"""What torch's errors do not say: what to do about them."""
+"""The remedy for errors of torch that name none."""
 
 from __future__ import annotations
 
 
 def explain(error: BaseException | None) -> None:
-    """Add to torch's error what to do where an operation has no deterministic implementation."""
+    """Add the remedy to torch's error if an operation has no deterministic implementation."""
     if not isinstance(error, RuntimeError):
         return
     text = " ".join(arg for arg in error.args if isinstance(arg, str))
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         note = (
-            "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG at the first cuBLAS "
-            "call of the process, which was before this block. `seedscope run SCRIPT` sets it "
-            "before Python starts; so does CUBLAS_WORKSPACE_CONFIG=:4096:8 python SCRIPT"
+            "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG only at the first "
+            "cuBLAS call of the process, which came before this block. Set the variable before "
+            "Python starts: `seedscope run SCRIPT`, or "
+            "CUBLAS_WORKSPACE_CONFIG=:4096:8 python SCRIPT"
         )
     elif "deterministic implementation" in text:
         note = (
             "seedscope: raised because the block has deterministic=True. Either replace the "
-            'operation by one that repeats, or use seeded(..., deterministic="warn"): then the '
-            "operation runs, warns, and may give another result each time."
+            'operation by one that repeats, or use seeded(..., deterministic="warn"): the '
+            "operation then runs, warns, and may give another result each time."
         )
     else:
         return
     if note in getattr(error, "__notes__", []):
-        return  # an inner scope has added it
+        return  # an inner scope has added the note
     error.add_note(note)

@@ -1,4 +1,4 @@
-"""Which scopes are open, and which thread may open more."""
+"""The list of open scopes, and the thread that may open more."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 
 
 class ScopeConflictError(RuntimeError):
-    """Two scopes would overlap that cannot both be right: the sources are process-wide."""
+    """Two scopes would overlap: sources are process-wide, so both would give wrong results."""
 
 
-# Outermost first. All of them belong to the thread that holds them, except those that a
-# forked child inherited, whose thread is None.
+# Outermost first. All belong to the thread in `_holder`, except shared scopes and scopes
+# that a forked child inherited: their thread is None.
 _open_scopes: list[Scope] = []
 
-# The thread that may open scopes, under the one key "thread", and a lock for each thread
-# that waits. Each step below is one operation on a dict, a list or a lock, so that neither
-# another thread nor Ctrl-C comes in between: a `with lock:` can be left without its release.
+# `_holder` has the thread that may open scopes, under its only key "thread";
+# `_waiting_threads` has a lock for each thread that waits. Each step below is a single
+# operation on a dict, a list or a lock, so that neither another thread nor Ctrl-C can
+# interrupt the step: Ctrl-C can leave a `with lock:` without releasing the lock.
 _holder: dict[str, int] = {}
 _waiting_threads: list[Any] = []
 
-# Says without an exception that no event loop runs in this thread, which is nearly always
-# so: 0.05 us, where the public `asyncio.current_task` raises in 0.9.
+# Returns None if no event loop runs in this thread, the usual case: 0.05 us, where the
+# public `asyncio.current_task` raises, in 0.9 us.
 _running_loop: Any = getattr(asyncio, "_get_running_loop", None)
 
 
@@ -41,19 +42,19 @@ def is_listed(scope: Scope) -> bool:
 
 
 def entered_later(scope: Scope) -> list[Scope]:
-    """Return the scopes that were entered inside `scope` and are still open."""
+    """Return the open scopes that were entered after `scope`."""
     if not _open_scopes or _open_scopes[-1] is scope or scope not in _open_scopes:
         return []
     return _open_scopes[_open_scopes.index(scope) + 1 :]
 
 
 def add(scope: Scope) -> None:
-    """Make `scope` the innermost one.
+    """Make `scope` the innermost open scope.
 
     Raises:
-        ScopeConflictError: its block could interleave with another task's, held over an
-            `await`. The scope of a decorated call cannot: it is closed wherever its body
-            is suspended.
+        ScopeConflictError: another task holds a block over an `await`, so that the two blocks
+            could interleave. The scope of a decorated call cannot interleave: the scope is
+            closed whenever the body is suspended.
     """
     if _open_scopes and scope.opener is not None:
         outer = _open_scopes[-1]
@@ -63,16 +64,16 @@ def add(scope: Scope) -> None:
 
 
 def remove(scope: Scope) -> None:
-    """Take `scope` off the list, where it is on it."""
+    """Take `scope` off the list of open scopes, if it is listed."""
     if scope in _open_scopes:
         _open_scopes.remove(scope)
 
 
 def hold(scope: Scope, thread: int, waits: bool) -> None:
-    """Let `thread` alone open scopes, once no other does.
+    """Reserve the opening of scopes for `thread`, once no other thread has scopes open.
 
     Raises:
-        ScopeConflictError: another thread has scopes open, and `scope` does not wait.
+        ScopeConflictError: another thread has scopes open, and `waits` is False.
     """
     while (holder := _holder.setdefault("thread", thread)) != thread:
         if not waits:
@@ -80,7 +81,7 @@ def hold(scope: Scope, thread: int, waits: bool) -> None:
         woken = threading.Lock()
         woken.acquire()
         _waiting_threads.append(woken)
-        if "thread" in _holder:  # asked after the lock is listed, so no release is missed
+        if "thread" in _holder:  # checked after listing the lock, so that no release is missed
             woken.acquire()
 
 
@@ -89,7 +90,7 @@ def is_held_by(thread: int) -> bool:
 
 
 def release(thread: int | None) -> None:
-    """Let another thread open scopes, unless `thread` still has some open."""
+    """Let another thread open scopes, unless `thread` still has scopes open."""
     if _holder.get("thread") != thread or any(scope.thread == thread for scope in _open_scopes):
         return
     _holder.pop("thread", None)
@@ -99,7 +100,7 @@ def release(thread: int | None) -> None:
 
 
 def current_task() -> Any:
-    """Return the asyncio task that runs in this thread, None without one."""
+    """Return the asyncio task that runs in this thread, or None."""
     if _running_loop is not None and _running_loop() is None:
         return None
     try:
@@ -115,21 +116,21 @@ def _describe_conflict(scope: Scope, holder: int) -> str:
     where = f"thread {names[0] if names else holder}" + (f", {task.get_name()}" if task else "")
     advice = (
         "Decorate the coroutine functions with @seeded(...) instead of holding a `with` over "
-        "an await: a decorated one has its scope open only while its body runs."
+        "an await: the scope of a decorated function is open only while its body runs."
         if holder == threading.get_ident()
-        else 'threads="wait" lets it wait for the other thread. In the backward of an autograd '
-        "function, which may run in another thread, draw in forward() instead and keep the "
+        else 'With threads="wait" this thread waits for the other thread. The backward of an '
+        "autograd function may run in another thread: draw in forward() instead, and keep the "
         "result with ctx.save_for_backward()."
     )
     return (
-        f"{scope!r} cannot be entered: {held or 'another'!r} is open in {where}. Random sources "
-        f"are process-wide, so the results of both would be wrong. {advice}"
+        f"{scope!r} cannot be entered: {held or 'another scope'!r} is open in {where}. Random "
+        f"sources are process-wide, so the results of both would be wrong. {advice}"
     )
 
 
 def _after_fork_in_child() -> None:
-    # The forking thread may still be inside its blocks and leave them; all other threads
-    # are gone. What was inherited is nobody's, so that the child can open its own.
+    # Only the forking thread lives on, and may still leave its blocks. No thread owns the
+    # inherited scopes, so that the child can open its own.
     _holder.clear()
     _waiting_threads.clear()
     ident = threading.get_ident()

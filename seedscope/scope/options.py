@@ -1,4 +1,4 @@
-"""What `seeded` and `Stream` take besides a seed, checked once."""
+"""The options of `seeded` and `Stream` besides the seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Threads = Literal["raise", "wait"]
 
 
 class Options:
-    """What `seeded` and `Stream` take besides a seed, checked once."""
+    """The options of `seeded` and `Stream` besides the seed, checked once."""
 
     __slots__ = ("deterministic", "fill", "log", "sources", "waits")
 
@@ -42,8 +42,7 @@ class Options:
         fill = fill_uninitialized_memory
         if not (fill is None or fill is True or fill is False):
             raise ValueError(
-                "fill_uninitialized_memory must be True, False or None (as it is set), "
-                f"got {fill!r}"
+                f"fill_uninitialized_memory must be True, False or None (unchanged), got {fill!r}"
             )
         if not (isinstance(threads, str) and threads in ("raise", "wait")):
             raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
@@ -54,21 +53,21 @@ class Options:
         self.log = None if log is None else _as_log(log)
 
     def governed(self) -> tuple[Any, ...]:
-        """What a scope with these options captures, changes and restores."""
+        """Return the settings and sources that a scope with these options captures and restores."""
         return (SETTINGS, *select_sources(self.sources))
 
     def recorder(self, seed: int | None, **more: Any) -> Recorder:
-        """Return what is to be logged of a run with these options."""
+        """Return the recorder of a run with these options."""
         from ..runs.recorder import Recorder
 
         return Recorder(self.log, seed, options=self.as_dict(), **more)
 
     def as_arguments(self) -> dict[str, Any]:
-        """Return what makes options like these, but for the log."""
+        """Return the arguments that make equal options, without the log."""
         return {**self.as_dict(), "threads": "wait" if self.waits else "raise"}
 
     def as_dict(self) -> dict[str, Any]:
-        """The options that bear on what a block gives, as the log keeps them."""
+        """Return the options that affect a block's results, as the run log keeps them."""
         return {
             "deterministic": self.deterministic,
             "fill_uninitialized_memory": self.fill,

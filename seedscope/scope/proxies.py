@@ -1,4 +1,4 @@
-"""The transparent proxy of a callable that is no plain function."""
+"""The transparent proxy of a callable that is not a plain function."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from ..support.compiler import skipped
 
 
 class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
-    """A partial, a builtin, a bound method or a callable object, run in a scope.
+    """A proxy of a partial, builtin, bound method or callable object, called in a scope.
 
-    Everything but the call goes to the wrapped object, `isinstance` mostly included. `run` is
-    called instead, and `again` returns a proxy like this one of another object.
+    Everything but the call goes to the wrapped object, in most cases also `isinstance`.
+
+    Args:
+        wrapped: the callable.
+        run: the function that is called instead.
+        again: returns an equal proxy of another object.
     """
 
     def __init__(
@@ -32,14 +36,14 @@ class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
         return self._self_run(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        # What binds as a method (a cached function, say) must still do so.
+        # A callable that binds as a method, such as a cached function, must still bind.
         bind = getattr(type(self.__wrapped__), "__get__", None)
         if bind is None:
             return self
         return self._self_again(bind(self.__wrapped__, instance, owner))
 
-    # torch.compile takes what looks like a partial or a builtin for one, and calls what is
-    # wrapped without the scope: these two show what they are.
+    # If a proxy looks like a partial or a builtin, torch.compile calls the wrapped object
+    # without the scope. So a proxy of these two shows its own class.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         if isinstance(self.__wrapped__, (functools.partial, types.BuiltinFunctionType)):
@@ -52,7 +56,7 @@ class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
     def __hash__(self) -> int:
         return id(self)
 
-    # wrapt's proxies neither copy nor pickle by themselves.
+    # wrapt's proxies do not support copy or pickle.
     def __copy__(self) -> ScopedCallable:
         return self._self_again(copy.copy(self.__wrapped__))
 

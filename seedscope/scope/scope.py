@@ -1,4 +1,4 @@
-"""One seeded block: what its entry captures and changes, and its exit puts back."""
+"""One seeded block: the entry captures and changes states, the exit restores them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ S = TypeVar("S", bound="Scope")
 
 
 class Scope:
-    """One seeded block, as `with seeded(...) as scope` gives it.
+    """One seeded block, as `with seeded(...) as scope` returns it.
 
     Attributes:
-        seed: the seed of the block, also where a fresh one was drawn.
+        seed: the seed of the block, given or drawn.
     """
 
     __slots__ = (
@@ -59,9 +59,9 @@ class Scope:
         self._resumes = resumes
         self.thread: int | None = None
         self.task: Any = None
-        self._outer: dict[Any, Any] | None = None  # what comes back on exit
-        self._inner = inner or {}  # where a block that resumes stopped
-        self._fingerprints: dict[Source, Any] = {}  # of the sources at the last exit, for used()
+        self._outer: dict[Any, Any] | None = None  # the states to restore on exit
+        self._inner = inner or {}  # the states at the last exit, if the block resumes
+        self._fingerprints: dict[Source, Any] = {}  # at the last exit, for used()
 
     @property
     def is_open(self) -> bool:
@@ -71,11 +71,11 @@ class Scope:
     def used(self) -> tuple[str, ...]:
         """Return the names of the sources that the block has drawn from so far.
 
-        A source counts once its state differs from the freshly seeded one: also after
-        the block itself has seeded it, and `unseeded` once a generator was made. The
-        answer stays after the end of the block. Draws in other processes, such as a
-        loader's workers, do not count. Call it in the block's own thread: it seeds each
-        source for a moment to compare.
+        A source counts if its state differs from the freshly seeded state: also if the block
+        itself has seeded the source. The source `unseeded` counts once a generator was made.
+        After the end of the block the answer stays. Draws in other processes, such as a
+        loader's workers, do not count. Call the method in the block's own thread: the method
+        seeds each source for a moment, to compare.
         """
         states = self.states() if self.is_open or self._inner else {}
         sources = list(states or self._fingerprints)
@@ -91,17 +91,22 @@ class Scope:
         return tuple(
             source.name
             for source in sources
-            # None: the source is not there, or its device was not started.
+            # None: the source is missing, or its device was not started.
             if prints[source] is not None and not same_state(prints[source], fresh[source])
         )
 
     @opaque
     def states(self) -> dict[Source, Any]:
-        """Where each source of the block stands, stood when it was left, or will start."""
+        """Return the state of each source of the block.
+
+        In an open block, the present state; in a closed block that resumes, the state at the
+        last exit; else the state that the seed gives.
+        """
         if self.is_open:
             states = capture_all(self._governed())
             for scope in reversed(open_scopes.entered_later(self)):
-                # What an inner block uses now is, for this one, where that will put it back.
+                # To this block, a source of an inner block has the state that the inner
+                # block will restore.
                 states |= {s: x for s, x in (scope._outer or {}).items() if s in states}
             return states
         if self._inner:
@@ -116,36 +121,36 @@ class Scope:
             restore_all(now)
 
     def resume_from(self, states: dict[Source, Any]) -> None:
-        """Let the next entry continue from `states`, of a block that resumes."""
+        """Let the next entry continue from `states`, which a block that resumes has returned."""
         self._inner = dict(states)
 
     def derive(self, *keys: int | str) -> int:
-        """Return a seed that follows from this scope's seed and `keys`: see `derive_seed`."""
+        """Return a seed derived from this scope's seed and `keys`: see `derive_seed`."""
         return derive_seed(self.seed, *keys)
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run in its log, None without one."""
+        """The id of the run in the run log, None without a log."""
         return None if self.recorder is None else self.recorder.id
 
     @opaque
     def note(self, **values: Any) -> None:
-        """Add values, such as `loss=0.12`, to what the run log keeps of this run.
+        """Add values, such as `loss=0.12`, to the run's notes in the run log.
 
         A name that was noted before gets the new value. Without a log nothing is kept.
 
         Raises:
-            TypeError: the log cannot keep a value: it takes numbers, strings, lists,
-                tuples, dicts, and NumPy and torch numbers and arrays.
-            RuntimeError: the block has ended, and its line is written.
+            TypeError: the log cannot keep a value. A value can be a number, a string, a
+                list, a tuple, a dict, or a number or array of NumPy or torch.
+            RuntimeError: the block is not open.
         """
         if self._outer is None:
-            raise RuntimeError(f"{self!r} cannot note {', '.join(values)}: its block is not open")
+            raise RuntimeError(f"{self!r} cannot note {', '.join(values)}: the block is not open")
         if self.recorder is not None:
             self.recorder.note(values)
 
     def share(self) -> None:
-        """Let every thread and task open scopes inside this one, which is then nobody's."""
+        """Let every thread and task open scopes inside this scope, which then belongs to none."""
         thread, self.thread = self.thread, None
         open_scopes.release(thread)
 
@@ -160,16 +165,16 @@ class Scope:
     @opaque
     def __enter__(self: S) -> S:
         thread = threading.get_ident()
-        is_open = True  # until this call is known to be the one that opens it
+        is_open = True  # until this call opens the scope, so that a failure closes no other entry
         try:
             open_scopes.hold(self, thread, self._options.waits)
             is_open = open_scopes.is_listed(self)
             if is_open:
-                raise ScopeConflictError(f"{self!r} is open already; it cannot be entered twice")
+                raise ScopeConflictError(f"{self!r} is already open: it cannot be entered twice")
             self.thread, self.task = thread, open_scopes.current_task()
             open_scopes.add(self)
-            # Captured as a whole before anything changes, so that whatever fails from
-            # here on is undone below.
+            # Capture everything before the first change, so that a failure from here on is
+            # undone below.
             self._outer = outer = capture_all(self._options.governed())
             self._begin(outer)
             if self.recorder is not None:
@@ -192,9 +197,8 @@ class Scope:
             if self._resumes:
                 settings = (SETTINGS,) if SETTINGS in self._outer else ()
                 self._inner = {**capture_all(settings), **self.states()}
-            elif not open_scopes.entered_later(
-                self
-            ):  # a fingerprint may move what they still draw from
+            elif not open_scopes.entered_later(self):
+                # A fingerprint may move sources that a later scope still draws from.
                 self._fingerprints = fingerprints(self._governed())
             self.close()
         except BaseException:
@@ -207,7 +211,7 @@ class Scope:
                     self.recorder.end()
 
     def _begin(self, outer: dict[Any, Any]) -> None:
-        """Seed and set what was captured in `outer`, or resume where the block stopped."""
+        """Seed the sources and apply the settings in `outer`, or resume where the block stopped."""
         seed, options, inner = self.seed, self._options, self._inner
         if SETTINGS in inner:
             SETTINGS.restore(inner[SETTINGS], outer[SETTINGS])
@@ -224,9 +228,9 @@ class Scope:
         return [thing for thing in self._outer if thing is not SETTINGS]
 
     def close(self, again: bool = False) -> None:
-        """Put the outer state back, and let others open scopes: what each exit ends in.
+        """Restore the outer state, and let other threads open scopes. Every exit ends here.
 
-        Safe to repeat. With `again`, for the second try, an interrupt no longer stops it.
+        Safe to repeat. With `again`, an interrupt no longer stops the close: for a second try.
         """
         later = open_scopes.entered_later(self)
         failure: BaseException | None = None
@@ -248,14 +252,14 @@ class Scope:
             raise failure
         if later:
             raise ScopeConflictError(
-                f"{self!r} was left while {later[0]!r}, entered after it, is still open: its block "
-                "has drawn from the other's sources. The outer state is safe and comes back when "
-                "both are left. Decorate a generator with @seeded(...) instead of holding a "
+                f"{self!r} was left while {later[0]!r}, entered later, is still open: the two "
+                "blocks have drawn from the same sources. The outer state is safe, and is restored "
+                "when both are left. Decorate a generator with @seeded(...) instead of holding a "
                 "`with` open over its yields."
             )
 
     def _take_over(self, outer: dict[Any, Any]) -> None:
-        """Move from `outer` what this block governs too: its own exit will restore that."""
+        """Move from `outer` the states that this block governs too; its exit will restore them."""
         if self._outer is not None:
             for thing in [thing for thing in outer if thing in self._outer]:
                 self._outer[thing] = outer.pop(thing)

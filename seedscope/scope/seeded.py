@@ -1,4 +1,4 @@
-"""`seeded`: a block in which every source of random numbers and every setting is known."""
+"""`seeded`: a block with known sources of random numbers and known settings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @opaque
 def note(**values: Any) -> None:
-    """Add values to what the run log keeps of the innermost open run that has one.
+    """Add values to the notes of the innermost open run that has a log.
 
-    For code that `seedscope run` or `sweep` runs, and that does not know its scope. Without
-    such a run a warning says that nothing was kept.
+    For code under `seedscope run` or `sweep`, which does not have its scope at hand. Outside
+    of a logged run, a warning says that nothing was kept.
 
     Raises:
         TypeError: the log cannot keep a value, see `Scope.note`.
@@ -40,10 +40,10 @@ def note(**values: Any) -> None:
 
 
 class Seeded:
-    """What `seeded(...)` returns: a context manager and a decorator.
+    """The context manager and decorator that `seeded(...)` returns.
 
-    It may be entered again, also inside itself: each entry starts the same stream
-    anew, or a fresh one if no seed was given.
+    A `Seeded` can be entered again, also inside itself. Each entry starts anew from the
+    seed, or from a fresh seed if none was given.
     """
 
     def __init__(self, seed: Any, options: Options) -> None:
@@ -66,7 +66,7 @@ class Seeded:
             raise
 
     def _opened(self) -> Scope:
-        """The innermost open scope that this object has entered."""
+        """Return the innermost open scope that this object has entered."""
         for scope in innermost_first():
             if scope.opener is self:
                 return scope
@@ -79,7 +79,7 @@ class Seeded:
         return f"seeded({'' if self._seed is None else self._seed})"
 
     def for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> Scope:
-        """Return the scope of one call, as `wrap` asks for it."""
+        """Return the scope of one call, as `wrap` requires."""
         return self._scope(None, resumes)
 
     def _scope(self, opener: Seeded | None, resumes: bool = False) -> Scope:
@@ -117,33 +117,33 @@ def seeded(
     sources: Iterable[str] | None = None,
     log: RunLog | str | PathLike[str] | None = None,
 ) -> Any:
-    """Return a scope for a block or a function: inside, it repeats; outside, nothing happened.
+    """Return a scope for a block or a function: inside, results repeat; outside, nothing changes.
 
-    As a context manager (`with seeded(1029) as scope:`) or a decorator of a function,
-    a method, a generator function or a coroutine function; also bare, as `@seeded`. On
-    exit every governed source and setting is bit for bit what it was before.
+    Use the scope as a context manager (`with seeded(1029) as scope:`), or as a decorator of a
+    function, a method, a generator function or a coroutine function; also bare, as `@seeded`.
+    On exit every governed source and setting is bit for bit what it was before.
 
     Args:
-        seed: an integer in [0, 2**64). `None` draws a fresh one for each entry or call;
-            `with seeded() as scope:` finds it as `scope.seed`. Up to 2**32 - 1 the
-            sources give what `random.seed`, `np.random.seed` and `torch.manual_seed` give.
-        deterministic: `True` switches to deterministic algorithms, and an operation
-            that has none raises; with `"warn"` it warns and runs; `"cudnn"` sets
-            cuDNN's benchmark off and deterministic on, nothing more; `False` leaves all
-            settings as they are, inside another scope as that one has set them.
-        fill_uninitialized_memory: whether `torch.empty` fills its memory while
-            deterministic algorithms are on; `None` leaves it as it is set. `False`
-            saves time and is safe where no uninitialised memory is read.
-        threads: `"raise"` refuses to enter while another thread or asyncio task holds
-            a scope; `"wait"` waits for other threads.
-        sources: names of the sources to govern; all by default.
-        log: a `RunLog` or a path: the seed and what belongs to it are appended there
-            when the block begins and when it ends.
+        seed: an integer in [0, 2**64). `None` draws a fresh seed for each entry or call;
+            `with seeded() as scope:` has that seed as `scope.seed`. Up to 2**32 - 1 the sources
+            give the numbers of `random.seed`, `np.random.seed` and `torch.manual_seed`.
+        deterministic: `True` switches to deterministic algorithms, and an operation without
+            one raises. With `"warn"` such an operation warns and runs. `"cudnn"` only turns
+            cuDNN's benchmark off and its deterministic flag on. `False` leaves all settings as
+            they are: inside another scope, as that scope has set them.
+        fill_uninitialized_memory: whether `torch.empty` fills its memory while deterministic
+            algorithms are on. `None` leaves the setting unchanged. `False` saves time, and is
+            safe if no uninitialised memory is read.
+        threads: `"raise"` refuses to enter while another thread or asyncio task holds a
+            scope. `"wait"` waits for other threads.
+        sources: names of the sources to govern. All by default.
+        log: a `RunLog` or a path. The scope appends a line when the block begins and one when
+            the block ends, with the seed, the conditions and the notes.
 
     Raises:
-        TypeError, ValueError: an argument is not one of these. Nothing was touched.
+        TypeError, ValueError: an argument has a wrong type or value. Nothing was changed.
         ScopeConflictError: on entry, if another thread or asyncio task holds a scope.
-        RestoreError: on exit, if a source or setting could not be put back.
+        RestoreError: on exit, if a source or setting could not be restored.
 
     See: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """

@@ -1,8 +1,8 @@
-"""Drives a body that is suspended and resumed, with a scope open while it runs.
+"""Run the body of a generator or coroutine with a scope that is open only while it runs.
 
-A context made with `resumes=True` can be entered again and resumes where it stopped, so that
-it is open only while a body runs and closed wherever the body is suspended; `finish()` tells
-it that the body has ended.
+A scope made with `resumes=True` can be entered again and resumes where it stopped. So the scope
+is open while the body runs, and closed while the body is suspended. `finish()` tells the scope
+that the body has ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..support.compiler import skipped
 
 @skipped
 def drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
-    """Run a generator or coroutine with the scope open during each step; PEP 380 by hand."""
+    """Run a generator or coroutine with the scope open during each step, as PEP 380 delegates."""
     advance, value = steps.send, None
     try:
         while True:
@@ -41,12 +41,12 @@ def drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
             except BaseException as error:
                 advance, value = steps.throw, error
     finally:
-        steps.close()  # where the scope was not opened; else it is closed already
+        steps.close()  # needed if the scope did not open; else `steps` is closed already
 
 
-# A suspended generator that the garbage collector finds in a cycle is closed wherever the
-# collector happens to run, even inside `torch.Generator.get_state`, which holds a lock
-# that opening a scope there would wait for, forever. So none is opened.
+# The garbage collector closes a suspended generator that it finds in a cycle, wherever the
+# collector happens to run: also inside `torch.Generator.get_state`, which holds a lock. To
+# open a scope there would wait for that lock forever. So during a collection none is opened.
 _collecting: set[int] = set()
 
 

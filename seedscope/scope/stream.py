@@ -1,4 +1,4 @@
-"""`Stream`: a scope that goes on where it stopped."""
+"""`Stream`: a scope that resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Stream:
-    """A seeded scope that is left and entered again without starting anew.
+    """A seeded scope that can be left and entered again without starting anew.
 
-    The first entry seeds; each later one continues the same random numbers. It can be
-    saved in a checkpoint, also by `torch.distributed.checkpoint`, Lightning and
-    Accelerate, which call `state_dict` and `load_state_dict`.
+    The first entry seeds; each later entry continues the same random numbers. A checkpoint can
+    keep a stream, also one of `torch.distributed.checkpoint`, Lightning or Accelerate, which
+    call `state_dict` and `load_state_dict`.
 
     Args:
         seed: an integer in [0, 2**64).
-        keys: what the stream is for, integers or strings: streams with the same seed
-            and different keys are independent.
+        keys: integers or strings that name the purpose of the stream. Streams with the same
+            seed and different keys are independent.
         deterministic, fill_uninitialized_memory, threads, sources: as for `seeded`.
 
     Attributes:
@@ -77,18 +77,18 @@ class Stream:
 
     @opaque
     def state_dict(self) -> dict[str, Any]:
-        """Return where the stream stands, ready for `torch.save`.
+        """Return the state of the stream, ready for `torch.save`.
 
-        Inside the stream's own block it is where the block stands now.
+        Inside the stream's own block this is the present state of the block.
         """
         return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope.states())}
 
     @opaque
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on, at the next entry, where the stream that made `state_dict` stood.
+        """Resume, at the next entry, from the state that `state_dict` returned.
 
         Raises:
-            ValueError: it is damaged, or no stream's. Nothing was changed.
+            ValueError: `state_dict` is damaged, or not of a stream. Nothing was changed.
             RuntimeError: the stream is open.
         """
         check_format(state_dict, "Stream", ("sources",))
@@ -98,9 +98,9 @@ class Stream:
             raise ValueError(f"the Stream state has no usable seed: {error}") from error
         states = decode_states(state_dict["sources"])
         if self._scope.is_open:
-            raise RuntimeError(f"{self!r} is open; load a state before or after the block")
+            raise RuntimeError(f"{self!r} is open: load a state before or after the block")
         self.seed = self._scope.seed = seed
-        self._scope.resume_from(states)  # in place: a suspended generator resumes from it too
+        self._scope.resume_from(states)  # in place: a suspended generator resumes from `states` too
 
     def _begin(self, states: dict[Source, Any]) -> Scope:
         return Scope(self.seed, self._options, opener=self, resumes=True, inner=states)

@@ -1,7 +1,7 @@
-"""What a decorator makes of each kind of callable.
+"""The decorator for each kind of callable.
 
-Nothing here knows what a scope does: it gets a factory of context managers, which is
-called with the arguments of each call.
+This module does not depend on scopes: it gets a factory of context managers, and calls the
+factory with the arguments of each call.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def is_decorable(thing: Any) -> bool:
 def wrap(target: Any, factory: Callable[..., Any]) -> Any:
     """Return `target` with a context from `factory` around each of its runs.
 
-    A function gives a function of the same kind; other callables give a transparent
-    proxy; descriptors give the same descriptor around what they hold.
+    For a function, return a function of the same kind; for another callable, a transparent
+    proxy; for a descriptor, the same kind of descriptor around its wrapped functions.
 
     Raises:
-        TypeError: a class, or nothing that can be called.
+        TypeError: `target` is a class, or cannot be called.
     """
     if isinstance(target, type):
         raise TypeError(
@@ -38,7 +38,7 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
             "draw random numbers, such as __init__ or forward"
         )
     if isinstance(target, types.FunctionType):
-        # A function stays one, of its own kind: inspect, pickle and torch see no proxy.
+        # A function, and no proxy, for the sake of inspect, pickle and torch.
         return skipped(functools.wraps(target)(_runner(target, factory)))
     if isinstance(target, (classmethod, staticmethod)):
         return type(target)(wrap(target.__func__, factory))
@@ -49,15 +49,15 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
         return type(target)(get, put, delete, target.__doc__)
     if callable(target):
         return scoped_callable(target, factory)
-    raise TypeError(f"expected something to call, got {target!r} ({type(target).__name__})")
+    raise TypeError(f"expected a callable, got {target!r} ({type(target).__name__})")
 
 
 def scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
-    """Return a proxy of `target` that is called in a context from `factory`.
+    """Return a proxy of `target` that runs `target` in a context from `factory`.
 
-    It pickles as a call of this function, which is found by its name.
+    The proxy pickles as a call of this function, by its name.
     """
-    # Loaded where a proxy is made: few programs decorate anything but functions.
+    # Imported late: few programs decorate anything but functions.
     from .proxies import ScopedCallable
 
     again = functools.partial(scoped_callable, factory=factory)
@@ -80,7 +80,7 @@ def _runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run(*args: Any, **kwargs: Any) -> Any:
         with factory(args, kwargs):
             result = function(*args, **kwargs)
-        # A lambda or another decorator may hide that the body only runs later.
+        # A lambda or another decorator can return a generator or coroutine, whose body runs later.
         later = _LATER.get(type(result))
         return result if later is None else later(lambda *_, **__: result, factory)(*args, **kwargs)
 
@@ -133,10 +133,10 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
 
 
 def _unhooked(steps: Any) -> Any:
-    """The first step of an async generator that the event loop does not get to know.
+    """Return the first step of an async generator, hidden from the event loop.
 
-    At its shutdown the loop closes those that it knows, outside of the scope; the
-    wrapper, which it knows, closes this one inside.
+    At shutdown the loop closes the generators that it knows, outside of the scope. The loop
+    knows the wrapper, which closes the hidden generator inside the scope.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
