@@ -287,7 +287,7 @@ def test_several_ranks_without_a_store_need_a_seed(tmp_path):
     environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
     done = run("rank.py", env=environment)
     assert done.returncode == 2
-    assert done.stderr == "seedscope: several ranks need one seed: give it, with --seed N\n"
+    assert done.stderr == "seedscope: several ranks need a common seed: pass it with --seed N\n"
     assert run("--seed", "1", "rank.py", env=environment).stdout == "ran\n"
 
 

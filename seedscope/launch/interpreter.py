@@ -1,6 +1,6 @@
-"""Starts the interpreter anew with a hash seed, once.
+"""Restart the interpreter once, with a hash seed.
 
-It needs no torch: importing torch takes a second, and this process is replaced at once.
+This module does not import torch: the import takes a second, in a process that is replaced.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     pass
 
 
-# Says to the interpreter that was started anew which seed it was started for.
+# Passes the seed to the restarted interpreter.
 SEED_VARIABLE = "SEEDSCOPE_RUN_SEED"
 
 
 class LaunchError(Exception):
-    """There is nothing to run under that name, or no seed for it; one line says which."""
+    """The program does not exist, or has no seed. The message is one line."""
 
 
 def _torch_version() -> str:
-    """Return it without an import of torch, which takes a second."""
+    """Return the version of torch without importing torch, which takes a second."""
     from importlib import metadata
 
     try:
@@ -52,7 +52,7 @@ def start_anew(seed: int, arguments: Sequence[str]) -> NoReturn:
 
 
 def interpreter_options() -> list[str]:
-    """The options that the interpreter was started with, such as `-X dev`."""
+    """Return the options that the interpreter was started with, such as `-X dev`."""
     options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
     if options and options[-1][-1] in "mc":  # -m seedscope, also at the end of -Bm
         last = options.pop()[:-1]
@@ -71,12 +71,12 @@ def choose_seed(seed: int | None) -> int:
             return replayed
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return fresh_seed()
-    needed = "several ranks need one seed: give it, with --seed N"
+    needed = "several ranks need a common seed: pass it with --seed N"
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise LaunchError(needed)
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    # torchrun keeps a store for its ranks before any process group is there.
+    # torchrun keeps a store for its ranks before any process group exists.
     # https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.TCPStore
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:

@@ -1,7 +1,7 @@
 """`seedscope run`: a script or module as `__main__`, with a scope around it.
 
-What needs torch is imported in the functions: the process that only starts the interpreter
-anew does not.
+The functions import the modules that need torch, so that the process that only restarts the
+interpreter does not load torch.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def launch(
 ) -> None:
     """Run `command`, a script or module and its arguments, as `python` does.
 
-    The process is replaced once by a new interpreter (`python restart...`), whose hash seed
-    is set from its start, and the cuBLAS workspace for torch before 2.11; the second time
-    it runs the command.
+    The first call replaces the process by a new interpreter (`python restart...`), which starts
+    with the hash seed and, for torch before 2.11, the cuBLAS workspace. The call in the new
+    interpreter runs the command.
 
     Raises:
-        LaunchError: there is no such script or module, or several ranks have no seed.
-        BaseException: whatever ended the command; what there was to print is printed.
+        LaunchError: the script or module does not exist, or several ranks have no seed.
+        BaseException: the exception that ended the command, with the traceback printed.
     """
     started_for = os.environ.pop(SEED_VARIABLE, None)
     if started_for is None:
         if not is_module and not os.path.exists(command[0]):
             raise LaunchError(f"cannot run {command[0]}: there is no such file")
         start_anew(choose_seed(seed), restart)
-    # Before the program's folder is on the path, where it may have modules of the same names.
+    # Imported before the program's folder is on the path: its modules may have the same names.
     from ..runs.process import set_command
     from ..scope.seeded import seeded
 
@@ -65,7 +65,7 @@ def launch(
     ).__enter__()
     scope.share()  # the program's own threads may open scopes
     ended: list[BaseException] = []
-    # Python runs it when the program's threads have ended, and after what the program registers.
+    # Python calls it after the program's threads have ended and its own exit functions have run.
     atexit.register(_close, scope, ended)
     if seed is None and os.environ.get("RANK", "0") == "0":
         _say(f"run {str(scope.run_id)[:8]} of seed {scope.seed}, logged in {log}")
@@ -85,7 +85,7 @@ def _find_or_exit(name: str, is_module: bool) -> tuple[types.ModuleType, types.C
 def _execute(
     main: types.ModuleType, code: types.CodeType, module: str | None, ended: list[BaseException]
 ) -> None:
-    """Run the program's code; `ended` gets the exception that ends it, if one does."""
+    """Run the program's code, and append the exception that ends the code to `ended`."""
     from ..scope.advice import explain
 
     try:
@@ -108,13 +108,13 @@ def _close(scope: Scope, ended: list[BaseException]) -> None:
     from ..scope.open_scopes import ScopeConflictError
 
     error = ended[0] if ended else None
-    # The program may have left blocks of its own open; with the process they end too.
+    # The program may have left blocks open, which end with the process.
     with contextlib.suppress(ScopeConflictError):
         scope.__exit__(type(error), error, None)
 
 
 def _say(text: str) -> None:
-    # stderr may be closed, or its disk full: that is no reason not to run. Written past its
-    # buffer, where what could not be written would fail again when Python ends.
+    # A closed stderr or a full disk must not stop the run. Written without the buffer: text
+    # that stays in the buffer would fail again when Python ends.
     with contextlib.suppress(AttributeError, OSError, ValueError):
         os.write(sys.stderr.fileno(), f"seedscope: {text}\n".encode())

@@ -1,4 +1,4 @@
-"""A script or module as `__main__`, found and printed as Python does it."""
+"""Find a script or module as Python does, and print its traceback as Python does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def find_program(name: str, is_module: bool) -> tuple[types.ModuleType, types.CodeType]:
-    """Return a new `__main__` and its code, and make the import path what Python makes it."""
+    """Return a new `__main__` and its code, and set the import path as Python does.
+
+    Raises:
+        LaunchError: the script or module does not exist, or cannot be read.
+    """
     main = types.ModuleType("__main__")
     vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None)
     try:
@@ -25,7 +29,7 @@ def find_program(name: str, is_module: bool) -> tuple[types.ModuleType, types.Co
             _set_first_path(os.getcwd())
             return main, _load_spec(main, _locate(name), f"the module {name}")
         path = os.path.join(os.getcwd(), name)
-        if os.path.isdir(path) or pkgutil.get_importer(path) is not None:  # or an archive
+        if os.path.isdir(path) or pkgutil.get_importer(path) is not None:  # a folder or an archive
             _set_first_path(os.path.abspath(name))
             spec = importlib.machinery.PathFinder.find_spec("__main__", [os.path.abspath(name)])
             return main, _load_spec(main, spec, f"{name}, which needs a __main__.py")
@@ -39,9 +43,9 @@ def find_program(name: str, is_module: bool) -> tuple[types.ModuleType, types.Co
 
 
 def _locate(name: str) -> Any:
-    """The spec of a module, or of a package's `__main__`, found without importing anything.
+    """Return the spec of a module, or of a package's `__main__`, without importing a package.
 
-    What a package does when it is imported belongs into the scope.
+    The import of a package may draw numbers, and must therefore run in the scope.
     """
     spec: Any = None
     path = None
@@ -59,15 +63,15 @@ def _locate(name: str) -> Any:
 def _load_spec(main: types.ModuleType, spec: Any, what: str) -> types.CodeType:
     code = spec.loader.get_code(spec.name) if hasattr(spec and spec.loader, "get_code") else None
     if code is None:
-        raise LaunchError(f"cannot run {what}: it is not there")
+        raise LaunchError(f"cannot run {what}: not found")
     main.__file__, main.__spec__ = spec.origin, spec
     main.__loader__, main.__package__ = spec.loader, spec.parent
     return code  # type: ignore[no-any-return]
 
 
 def _set_first_path(folder: str) -> None:
-    """Put the program's folder where the interpreter has put seedscope's own."""
-    if getattr(sys.flags, "safe_path", False):  # python -P has neither
+    """Put the program's folder first on the import path, in place of seedscope's."""
+    if getattr(sys.flags, "safe_path", False):  # python -P adds no folder
         return
     sys.path[0] = folder
 
@@ -75,8 +79,8 @@ def _set_first_path(folder: str) -> None:
 def print_as_python_does(error: BaseException, code: types.CodeType) -> None:
     """Print the traceback without the frames of this package.
 
-    The interpreter, which the error goes on to, then prints nothing more, and ends with
-    the exit code or the signal that it always ends with.
+    The interpreter, which handles the error next, then prints nothing more, and ends with the
+    usual exit code or signal.
     """
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code is not code:
