@@ -323,7 +323,7 @@ def test_outcomes_of_other_code_versions_or_threads_are_run_again_and_it_says_so
     ]
     for now, then, said in changes:
         Path(log.path).write_text(text.replace(now, then))
-        with pytest.warns(UserWarning, match=rf"3 outcomes .*{said}\): they are run again"):
+        with pytest.warns(UserWarning, match=rf"3 outcomes .*{said}\): these seeds run again"):
             sweep(draws, 3, log=log)
         assert len([*log]) == 6
 
@@ -344,7 +344,9 @@ def test_outcomes_of_another_commit_are_used_and_it_says_so(tmp_path):
     text = Path(log.path).read_text()
     git = re.search(r'"git":(null|{[^}]*})', text)[0]
     Path(log.path).write_text(text.replace(git, '"git":{"commit":"abc","dirty":true}'))
-    with pytest.warns(UserWarning, match=r"3 outcomes .*commit was abc, is .*\): they are used"):
+    with pytest.warns(
+        UserWarning, match=r"3 outcomes .*commit was abc, is .*\): the sweep uses them"
+    ):
         sweep(draws, 3, log=log)
     assert len([*log]) == 3
 
@@ -498,7 +500,9 @@ def test_luck_is_said_when_it_is_all_and_not_when_it_is_not():
 
 def test_skewed_values_are_said_to_be_compared_roughly():
     generator = np.random.Generator(np.random.PCG64(5))
-    assert "so this is a rough guide" in " ".join(str(of(*generator.exponential(1, 200))).split())
+    assert "so this comparison is a rough guide" in " ".join(
+        str(of(*generator.exponential(1, 200))).split()
+    )
     assert "rough guide" not in str(of(*generator.normal(0, 1, 200)))
 
 
@@ -548,7 +552,7 @@ def test_the_command_prints_the_table_json_and_a_plot(tmp_path):
     done = seedscope_command(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "best       0.166667 (min), seed 5" in done.stdout
-    assert done.stderr == "seedscope: drawn: seeds.png\n"
+    assert done.stderr == "seedscope: plot written to seeds.png\n"
     assert (tmp_path / "seeds.png").exists()
     done = seedscope_command(*command[:4], "--json", cwd=tmp_path)
     assert [row["value"] for row in json.loads(done.stdout)] == [1 / 3, 1 / 4, 1 / 5, 1 / 6]

@@ -1,1 +1,1 @@
-"""`sweep`: one function under many seeds, and what came of it."""
+"""`sweep`: one function under many seeds, and the results."""

@@ -1,4 +1,4 @@
-"""One seed's run, to be called in whatever process."""
+"""The run of one seed, in any process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..scope.scope import Scope
 
 @dataclass
 class Job:
-    """One seed's run, to be called in whatever process: it is pickled."""
+    """The run of one seed, picklable, so that any process can call the job."""
 
     fn: Callable[..., Any]
     seed_parameter: Literal["by name", "first", "no"]
@@ -27,7 +27,7 @@ class Job:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, seed: int, **more: Any) -> dict[str, Any]:
-        """Run `seed` and return its record, in the run log's JSON types."""
+        """Run `seed` and return the record of the run, in the run log's JSON types."""
         recorder = self.options.recorder(seed, counted=False, **self.facts, **more)
         arguments: Any = [seed] if self.seed_parameter == "first" else []
         named: Any = {"seed": seed} if self.seed_parameter == "by name" else {}
@@ -39,7 +39,7 @@ class Job:
             raise
         except BaseException as raised:  # SystemExit, asyncio's CancelledError
             error = "".join(traceback.format_exception(raised))
-            recorder.begin()  # where the scope could not even be opened
+            recorder.begin()  # needed if the scope could not open
         return {**recorder.end(), "error": error}
 
 
@@ -50,14 +50,14 @@ def _check_number(value: Any) -> Any:
         isinstance(value, (numbers.Real, np.bool_)) or (is_array and value.ndim == 0)
     ):
         raise TypeError(f"the function must return a number, got {value!r:.200}")
-    number = float(value)  # refuses an integer that is too large
+    number = float(value)  # raises for an integer that is too large
     is_kept = is_array or isinstance(value, np.generic) or type(value) in (bool, int, float)
     return value if is_kept else number
 
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """As many CPU threads as the caller has: engines limit their workers, and bits depend on it."""
+    """Set the caller's number of CPU threads: executors limit it, and bits can depend on it."""
     before = torch.get_num_threads()
     if before == number:
         yield

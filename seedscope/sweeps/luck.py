@@ -1,4 +1,4 @@
-"""How much of the best seed's lead is luck."""
+"""The share of luck in the best seed's lead."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Luck:
-    """How far the best of n seeds is from the best of n draws of a normal distribution.
+    """A comparison of the best of n seeds with the best of n draws of a normal distribution.
 
-    The distribution has the mean and deviation of all n values, the best among them, so
-    that few values never look like more than luck.
+    The distribution has the mean and deviation of all n values, including the best. So a few
+    values never look like more than luck.
 
     Attributes:
         n: the number of values.
         expected: the median of the best of n draws.
-        distance: how much better the best is than that, in deviations.
-        chance: how often the best of n draws is at least as good.
-        skewness: of the values towards the better ones; 0 for a normal distribution.
+        distance: how much better the best seed is than `expected`, in deviations.
+        chance: the probability that the best of n draws is at least as good as the best seed.
+        skewness: the skewness of the values towards better values; 0 for a normal distribution.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Luck:
 
     @property
     def is_all(self) -> bool:
-        """Whether luck alone would do: it gives as much more often than one time in 20."""
+        """Whether luck alone explains the best seed: `chance` is above 1 in 20."""
         return self.chance > 0.05
 
     def __str__(self) -> str:
@@ -53,7 +53,8 @@ class Luck:
             f"deviations {side}), and at least as good as the best seed in {chance} of sweeps"
         )
         if self.is_all:
-            text += ": nothing says that it is better than the others on new data"
+            text += ": nothing says that this seed is better than the others on new data"
         if abs(self.skewness) > 1:
-            text += f". The values are skewed ({self.skewness:.2g}), so this is a rough guide"
+            skewed = f"The values are skewed ({self.skewness:.2g})"
+            text += f". {skewed}, so this comparison is a rough guide"
         return text

@@ -12,7 +12,7 @@ from ..support.optional_imports import import_extra
 
 @contextmanager
 def progress_bar(name: str, total: int, done: int, wanted: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar with the time left on a terminal; give what tells it that a seed is done."""
+    """Show a bar with the time left on a terminal; yield a function that counts a seed as done."""
     if not (wanted and sys.stderr.isatty() and total > done):
         yield lambda: None
         return
@@ -31,7 +31,7 @@ def progress_bar(name: str, total: int, done: int, wanted: bool) -> Iterator[Cal
         rich.TextColumn("left"),
         rich.TimeRemainingColumn(),
     )
-    # No refreshing thread: executors may fork.
+    # No thread that refreshes the bar: executors may fork.
     with rich.Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task(name, total=total, completed=done)
         bar.refresh()

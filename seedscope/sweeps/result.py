@@ -1,4 +1,4 @@
-"""What a sweep gave: every outcome, statistics, a table, a plot, and how much of it is luck."""
+"""The result of a sweep: outcomes, statistics, a table, a plot, and the luck of the best seed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Best = Literal["min", "max"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one seed gave.
+    """The outcome of one seed.
 
     Attributes:
         seed: the seed.
-        value: what the function returned, None if it raised.
-        error: the traceback if it raised, None otherwise.
-        duration: seconds.
+        value: the function's return value; None if the function raised.
+        error: the traceback if the function raised, else None.
+        duration: the time of the run in seconds.
     """
 
     seed: int
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class SweepInterrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a sweep; `sweep` holds the outcomes that were there by then."""
+    """Ctrl-C stopped a sweep; the attribute `sweep` has the outcomes so far."""
 
     def __init__(self, sweep: Sweep) -> None:
         super().__init__(f"stopped after {len(sweep)} seeds")
@@ -47,7 +47,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
 
 class SweepBroken(RuntimeError):
-    """The executor of a sweep broke; `sweep` holds the outcomes that were there by then."""
+    """The executor of a sweep broke; the attribute `sweep` has the outcomes so far."""
 
     def __init__(self, sweep: Sweep, error: Exception) -> None:
         super().__init__(f"the executor broke after {len(sweep)} seeds: {error}")
@@ -55,9 +55,9 @@ class SweepBroken(RuntimeError):
 
 
 class Sweep:
-    """The outcomes of a sweep, in the order of its seeds; also as a table, and as a plot.
+    """The outcomes of a sweep, in the order of the seeds; also as a table and as a plot.
 
-    All statistics are over `values`. They are NaN where there are too few.
+    All statistics are over `values`, and NaN if there are too few values.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Sweep:
 
     @cached_property
     def values(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """What the seeds gave, as float64, without those that raised or gave NaN or infinity."""
+        """The finite values as float64; without seeds that raised or gave NaN or infinity."""
         return np.array([float(outcome.value) for outcome in self._valued], dtype=np.float64)
 
     @property
     def best(self) -> Outcome | None:
-        """The outcome with the smallest value, or the largest; None if there is no value."""
+        """The outcome with the smallest or largest value, as `best=` says; None without a value."""
         choose: Any = min if self._sense == "min" else max
         return choose(self._valued, key=lambda o: float(o.value), default=None)  # type: ignore[no-any-return]
 
@@ -109,15 +109,15 @@ class Sweep:
     def quantiles(
         self, at: Iterable[float] = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
     ) -> dict[float, float]:
-        """Return the value below which each given share of the values lies."""
+        """Return, for each share in `at`, the value below which this share of the values lies."""
         values = self.values if len(self.values) else [float("nan")]
         return {share: float(np.quantile(values, share)) for share in at}
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return a bootstrap interval of the mean.
 
-        Its ends are percentiles of the means of up to 10,000 resamples. The resampling has a
-        seed of its own, so that each call gives the same.
+        The ends are percentiles of the means of up to 10,000 resamples. The resampling has a
+        seed of its own, so that each call returns the same interval.
         """
         values = self.values
         if len(values) < 2:
@@ -126,9 +126,9 @@ class Sweep:
         return interval(Bootstrap().statistics(values, np.mean, resamples), level)
 
     def luck(self) -> Luck | None:
-        """Return how far the best is from what luck gives.
+        """Return how far the best seed is from what luck alone would give.
 
-        None for fewer than 3 values, or if all are equal.
+        Return None for fewer than 3 values, or if all values are equal.
         """
         best, values = self.best, self.values
         if best is None or len(values) < 3 or not 0 < self.deviation < np.inf:
@@ -149,12 +149,14 @@ class Sweep:
 
         Raises:
             ImportError: matplotlib is not installed.
-            ValueError: there is no value to draw.
+            ValueError: no seed gave a finite value.
         """
         figures = import_extra("matplotlib.figure", "plot()")
         values, best = self.values, self.best
         if best is None:
-            raise ValueError(f"no seed of {self.name} gave a value: there is nothing to plot")
+            raise ValueError(
+                f"no seed of {self.name} gave a finite value: there is nothing to plot"
+            )
         figure = figures.Figure(figsize=(9, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.hist(values, bins="auto" if len(values) > 2 else 1, color="#8fb0d6")
@@ -176,7 +178,7 @@ class Sweep:
         figure.savefig(path, dpi=150)
 
     def _rows(self) -> list[tuple[str, str]]:
-        """What there is to say, as pairs of a name and a text."""
+        """Return the rows of the printed result, as pairs of a name and a text."""
         values, best = self.values, self.best
         total = sum(outcome.duration for outcome in self)
         resumed = f", {self._resumed} of them from the log" if self._resumed else ""

@@ -1,4 +1,4 @@
-"""The outcomes that a log already has."""
+"""The outcomes that a log already has, for a sweep that resumes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .result import Outcome
 
 
 def to_outcome(record: Mapping[str, Any]) -> Outcome:
-    """Return the outcome that a record of the run log, or of a `Job`, tells of."""
+    """Return the outcome in a record of the run log or of a `Job`."""
     error = record["error"]
     value = None if error else decode(record["notes"]["value"])
     return Outcome(record["seed"], value, error, record["duration"])
 
 
 def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Outcome]:
-    """Return the outcomes that the log has of this function, its code and versions, and options."""
-    if is_replaying():  # a replay must recompute, not reuse
+    """Return the logged outcomes that have the job's function, code, versions and options."""
+    if is_replaying():  # a replay must compute each value again
         return {}
     wanted, options = set(seeds), job.options.as_dict()
     code = {name: job.facts[name] for name in ("script_sha256", "git")}
@@ -42,9 +42,11 @@ def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Ou
             Difference("threads", first.threads, job.threads),
             Difference("the function's code", first.function, job.facts["function"]),
         ]
-        _warn_of_conditions(f"{len(again)} outcomes in {log.path}", found, "they are run again")
+        _warn_of_conditions(f"{len(again)} outcomes in {log.path}", found, "these seeds run again")
     elif changed := [found for run in usable.values() if (found := changed_since(run, code))]:
-        _warn_of_conditions(f"{len(changed)} outcomes in {log.path}", changed[0], "they are used")
+        _warn_of_conditions(
+            f"{len(changed)} outcomes in {log.path}", changed[0], "the sweep uses them"
+        )
     return {
         seed: Outcome(
             seed, None if run.error else run.notes["value"], run.error, run.duration or 0.0
@@ -54,7 +56,7 @@ def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Ou
 
 
 def _is_outdated(run: Run, job: Job, code: Mapping[str, Any]) -> bool:
-    """Whether what bears on the value is not as it was; another commit may not."""
+    """Return whether a condition that can affect the value changed; a commit alone need not."""
     if run.threads != job.threads or run.function != job.facts["function"]:
         return True
     changed = {difference.name for difference in changed_since(run, code)}

@@ -36,31 +36,31 @@ def sweep(
     threads: int | None = None,
     name: str | None = None,
 ) -> Sweep:
-    """Call `fn` once for each seed, each in a scope of its own, and return every outcome.
+    """Return the outcome of `fn` under each seed, each in a scope of its own.
 
-    A seed whose run raises is kept with its traceback, and the others go on.
+    If a seed raises, its outcome has the traceback, and the other seeds still run.
 
     Args:
-        fn: a function that returns a number. If it has a parameter named `seed` that gets
-            the seed, else the one without a default.
+        fn: a function that returns a number. A parameter named `seed` gets the seed, else the
+            first parameter if it has no default. Without either, `fn` is called without the seed.
         seeds: the seeds, or a number n for the seeds 0 to n - 1.
-        executor: where to run: any `concurrent.futures.Executor`, also of Dask, loky or
-            mpi4py; None runs here. Each gives the same values. One of threads is not used,
+        executor: any `concurrent.futures.Executor`, also of Dask, loky or mpi4py; `None` runs the
+            seeds in this process. All give the same values. A `ThreadPoolExecutor` is not used,
             with a warning: random sources are process-wide.
-        log: a `RunLog` or a path. Outcomes are appended, and those that it has are not
-            run again, so that a sweep that was killed goes on.
+        log: a `RunLog` or a path. The sweep appends its outcomes, and does not run again the
+            seeds whose outcomes the log has. So a sweep that was killed resumes.
         best: whether the smallest or the largest value is the best.
-        progress: show the time left, on a terminal.
+        progress: whether to show the time left, on a terminal.
         deterministic: as for `seeded`.
-        threads: of torch's CPU work in each run, by default as many as here: bits can depend
-            on it. Many processes on few cores are quicker with 1.
-        name: what the log calls `fn`; needed where `fn` has no name to be imported by.
+        threads: the number of CPU threads of torch in each run, by default the caller's number,
+            since bits can depend on it. Many processes on few cores are faster with 1.
+        name: the name of `fn` in the log. Required if `fn` cannot be imported by name.
 
     Raises:
-        TypeError, ValueError: an argument is not one of these. Nothing was run.
-        SweepInterrupted: on Ctrl-C; it holds the outcomes that were there.
-        SweepBroken: the executor broke; it holds the outcomes that were there, and is raised
-            from the executor's own exception.
+        TypeError, ValueError: an argument has a wrong type or value. Nothing was run.
+        SweepInterrupted: Ctrl-C stopped the sweep. The exception has the outcomes so far.
+        SweepBroken: the executor broke. The exception has the outcomes so far, and the
+            executor's own exception as its cause.
     """
     if best not in ("min", "max"):
         raise ValueError(f'best must be "min" or "max", got {best!r}')
@@ -104,11 +104,11 @@ def sweep(
 
 
 def _facts(fn: Callable[..., Any], name: str | None) -> dict[str, Any]:
-    """Return what the log keeps of `fn`: its name and what tells its code from another."""
+    """Return the name, source and code digest of `fn`, for the log."""
     if name is None:
         raise TypeError(
-            f"the log needs a name for {fn!r}, which cannot be imported: give it one that is "
-            'its own, name="...", since what the log has under the same name is not run again'
+            f"the log needs a name for {fn!r}, which cannot be imported: pass a unique name, "
+            'name="...", since seeds that the log has under the same name do not run again'
         )
     source = source_of(fn)
     function = digest_of(inspect.unwrap(fn))
@@ -130,8 +130,10 @@ def _check_seeds(seeds: Any) -> list[int]:
         raise TypeError(f"seeds must be a number of seeds or an iterable of seeds, got {seeds!r}")
     checked = [*map(check_seed, range(seeds) if isinstance(seeds, int) else seeds)]
     if not checked:
-        raise ValueError(f"seeds has no seed in it: {seeds!r}")
+        raise ValueError(f"seeds must have at least one seed, got {seeds!r}")
     if len(set(checked)) < len(checked):
         twice = next(seed for seed in checked if checked.count(seed) > 1)
-        raise ValueError(f"the seed {twice} is there more than once; the same seed gives the same")
+        raise ValueError(
+            f"seeds must differ, got {twice} more than once: equal seeds give equal values"
+        )
     return checked

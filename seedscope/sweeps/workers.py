@@ -1,4 +1,4 @@
-"""Where the seeds run: here, or on an executor."""
+"""Run the seeds in this process or on an executor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .job import Job
 
 
 def run_all(job: Job, seeds: list[int], executor: Executor | None) -> Iterator[dict[str, Any]]:
-    """Give the record of each seed as it comes in."""
+    """Yield the record of each seed when its run ends."""
     if executor is None:
         for seed in seeds:
             yield job(seed)
@@ -24,7 +24,7 @@ def run_all(job: Job, seeds: list[int], executor: Executor | None) -> Iterator[d
     threads: dict[str, set[int]] = {}
     futures = []
     try:
-        # Inside, since an executor may start running, and fail, with the first.
+        # In the `try`, since an executor may start, and fail, at the first seed.
         futures = [executor.submit(_run_away, job, seed) for seed in seeds]
         for future in as_completed(futures):
             record, thread = future.result()
@@ -38,7 +38,7 @@ def run_all(job: Job, seeds: list[int], executor: Executor | None) -> Iterator[d
             future.cancel()
 
 
-# In a forked worker: the one thread that runs its seeds.
+# In a forked worker: the only thread that runs seeds.
 _fresh_thread: ThreadPoolExecutor | None = None
 
 
@@ -52,9 +52,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run_away(job: Job, seed: int) -> tuple[dict[str, Any], int]:
-    """Run a seed in a worker; return its record and the thread that was asked for it."""
-    # A forked thread has OpenMP's books of a team of threads that were not forked: its next
-    # parallel operation would wait for them forever. A new thread has a team of its own.
+    """Run a seed in a worker; return the record and the thread that received the task."""
+    # A forked thread inherits OpenMP's record of threads that do not exist in the child: its
+    # next parallel operation would wait for them forever. A new thread has its own record.
     run = _apart_from_other_threads
     if _fresh_thread is not None:
         return _fresh_thread.submit(run, job, seed).result(), threading.get_ident()
@@ -62,10 +62,10 @@ def _run_away(job: Job, seed: int) -> tuple[dict[str, Any], int]:
 
 
 def _apart_from_other_threads(job: Job, seed: int) -> dict[str, Any]:
-    """Run a seed while threads that the worker has for itself draw from generators of their own.
+    """Run a seed while all other threads of the worker draw from separate generators.
 
-    Dask's workers, for one, estimate the size of what their heartbeat sends with
-    `random.sample`, in another thread than that of the task.
+    For example, the heartbeat of a Dask worker draws with `random.sample`, in another thread
+    than the task's.
     """
     strangers = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
     if not strangers:
@@ -95,6 +95,6 @@ def _by_thread(strangers: Collection[int | None], theirs: Any, ours: Any) -> Any
 def warn_of_threads(where: str) -> None:
     warnings.warn(
         f"random sources are process-wide, so seeds that share a process ran {where} one after "
-        "another; give the executor processes of one thread to run them side by side",
+        "another; to run seeds in parallel, use an executor with one thread per process",
         stacklevel=3,
     )
