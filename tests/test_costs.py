@@ -71,7 +71,7 @@ def test_what_cannot_run_strictly_is_said_with_its_reason():
     # It repeats with the plain settings and with "warn": in both it may be luck.
     assert found.cheapest.repeats
     assert "though torch warns: max_unpooling2d_forward_out does not" in found.recommendation()
-    assert "cannot run: max_unpooling2d" in str(found) and "warned of: max_unpool" in str(found)
+    assert "cannot run: max_unpooling2d" in str(found) and "torch warned: max_unpool" in str(found)
 
 
 def test_a_step_that_fails_later_is_said_to_and_garbage_does_not_pile_up():
@@ -102,7 +102,9 @@ def test_workers_of_a_step_start_as_they_do_outside():
 def test_what_never_repeats_has_no_recommendation():
     found = cost(steps_to_measure.entropy, quick=True)
     assert found.cheapest is None
-    assert found.recommendation().startswith("no setting made it repeat. Are model, optimizer")
+    assert found.recommendation().startswith(
+        "no setting made the step repeat. Make model, optimizer"
+    )
 
 
 @pytest.mark.parametrize(

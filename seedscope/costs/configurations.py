@@ -1,4 +1,4 @@
-"""The settings that are compared, and how long each is measured."""
+"""The settings that `cost` compares, and how long it measures each."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SEED = 1029
 
 @dataclass(frozen=True)
 class Configuration:
-    """A way to run a step, written as a user of `seeded` writes it."""
+    """The settings under which a step runs, named as the options of `seeded`."""
 
     name: str
     deterministic: Deterministic = False
     fill: bool | None = None
     benchmark: bool = False
-    backend: str | None = None  # of scaled_dot_product_attention, pinned
+    backend: str | None = None  # the pinned backend of scaled_dot_product_attention
 
     @contextmanager
     def open(self, seed: int = SEED) -> Iterator[None]:
         scope = seeded(seed, deterministic=self.deterministic, fill_uninitialized_memory=self.fill)
         with scope, contextlib.ExitStack() as stack:
-            # The scope puts it back.
+            # The scope restores the switch.
             torch.backends.cudnn.benchmark = self.benchmark
             if self.backend is not None:
                 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -57,11 +57,15 @@ CONFIGURATIONS = (
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds of blocks of about `block_s` seconds, and repeats.
+    """How long to measure.
 
-    `repeats` are those of each process, of `steps` each: what differs in the first weights
-    or gradients shows more the longer it goes on. `until`, on `time.monotonic()`, is when
-    timing should end: blocks are shortened for it, down to a step, and rounds, down to 4.
+    Attributes:
+        rounds: the number of rounds, each with a timed block for every setting.
+        block_s: seconds of a block, about.
+        repeats: the number of repeats from one seed in each process.
+        steps: the number of steps in a repeat; a small difference grows with the steps.
+        until: the value of `time.monotonic()` at which timing should end. To meet it, blocks
+            are shortened, down to a step, and rounds are left out, down to 6.
     """
 
     rounds: int = 12
@@ -71,11 +75,11 @@ class Effort:
     until: float = math.inf
 
     def block_for(self, count: int) -> float:
-        """Return the seconds of a block that `count` configurations can have."""
+        """Return the seconds of a block when `count` configurations share the time."""
         return min(self.block_s, (self.until - time.monotonic()) / (self.rounds * count))
 
     def is_over(self, rounds: int) -> bool:
-        """Whether there is no time for more than `rounds`."""
+        """Return whether timing must end after `rounds` rounds."""
         return rounds >= 6 and time.monotonic() > self.until
 
 
@@ -89,14 +93,14 @@ QUICK = Effort(rounds=5, block_s=0.05)
 
 
 def benchmark_order(is_cuda: bool) -> list[bool]:
-    """The value of `cudnn.benchmark` in each process: A B B A, against a slow drift."""
+    """Return `cudnn.benchmark` of each process, in the order A B B A to cancel a slow drift."""
     return [False, True, True, False] if is_cuda else [False, False]
 
 
 def configurations_of(
     configurations: Iterable[Configuration], benchmark: bool, is_cuda: bool
 ) -> list[Configuration]:
-    """Those of the process; without a GPU cuDNN's switches do nothing."""
+    """Return the configurations of a process; without a GPU, none that only set cuDNN."""
     return [
         a
         for a in configurations

@@ -1,8 +1,8 @@
-"""`cost`: what each determinism setting costs a training step, and which of them repeat.
+"""`cost`: the time of a training step under each determinism setting, and whether it repeats.
 
-cuDNN keeps the plans that it has chosen for the life of a process, whether it chose them by
-autotuning or not, so each value of `cudnn.benchmark` has processes of its own. Within one,
-the settings take turns, so that a slow spell of the machine meets all of them.
+cuDNN keeps its plans for the life of a process, autotuned or not. So each value of
+`cudnn.benchmark` has separate processes. Within a process the settings take turns, so that a
+slow spell of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -27,30 +27,32 @@ def cost(
     *,
     quick: bool = False,
 ) -> Cost:
-    """Return what each determinism setting costs a step of yours, and whether it repeats.
+    """Return the time of a step under each determinism setting, and whether its results repeat.
 
-    `make_step` builds model, optimizer and data, and returns a function that takes one
-    step and returns what to compare bit for bit: the model, tensors, or a container of them.
-    It is called in fresh processes, two for each value of `cudnn.benchmark` that the
-    device knows, so it must be importable: a function at the top of a module, whose script,
-    if it is one, calls `cost` under `if __name__ == "__main__":`.
+    Each setting runs 10 steps from one seed, several times in each process. The results are
+    compared bit for bit; models and parameters together with their gradients. Then each setting
+    is timed for up to thousands of steps, on the current GPU and stream.
 
-    Each setting runs 10 steps from one seed several times in each process, and the results
-    are compared, of a model and of parameters with their gradients; then it is timed, on the
-    current GPU and stream, for thousands of steps. On a GPU this takes minutes, with `quick`
-    less.
+    Args:
+        make_step: a function that builds model, optimizer and data, and returns a function. That
+            function takes one step, and returns the results to compare: the model, tensors, or a
+            container of them. Fresh processes call `make_step`, two for each value of
+            `cudnn.benchmark` that the device supports. So `make_step` must be a function at the
+            top of a module. A script must call `cost` under `if __name__ == "__main__":`.
+        quick: whether to measure for a shorter time, with wider intervals. Without `quick`, a
+            GPU takes minutes.
 
     Raises:
-        TypeError: `make_step` cannot be imported by another process, or what it makes
-            returns nothing that can be compared.
+        TypeError: another process cannot import `make_step`, or the step's results cannot be
+            compared.
     """
     name = import_name(make_step)
     if name is None:
         raise TypeError(
             f"{make_step!r} cannot be imported by the processes that run it: "
-            "move it to the top of a module"
+            "move the function to the top of a module"
         )
-    # Asked elsewhere: to ask here would keep forks of this process from using a GPU.
+    # Checked in another process: a check here would keep forks of this process from the GPU.
     is_cuda = in_fresh_process(torch.cuda.is_available)
     sessions = []
     for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):

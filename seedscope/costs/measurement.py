@@ -1,4 +1,4 @@
-"""What was found of one configuration."""
+"""The measurements of one configuration."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ _RESAMPLES = 2000
 
 @dataclass
 class Measurement:
-    """What was found of one setting.
+    """The measurements of one setting.
 
     Attributes:
-        ms: milliseconds of a step, one figure for each round; none if it raised.
-        ratios: of those to torch's defaults, each paired with a round beside it; a list
-            for each process.
-        digests: of the results of repeats from one seed, one for each repeat.
-        error: the first line of what it raised.
-        warned: what it warned of: operations that do not repeat.
-        first_ms: milliseconds of the first step, in each process.
-        peak_mb: the most GPU memory that was allocated after the first step, which may also
-            tune, in 10**6 bytes.
-        launch_ms: milliseconds in which the CPU asks an idle GPU for a step, three in each
+        configuration: the name of the setting.
+        ms: milliseconds of a step, one figure for each round. Empty if the step raised.
+        ratios: the ratios of `ms` to torch's defaults, a list for each process. A ratio is to the
+            same round, or to the nearest process's median if the process has no defaults.
+        digests: digests of the results from one seed, one for each repeat.
+        error: the first line of the exception, if the step raised.
+        warned: torch's warnings of operations that need not repeat.
+        first_ms: milliseconds of the first step, one figure for each process.
+        peak_mb: the peak of allocated GPU memory in 10**6 bytes, without the first step, which
+            may autotune.
+        launch_ms: milliseconds of the CPU to launch a step on an idle GPU, three for each
             process.
     """
 
@@ -42,7 +43,7 @@ class Measurement:
     launch_ms: list[float] = field(default_factory=list)
 
     def fail(self, error: Exception) -> None:
-        """Keep why it cannot run; what it did until then is no result."""
+        """Keep the reason why the setting cannot run, and drop the figures so far."""
         self.error = first_line(error) or type(error).__name__
         for kept in (self.ms, self.launch_ms, self.digests):
             kept.clear()
@@ -58,35 +59,35 @@ class Measurement:
 
     @property
     def is_launch_bound(self) -> bool:
-        """Whether the CPU, which asks for the work, sets the time, and not the GPU."""
+        """Whether the CPU, which launches the GPU's work, limits the time of a step."""
         if not self.launch_ms:
             return False
         return statistics.median(self.launch_ms) > 0.9 * statistics.median(self.ms)
 
     @property
     def ratio(self) -> float | None:
-        """The median, over processes, of the median of each: all weigh the same."""
+        """The median over processes of each process's median ratio, so that all weigh the same."""
         medians = [statistics.median(process) for process in self.ratios]
         return statistics.median(medians) if medians else None
 
     @property
     def is_of_one_tuning(self) -> bool:
-        """Whether it is autotuned and seen in one process: each chooses its plans anew."""
+        """Whether only one process has autotuned the setting: each process chooses other plans."""
         return self.configuration in AUTOTUNED and len(self.ratios) < 2
 
     def interval(self) -> tuple[float, float] | None:
-        """A 95 % bootstrap interval of the ratio, over processes and their rounds.
+        """Return a 95 % bootstrap interval of the ratio, over processes and their rounds.
 
-        None where too little is known: of an autotuned setting, which is compared with another
-        process, that is less than two processes. Two processes tell little of how processes
-        differ: where they do, as much as rounds, it holds the truth in 3 of 4 cases only.
+        Return None for fewer than 3 ratios, and for an autotuned setting, which is compared with
+        another process, for fewer than 2 processes. If processes differ as much as rounds do, an
+        interval from 2 processes covers the truth in only 3 of 4 cases.
         """
         shortest, count = min(map(len, self.ratios), default=0), len(self.ratios)
         if shortest * count < 3 or self.is_of_one_tuning:
             return None
         draws = Bootstrap()
         medians = [draws.statistics(np.array(each), np.median, _RESAMPLES) for each in self.ratios]
-        # Processes too: what differs between them is not seen within one.
+        # Resample processes too: one process does not show how processes differ.
         which = [draws.choices(count, _RESAMPLES) for _ in range(count)]
         drawn = [np.array(medians)[one, np.arange(_RESAMPLES)] for one in which]
         return interval(np.median(drawn, axis=0))

@@ -1,4 +1,4 @@
-"""What `cost` found: the table, and which configuration to use."""
+"""The result of `cost`: the table, and the setting to use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .measurement import Measurement
 from .session import Session
 
 _HINT = (
-    ". Are model, optimizer and data made inside the function? Is there a time, or entropy, in "
-    "what the step returns?"
+    ". Make model, optimizer and data inside the function, and return no time and no entropy "
+    "from the step"
 )
 
 
 class Cost:
-    """What `cost` found: iterating gives what was `Measurement` of each setting."""
+    """The result of `cost`; iterate over a `Cost` for the `Measurement` of each setting."""
 
     def __init__(self, name: str, device: str, measured: Iterable[Measurement]) -> None:
         self.name = name
@@ -34,14 +34,16 @@ class Cost:
 
     @property
     def cheapest(self) -> Measurement | None:
-        """The quickest setting of those whose repeats all gave the same bits.
+        """The fastest setting whose repeats all gave the same bits; None if no setting repeats.
 
-        Where torch warned of operations that need not repeat, those settings count first under
-        which it would raise: the operations run in all others, and may have repeated by luck.
-        An autotuned setting counts only if two processes have tuned it. Of those that
-        cannot be told from the quickest (within 1 %, or the median of one within the interval
-        of the other, unless in each process the rounds side by side say which is slower) the
-        strictest: it repeats by more than luck.
+        If torch warned of operations that need not repeat, settings under which torch would raise
+        come first: under all others the operations run, and may have repeated by luck. An
+        autotuned setting counts only if two processes have tuned it.
+
+        If several settings cannot be told from the fastest, `cheapest` is the strictest of them,
+        which repeats by more than luck. Two settings cannot be told apart if they are within 1 %,
+        or if the median of one is within the interval of the other. But they can be told apart if
+        in each process the paired rounds show which is slower.
         """
         strictness = {
             configuration.name: rank for rank, configuration in enumerate(CONFIGURATIONS)
@@ -57,16 +59,16 @@ class Cost:
         return max(equals, key=lambda measured: strictness[measured.configuration])
 
     def recommendation(self) -> str:
-        """Return one sentence: what to use."""
+        """Return one sentence that names the setting to use."""
         best = self.cheapest
         if best is None:
             raised = next((m for m in self if m.configuration == STRICT.name and m.error), None)
             why = f": {raised.error}" if raised else _HINT
-            return f"no setting made it repeat{why}"
+            return f"no setting made the step repeat{why}"
         count, processes = len(best.digests), len(best.first_ms)
         text = f"cheapest reproducible setting: {best.configuration}, {best.ratio:.2f}x"
         if best.configuration == DEFAULT.name:
-            text += f": it repeated as it is, in all {count} runs here"
+            text += f": the step repeated without any setting, in all {count} runs here"
         else:
             text += f" ({count} of {count} runs in {processes} processes gave the same bits)"
         if self._told and best.configuration in UNCHECKED:
@@ -75,11 +77,11 @@ class Cost:
 
     @property
     def _told(self) -> list[str]:
-        """What torch warned of, each once."""
+        """The warnings of torch, each once."""
         return [*dict.fromkeys(text for measured in self for text in measured.warned)]
 
     def rows(self) -> list[list[str]]:
-        """Return the table's texts, the headers first."""
+        """Return the rows of the table, the headers first."""
         has_peak = any(measured.peak_mb for measured in self)
         peak = ["peak MB"] if has_peak else []
         headers = ["setting", "ms a step", "quartiles", "to default", "95 % interval"]
@@ -115,16 +117,16 @@ class Cost:
         return f"NO, {measured.distinct} results in {count}"
 
     def __str__(self) -> str:
-        notes = [f"warned of: {text}" for text in self._told]
+        notes = [f"torch warned: {text}" for text in self._told]
         if bound := [measured.configuration for measured in self if measured.is_launch_bound]:
             notes.append(
-                f"the CPU, which asks the GPU for work, sets the time of: {'; '.join(bound)}"
+                f"the CPU, which launches the GPU's work, limits the time of: {'; '.join(bound)}"
             )
         title = f"{self.name} on {self.device}"
         return "\n".join([title, *aligned(self.rows()), *notes, self.recommendation()])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, in JSON's types."""
+        """Return the whole result, in JSON's types."""
         best = self.cheapest
         return {
             "name": self.name,
@@ -137,12 +139,12 @@ class Cost:
 
 
 def _are_alike(slow: Measurement, quick: Measurement) -> bool:
-    """Whether the one cannot be told from the other, which is quicker by the medians."""
+    """Return whether `slow` cannot be told from `quick`, which has the smaller median."""
     at, least = slow.ratio or 0, quick.ratio or 0
     if at <= 1.01 * least:
         return True
     if (slow.configuration in AUTOTUNED) == (quick.configuration in AUTOTUNED):
-        # They took turns: what disturbs a round is beside it in the other's.
+        # They took turns, so that a disturbance affects the same round of both.
         pairs = zip(slow.ratios, quick.ratios, strict=False)
         slower = [statistics.median(np.divide(*pair)) for pair in pairs]
         if len(slower) > 1 and min(slower) > 1.01:
@@ -153,11 +155,11 @@ def _are_alike(slow: Measurement, quick: Measurement) -> bool:
 
 
 def combine(sessions: Sequence[Session]) -> list[Measurement]:
-    """Put the sessions' measurements together, each with its ratios to torch's defaults.
+    """Return the measurements of all sessions together, with their ratios to torch's defaults.
 
-    A session without the defaults, the one with `cudnn.benchmark` on, is set beside the
-    median of the nearest session that has them. The ratios are not corrected by the fixed
-    product: it follows the GPU's clocks more closely than most networks do.
+    Sessions with `cudnn.benchmark` on have no defaults, and are compared with the median of the
+    nearest session that has. The fixed product does not correct the ratios, since the product
+    depends on the GPU's clocks more than most networks do.
     """
     together: dict[str, Measurement] = {}
     for number, session in enumerate(sessions):
@@ -176,9 +178,10 @@ def combine(sessions: Sequence[Session]) -> list[Measurement]:
 
 
 def _baseline(sessions: Sequence[Session], number: int) -> Iterable[float]:
-    """The defaults to compare a session's rounds with: its own, with which they took turns.
+    """Return torch's defaults for each round of a session: its own, which took turns with it.
 
-    Where it has none, the median of those next to it: rounds of two processes are no pairs.
+    Without its own, return the median of the nearest session's: rounds of two processes cannot
+    be paired.
     """
     for other in sorted(range(len(sessions)), key=lambda other: abs(other - number)):
         for found in sessions[other].measurements:

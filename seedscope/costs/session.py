@@ -1,4 +1,4 @@
-"""What one fresh process measures."""
+"""The measurements of one fresh process."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class Session:
     Attributes:
         device: the GPU's name, or the CPU's if the step did not use the GPU.
         benchmark: the value of `cudnn.benchmark`.
-        measurements: one for each configuration, in the order in which they were given.
-        canary_ms: milliseconds of a fixed product beside each round: they follow the clocks.
-        gpu: clock, temperature, power and use of the GPU, where NVML tells.
+        measurements: one for each configuration, in the order of the configurations.
+        canary_ms: milliseconds of a fixed product in each round, which show changes of the clocks.
+        gpu: clock, temperature, power, use and throttle reasons of the GPU, as far as NVML has
+            them.
     """
 
     device: str
@@ -41,15 +42,15 @@ class Session:
     gpu: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, in JSON's types."""
+        """Return the whole session, in JSON's types."""
         return vars(self) | {"measurements": [vars(found) for found in self.measurements]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Session:
-        """Return the session of which `content` was the `as_dict`; other keys are left out.
+        """Return the session whose `as_dict` returned `content`. Unknown keys are ignored.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: a key is missing.
         """
         known = {name: content[name] for name in cls.__dataclass_fields__}
         names = Measurement.__dataclass_fields__
@@ -65,15 +66,15 @@ def run_session(
     effort: Effort,
     keep: Callable[[Session], None] = lambda session: None,
 ) -> Session:
-    """Return what was measured of each configuration here, and of a fixed product beside them.
+    """Return the measurements of the configurations in this process, and of a fixed product.
 
-    `keep` is called with what is known when the repeats are done and the timing begins.
+    `keep` gets the session after the repeats, before the timing.
     """
     is_cuda = torch.cuda.is_available()
     if is_cuda:
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # memory statistics can be reset once it runs
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # needed before memory statistics are reset
     found = [_repeat(make_step, one, effort, is_cuda) for one in configurations]
-    on_gpu = any(measurement.peak_mb for measurement in found)  # a step may leave it alone
+    on_gpu = any(measurement.peak_mb for measurement in found)  # a step may not use the GPU
     device = torch.cuda.get_device_name() if on_gpu else f"{devices()[0]} (CPU)"
     session = Session(device, configurations[0].benchmark, found)
     keep(session)
@@ -85,7 +86,7 @@ def run_session(
     if running:
         with next(iter(running)).open():
             step = make_step()
-        gc.freeze()  # so that the collections between the blocks are short
+        gc.freeze()  # keeps the collections between blocks short
         try:
             _time(step, running, session, effort, is_cuda)
         finally:
@@ -100,7 +101,7 @@ def _time(
     effort: Effort,
     is_cuda: bool,
 ) -> None:
-    """Time the configurations in turns, each round in another order."""
+    """Time the configurations in turns, in another order each round."""
     product, counts, order = canary(is_cuda), dict[Configuration, int](), random.Random(SEED)
     block_s = effort.block_for(len(running))
     for number in range(effort.rounds):
@@ -114,25 +115,29 @@ def _time(
                     if configuration not in counts:
                         counts[configuration] = steps_for(step, block_s, is_cuda)
                         found.launch_ms += [launch_ms(step) for _ in range(3 if is_cuda else 0)]
-                    step()  # what the change of settings costs is no step's
+                    step()  # not timed: pays for the change of settings
                     readings.append((found.ms, timed(step, counts[configuration], is_cuda)))
             except Exception as error:
                 _note_failure(configuration, found, error)
                 del running[configuration]
         readings.append((session.canary_ms, timed(product, 10, is_cuda)))
         if is_cuda:
-            note_state(session.gpu)  # while it works
-            torch.cuda.synchronize()  # once for all of the round
+            note_state(session.gpu)  # while the GPU works
+            torch.cuda.synchronize()  # once for the whole round
         for kept, reading in readings:
             kept.append(reading())
 
 
 def _note_failure(configuration: Configuration, found: Measurement, error: Exception) -> None:
-    """Keep why a configuration cannot be timed; under torch's defaults it is the step's fault."""
+    """Keep the reason why a configuration cannot be timed.
+
+    Raises:
+        RuntimeError: the configuration is torch's defaults, so that the step itself is at fault.
+    """
     if configuration == DEFAULT:
         raise RuntimeError(
-            f"the step failed when it was called again: {error!r:.200}. It is called "
-            "thousands of times: give it data without end, as itertools.cycle does"
+            f"the step failed when it was called again: {error!r:.200}. The step is called "
+            "thousands of times: give the step endless data, such as itertools.cycle"
         ) from error
     found.fail(error)
 
@@ -140,10 +145,10 @@ def _note_failure(configuration: Configuration, found: Measurement, error: Excep
 def _repeat(
     make_step: Callable[[], Step], configuration: Configuration, effort: Effort, is_cuda: bool
 ) -> Measurement:
-    """Run the steps several times from one seed, and digest what they give."""
+    """Run the steps several times from one seed, and return digests of the results."""
     found = Measurement(configuration.name)
     warns_always = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)  # or the first configuration alone would be warned of attention
+    torch.set_warn_always(True)  # else torch warns of attention only under the first configuration
     gc.collect()
     if is_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -156,7 +161,7 @@ def _repeat(
             found.warned += [first_line(w.message) for w in told if "determinis" in str(w.message)]
             del result
     except Exception as error:
-        # Of the plain settings it is the step's own failure; so is a wrong type.
+        # Under torch's defaults the step itself is at fault; a TypeError is too.
         if configuration == DEFAULT or isinstance(error, TypeError):
             raise
         found.fail(error)
@@ -167,7 +172,10 @@ def _repeat(
 
 
 def _run_steps(make_step: Callable[[], Step], count: int, found: Measurement, is_cuda: bool) -> Any:
-    """Make a step and take it `count` times; the first time is noted, once in each process."""
+    """Make a step, take `count` steps and return the last result.
+
+    The first call in a process also notes the time of the first step and the peak of memory.
+    """
     is_first = not found.first_ms
     step = make_step()
     if not callable(step) or isinstance(step, torch.nn.Module):
@@ -176,7 +184,7 @@ def _run_steps(make_step: Callable[[], Step], count: int, found: Measurement, is
             f"got {step!r:.100}"
         )
     if is_cuda:
-        torch.cuda.synchronize()  # what making it has queued is not the step's
+        torch.cuda.synchronize()  # the work that making the step has queued is not the step's
     begin = time.perf_counter()
     result = step()
     if is_cuda:
@@ -184,7 +192,7 @@ def _run_steps(make_step: Callable[[], Step], count: int, found: Measurement, is
     if is_first:
         found.first_ms.append((time.perf_counter() - begin) * 1e3)
         if is_cuda and count > 1:
-            # What autotuning has tried in the first step is not the step's.
+            # The memory that autotuning used in the first step is not the step's.
             torch.cuda.reset_peak_memory_stats()
     for _ in range(count - 1):
         result = step()

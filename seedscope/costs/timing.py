@@ -15,7 +15,7 @@ import torch
 
 
 def steps_for(step: Callable[[], Any], block_s: float, is_cuda: bool) -> int:
-    """How many steps fill a block, once the settings are warm."""
+    """Return the number of steps that fill a block, after two steps to warm up."""
     for _ in range(2):
         step()
     if is_cuda:
@@ -27,9 +27,9 @@ def steps_for(step: Callable[[], Any], block_s: float, is_cuda: bool) -> int:
 
 
 def launch_ms(step: Callable[[], Any]) -> float:
-    """Milliseconds of one step for the CPU alone, which goes ahead of the GPU.
+    """Return the milliseconds of the CPU to launch one step, without the GPU's work.
 
-    One at a time, of an idle GPU: where the queue is full, the CPU would wait.
+    The GPU must be idle: with a full queue the CPU would wait.
     """
     torch.cuda.synchronize()
     begin = time.perf_counter()
@@ -40,7 +40,10 @@ def launch_ms(step: Callable[[], Any]) -> float:
 
 
 def timed(call: Callable[[], Any], count: int, is_cuda: bool) -> Callable[[], float]:
-    """Run `call` and return what gives its milliseconds, once the device is done."""
+    """Run `call` `count` times; return a function that returns the milliseconds of one call.
+
+    Call that function after the device has finished.
+    """
     if is_cuda:
         events: Any = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
         events[0].record()
@@ -56,9 +59,9 @@ def timed(call: Callable[[], Any], count: int, is_cuda: bool) -> Callable[[], fl
 
 
 def canary(is_cuda: bool) -> Callable[[], Any]:
-    """A product that always costs the same, unless the clocks have changed."""
+    """Return a function that computes a fixed product, whose time changes only with the clocks."""
     size, device = (4096, "cuda") if is_cuda else (256, "cpu")
-    # Of bfloat16 on a GPU: whether float32 goes by TF32 is a setting of the step's.
+    # bfloat16 on a GPU, since the step's settings choose TF32 for float32.
     kind = torch.bfloat16 if is_cuda else torch.float32
     matrix = torch.full((size, size), 0.5, device=device, dtype=kind)
     return lambda: torch.mm(matrix, matrix)
@@ -73,7 +76,7 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collect garbage before and not within: in whose block a collection falls is chance."""
+    """Collect garbage before the block and not inside, where a collection would come by chance."""
     gc.collect()
     gc.disable()
     try:
@@ -83,15 +86,15 @@ def no_collection() -> Iterator[None]:
 
 
 def note_state(state: dict[str, float]) -> None:
-    """Note clock, temperature, power and use, where NVML (nvidia-ml-py) can be asked."""
+    """Note the GPU's clock, temperature, power, use and throttle reasons, if NVML has them."""
     for name in ("clock_rate", "temperature", "power_draw", "utilization"):
-        with contextlib.suppress(Exception):  # whatever NVML lacks is left out
+        with contextlib.suppress(Exception):  # values that NVML lacks are left out
             state[name] = float(getattr(torch.cuda, name)())
     with contextlib.suppress(Exception):
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
         properties = torch.cuda.get_device_properties()
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
-        # A bit for each reason: https://docs.nvidia.com/deploy/nvml-api
+        # One bit for each reason: https://docs.nvidia.com/deploy/nvml-api
         reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         state["throttle_reasons"] = int(state.get("throttle_reasons", 0)) | reasons
