@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Each name is loaded on its first use (PEP 562): `seedscope run` starts the interpreter anew,
-# and should not load torch twice. So no module may have the name of something public.
+# Each name is loaded on first use (PEP 562): `seedscope run` restarts the interpreter, and
+# must not load torch twice. So no module may have the name of a public object.
 _MODULES = {
     "costs.cost": ["cost"],
     "costs.result": ["Cost"],
@@ -81,12 +81,12 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'seedscope' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value  # found at once the next time
+    globals()[name] = value  # later accesses skip this function
     return value
 
 
 def _rebuild(kind: str | type, state: Any) -> Any:
-    """Return what was pickled: by its public name, so that pickles survive a move of its module."""
+    """Return a pickled object; its public name lets pickles survive a move of the module."""
     cls: Any = __getattr__(kind) if isinstance(kind, str) else kind
     rebuilt = cls.__new__(cls)
     rebuilt.__setstate__(state)

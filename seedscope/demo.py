@@ -1,7 +1,7 @@
 """`seedscope demo`: the same training script, twice bare and twice seeded.
 
-The upper half is an ordinary script that knows nothing of seedscope and uses every kind
-of randomness that training scripts use. The lower half runs and compares it.
+The upper half is an ordinary script that does not use seedscope, and uses every kind of
+randomness that training scripts use. The lower half runs the script and compares the results.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from torch.utils.data import DataLoader, Dataset
 from .scope.seeded import note, seeded
 from .snapshots import snapshot
 
-# Forked workers inherit the scope. A spawned one is a new process: PyTorch seeds its
+# Forked workers inherit the scope. A spawned worker is a new process: PyTorch seeds its
 # `random`, NumPy and torch, but nothing can reach its unseeded generators.
-# macOS has fork, but its own libraries may crash in the child.
+# macOS has fork, but the libraries of macOS may crash in the child.
 FORKS = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
 
 
 class Digits(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Handwritten digits, each drawn slightly differently every time it is asked for."""
+    """Handwritten digits, with a random augmentation at each access."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.images, self.labels = images, labels
@@ -108,7 +108,7 @@ def train(epochs: Iterable[int], device: torch.device) -> tuple[nn.Module, float
 
 
 def accuracy() -> float:
-    """Return the accuracy after one training run, as `sweep` and `seedscope run` ask for it."""
+    """Return the accuracy after one training run, for `sweep` and `seedscope run`."""
     return train(range(10), choose_device("auto"))[1]
 
 
@@ -117,12 +117,12 @@ def accuracy() -> float:
 
 @dataclass(frozen=True)
 class Run:
-    """What one training run gave, and what it left behind."""
+    """The result of one training run, and the changes that the run left outside."""
 
     digest: str
     accuracy: float
     seconds: float
-    changed: tuple[str, ...]  # generators and settings outside that are not as before
+    changed: tuple[str, ...]  # the generators and settings outside that differ from before
 
 
 def main(seed: int, epochs: int, device: torch.device) -> int:
@@ -136,7 +136,7 @@ def main(seed: int, epochs: int, device: torch.device) -> int:
         TextColumn("epochs"),
         console=Console(stderr=True),
         transient=True,
-        auto_refresh=False,  # no thread beside forked workers
+        auto_refresh=False,  # no thread, since the loader forks workers
         disable=not live,
     )
 
@@ -151,14 +151,14 @@ def main(seed: int, epochs: int, device: torch.device) -> int:
             print(f"{name}, {ordinal} run: {seconds:.1f} s", file=sys.stderr)
         return Run(digest_of(model), accuracy, seconds, changed)
 
-    # The two loader workers keep the processor busy. Threads of a small network would wait
-    # for each other beside them: on two loaded cores a run takes 10 s with them, 3 without.
+    # The two loader workers keep the processor busy, and several threads for a small network
+    # would wait for each other: on two loaded cores a run takes 10 s with threads, 3 without.
     torch.set_num_threads(1)
     with progress:
-        # What PyTorch loads at its first training step is no run's time.
+        # Not measured: PyTorch loads libraries at the first training step.
         with seeded(seed):
             train(progress.track(range(1), description="warming up"), device)
-        # In turns, so that the seeded runs do not start from the same state outside.
+        # In turns, so that the seeded runs start from different states outside.
         runs: dict[str, list[Run]] = {bare: [], inside: []}
         for ordinal in ("1st", "2nd"):
             for name in runs:
@@ -169,7 +169,7 @@ def main(seed: int, epochs: int, device: torch.device) -> int:
 
 
 def digest_of(model: nn.Module) -> str:
-    """Return 12 hexadecimal digits that differ as soon as one bit of the weights does."""
+    """Return 12 hexadecimal digits that change with any bit of the weights."""
     sha = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         sha.update(name.encode())
@@ -181,15 +181,15 @@ def choose_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda`.
 
     Raises:
-        ValueError: it is `cuda` and there is none.
+        ValueError: `name` is `cuda`, and there is no CUDA device.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device here; --device cpu runs everywhere")
+        raise ValueError("there is no CUDA device: use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def report(runs: dict[str, list[Run]], what: str, console: Console) -> int:
-    """Print the runs, bare and seeded, in a table, and what they show; return the exit code."""
+    """Print the table of the runs and the verdict, and return the exit code."""
     table = Table(
         Column("run", overflow="fold"),
         "weights,\nsha256",
@@ -221,7 +221,7 @@ def _repeats(runs: dict[str, list[Run]]) -> dict[str, bool]:
 
 
 def verdict(runs: dict[str, list[Run]], console: Console) -> int:
-    """Print what the runs show; return 1 if a promise was broken, else 0."""
+    """Print which runs repeat; return 1 if a promise was broken, else 0."""
     same = _repeats(runs)
     inside = list(runs)[-1]
     for name, repeats in same.items():

@@ -1,4 +1,4 @@
-"""`evaluating`: the same weights on the same data give the same numbers."""
+"""`evaluating`: equal numbers from the same weights on the same data."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ _MODULES = nn.Module.modules
 class evaluating:
     """Eval mode, no gradients and a seeded scope for a block or a function.
 
-    On exit each submodule has the mode back that it had before, one by one: a frozen
-    batch norm stays frozen. Weights, buffers and running statistics are not touched.
+    On exit each submodule gets its own mode back, so that a frozen batch norm stays frozen.
+    Weights, buffers and running statistics are not changed.
 
-    Modes are set as `training` flags, without calling `train()` or `eval()`: what a
-    module's own `train()` does besides (merging adapters into weights, say) would
-    change the model. Gradients are off by `torch.no_grad`: the results can take part
-    in autograd later, and what a module caches inside still can too; with
-    `torch.inference_mode` neither could.
+    The block sets the modes as `training` flags, and does not call `train()` or `eval()`: a
+    module's own `train()` may change the model, for example merge adapters into the weights.
+    Gradients are off as by `torch.no_grad`, and not as by `torch.inference_mode`, so that the
+    results, and tensors that a module caches inside, can take part in autograd later.
 
     Args:
-        model, more: modules; wrapped ones (compiled, DataParallel) as they are.
-        seed, deterministic: as for `seeded`; `seed=None` draws a fresh one each time.
+        model, more: modules, also wrapped modules (compiled, DataParallel).
+        seed, deterministic: as for `seeded`. `seed=None` draws a fresh seed for each entry or call.
         grad: `True` leaves gradients as they are.
-        keep_training: what stays in training mode, for Monte-Carlo dropout: module
+        keep_training: the modules that stay in training mode, for Monte-Carlo dropout: module
             classes, or parts of class names such as `"dropout"`.
 
     Raises:
-        TypeError: a model is no `torch.nn.Module`.
-        ValueError: `keep_training` matches no module, or one that would update its
+        TypeError: a model is not a `torch.nn.Module`.
+        ValueError: `keep_training` matches no module, or matches a module that would update its
             running statistics.
 
     See: https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disable-grad-doc
@@ -72,10 +71,10 @@ class evaluating:
 
     @staticmethod
     def of(argument: str, **options: Any) -> Callable[[F], F]:
-        """Return a decorator that evaluates the model which a call gets as `argument`.
+        """Return a decorator that evaluates the model that a call gets as `argument`.
 
-        `@evaluating.of("model", seed=1029)`; attributes can follow, as in
-        `@evaluating.of("self.model")` for a method. Options are those of `evaluating`.
+        Use it as `@evaluating.of("model", seed=1029)`. Attributes can follow the argument:
+        `@evaluating.of("self.model")` for a method. The options are those of `evaluating`.
 
         Raises:
             TypeError: the function has no such argument.
@@ -122,7 +121,7 @@ class evaluating:
 
 
 class _Evaluation:
-    """One evaluation: a scope, and what else is put back with it."""
+    """One evaluation: a scope, the modes of the modules, and gradients."""
 
     def __init__(
         self, scope: Scope, models: tuple[nn.Module, ...], keep: tuple[Any, ...], grad: bool
@@ -163,7 +162,7 @@ class _Evaluation:
             self.scope.__exit__(*raised)
 
     def finish(self) -> None:
-        """As `Scope.finish`: the body of a decorated generator or coroutine has ended."""
+        """Log that the body of a decorated generator or coroutine has ended."""
         self.scope.finish()
 
     def _restore(self) -> None:
@@ -178,15 +177,15 @@ class _Evaluation:
 
 
 def _set_mode(module: nn.Module, mode: bool) -> None:
-    # nn.Module.__setattr__ looks through parameters, buffers and modules first: 1 us each.
+    # nn.Module.__setattr__ searches parameters, buffers and modules first, in 1 us per module.
     object.__setattr__(module, "training", mode)
 
 
 def _modules_of(models: Iterable[nn.Module]) -> list[nn.Module]:
-    """Every module once, also where models share some."""
+    """Return every module once, also modules that several models share."""
     found: dict[nn.Module, None] = {}
     for model in models:
-        # A class with a way of its own may name more than it holds.
+        # A class that overrides `modules` may list more than its children.
         found |= dict.fromkeys([model] if type(model).modules is _MODULES else model.modules())
     to_visit = [*found]
     for module in to_visit:
@@ -227,7 +226,7 @@ def _modules_to_keep(modules: list[nn.Module], keep: tuple[Any, ...]) -> list[nn
     for module in kept:
         if getattr(module, "track_running_stats", False):
             raise ValueError(
-                f"keep_training would let {module} update its running statistics; "
-                "an evaluation leaves those alone"
+                f"keep_training would let {module} update its running statistics, which an "
+                "evaluation must not change: remove the module from keep_training"
             )
     return kept

@@ -1,4 +1,4 @@
-"""`seedscope replay`: a run of the log once more, and whether it came out the same."""
+"""`seedscope replay`: run a logged run again, and compare the noted values."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _say = logging.getLogger("seedscope").info
 
 
 class ReplayError(Exception):
-    """The run cannot be repeated from here; one line says why."""
+    """The run cannot be replayed. The message is one line, and gives the reason."""
 
 
 def replay(log: RunLog, run: Run) -> bool:
-    """Run `run` again, in this process's environment; return whether it came out the same.
+    """Run `run` again, and return whether its outcome and notes are equal, bit for bit.
 
-    The same are its outcome and, bit for bit, the values that it noted. What is done and
-    found goes to the logger `seedscope`.
+    The new run has the environment variables of this process. The steps and the differences
+    go to the logger `seedscope`.
 
     Raises:
-        ReplayError: it cannot be run again.
+        ReplayError: the run cannot be replayed.
     """
     _check(run)
     _say(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
@@ -47,21 +47,21 @@ def replay(log: RunLog, run: Run) -> bool:
 
 def _check(run: Run) -> None:
     if not os.path.isdir(run.folder):
-        raise ReplayError(f"its folder, {run.folder}, is not there")
+        raise ReplayError(f"its folder {run.folder} does not exist")
     if run.sweep:
         return
     if run.is_child:
-        raise ReplayError("it ran in a child process of a program: replay the program's own run")
+        raise ReplayError("it ran in a child process of a program: replay the run of the program")
     if run.rank is not None:
         raise ReplayError(
-            f"it was rank {run.rank} of several: start them as then, with seedscope run "
-            f"--seed {run.seed}; its command was {run.what()}"
+            f"it was rank {run.rank} of several: start all ranks as before, with seedscope run "
+            f"--seed {run.seed}; the command was {run.what()}"
         )
     if run.script is not None and not os.path.exists(run.script):
-        raise ReplayError(f"its script, {run.script}, is not there")
+        raise ReplayError(f"its script {run.script} does not exist")
     if (run.script is None and "-c" not in run.command) or "ipykernel_launcher" in run.command:
         raise ReplayError(
-            "it ran in an interactive session, or from standard input: run its code in "
+            "it ran in an interactive session, or from standard input: run the code in "
             f"`with seeded({run.seed}):`"
         )
 
@@ -74,7 +74,7 @@ def _replay_command(log: RunLog, run: Run) -> Run:
     new = [done for done in log if done.replays == run.id and done.id not in before]
     if not new:
         raise ReplayError(
-            f"the command ended with exit code {code}, and did not end a run like it in {log.path}"
+            f"the command ended with exit code {code}, and logged no replay of it in {log.path}"
         )
     return new[-1]
 
@@ -94,9 +94,9 @@ def _replay_sweep(log: RunLog, run: Run) -> Run:
 
 
 def _compare(then: Run, now: Run) -> bool:
-    """Say of each noted value whether it came out the same, and return whether all did."""
+    """Report for each noted value whether it is equal, and return whether all values are."""
     if then.outcome is None:
-        _say(f"it had not ended then, so there is nothing to compare; now it ended: {now.outcome}")
+        _say(f"the first run had not ended: there is nothing to compare; now: {now.outcome}")
         return True
     equal = True
     for name in {**then.notes, **now.notes}:
@@ -113,17 +113,17 @@ def _compare(then: Run, now: Run) -> bool:
         _say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
     if not equal:
         if then.text_hash != now.text_hash:
-            _say("Python hashed strings in another way then: seedscope run sets PYTHONHASHSEED")
-        _say("the run did not come out the same")
+            _say("hashes of strings differ between the two runs: seedscope run sets PYTHONHASHSEED")
+        _say("the run did not repeat")
     elif then.notes:
         _say("the same again: every noted value is equal, bit for bit")
     else:
-        _say("it ended in the same way; no values were noted, so there is nothing more to compare")
+        _say("the run ended in the same way; no values were noted, so nothing more can be compared")
     return equal
 
 
 def _bits(run: Run, name: str) -> str:
-    """A noted value with its type and all of its bits."""
+    """Return a noted value with its type and all of its bits, as text."""
     return json.dumps(encode(run.notes[name], name)) if name in run.notes else "not noted"
 
 

@@ -53,7 +53,7 @@ def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
     ids = [line.split()[0] for line in lines[4:8]]
     assert ids == [run.id[:8] for run in reversed(runs)]
     assert "0.125" in lines[6] and "nan" in lines[5] and "ValueError: diverged" in lines[4]
-    assert shown.err == "seedscope: 1 more did not end, or have not yet: --unfinished shows them\n"
+    assert shown.err == "seedscope: runs that have not ended: 1; --unfinished shows them\n"
     assert max(map(len, lines)) <= 120
 
 
@@ -133,7 +133,7 @@ def test_many_and_long_notes_leave_ids_and_commands_readable(monkeypatch, capsys
     row = lines[4].split()
     assert row[0] == run.id[:8] and "4294967295" in row and "0.5" in row and "ok" in row
     assert max(map(len, lines)) <= 80
-    assert "noted too, and in --json and --csv: metric_" in " ".join(lines)
+    assert "more notes, shown by --json and --csv: metric_" in " ".join(lines)
 
 
 def test_replays_are_shown_when_they_are_asked_for(runs, capsys):
@@ -175,8 +175,11 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
             ["log", "--where", "nothing>1"],
             "no run has a field or note 'nothing'; the notes are: epoch",
         ),
-        (["sweep", "math:sin", "--plot", "x.xyz"], "--plot takes a file of a kind such as .png"),
-        (["sweep", "math:sin", "--plot", "none/x.png"], "there is no folder for 'none/x.png'"),
+        (["sweep", "math:sin", "--plot", "x.xyz"], "--plot needs a file name that ends in .png"),
+        (
+            ["sweep", "math:sin", "--plot", "none/x.png"],
+            "the folder of --plot 'none/x.png' does not exist",
+        ),
         (["log", "--best", "loss:up"], "--best takes NOTE, NOTE:min or NOTE:max"),
         (["replay", "zzz"], "no run with an id that starts with 'zzz'"),
         (["replay", "zzz", "--log", "none.jsonl"], "there is no log at none.jsonl"),
@@ -280,7 +283,7 @@ def test_replay_gives_the_same_and_says_what_differs_and_what_came_out(tmp_path)
     assert "differs from then: uncommitted changes was False, is True" in other.stderr
     assert "differs from then: the script has changed" in other.stderr
     assert "NOT equal: loss was " in other.stderr and "equal: nan is" in other.stderr
-    assert "the run did not come out the same" in other.stderr
+    assert "the run did not repeat" in other.stderr
     replayed = [run for run in RunLog(log) if run.replays == identity]
     assert len(replayed) == 2 and len({run.seed for run in replayed}) == 1
 
@@ -378,7 +381,7 @@ def test_a_run_that_was_killed_is_replayed_with_nothing_to_compare(tmp_path):
     (killed,) = RunLog("runs.jsonl").unfinished()
     done = seedscope_command("replay", killed.id)
     assert done.returncode == 0
-    assert "it had not ended then, so there is nothing to compare; now it ended: ok" in done.stderr
+    assert "the first run had not ended: there is nothing to compare; now: ok" in done.stderr
 
 
 @pytest.mark.slow
@@ -387,7 +390,7 @@ def test_a_run_that_failed_is_replayed_into_the_same_failure(tmp_path):
     assert seedscope_command("run", "fail.py").returncode == 1
     done = seedscope_command("replay", only_run())
     assert done.returncode == 0, done.stderr
-    assert "it ended in the same way; no values were noted" in done.stderr
+    assert "the run ended in the same way; no values were noted" in done.stderr
     assert "ValueError: 0." in done.stderr
 
 
@@ -408,7 +411,7 @@ def test_what_cannot_be_replayed_says_why(tmp_path):
     subprocess.run([sys.executable, "-i"], input=code, text=True, check=True, capture_output=True)
     done = seedscope_command("replay", only_run())
     assert done.returncode == 2
-    assert "from standard input: run its code in `with seeded(5):`" in done.stderr
+    assert "from standard input: run the code in `with seeded(5):`" in done.stderr
     Path("spawned.py").write_text(
         """
 import multiprocessing
@@ -429,4 +432,4 @@ if __name__ == "__main__":
     seedscope_command("run", "--seed", "9", "rank.py", env=environment)
     done = seedscope_command("replay", only_run(seed=9))
     assert done.returncode == 2
-    assert "it was rank 1 of several: start them as then" in done.stderr
+    assert "it was rank 1 of several: start all ranks as before" in done.stderr

@@ -1,1 +1,1 @@
-"""The `seedscope` command, a module for each of its commands."""
+"""The `seedscope` command line: one module for each command."""

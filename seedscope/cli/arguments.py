@@ -1,4 +1,4 @@
-"""Options that several commands have, and the types of their values."""
+"""The options that several commands share, and the types of option values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ def command(
     says_warnings: bool = False,
     **texts: str,
 ) -> argparse.ArgumentParser:
-    """Add a command, and return its parser.
+    """Add a command and return its parser.
 
-    `is_program`: the command ends as the user's program does, whatever ends that.
-    `says_warnings`: a warning, such as that of a broken line in a log, is one line of the
-    command's own.
+    Args:
+        commands: the subparsers to add the command to.
+        name: the name of the command.
+        execute: the function that runs the command and returns the exit code.
+        is_program: whether the command ends as the user's program ends.
+        says_warnings: whether the command prints a warning, such as of a broken line in a log, as
+            a message line of its own.
+        texts: the help texts of the parser.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -38,15 +43,17 @@ def command(
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the options, of those named, that several commands have."""
+    """Add the shared options in `names`."""
     if "log" in names:
-        parser.add_argument("--log", metavar="PATH", default=LOG, help="default: %(default)s")
+        parser.add_argument(
+            "--log", metavar="PATH", default=LOG, help="the run log (default: %(default)s)"
+        )
     if "deterministic" in names:
         parser.add_argument(
             "--deterministic",
             choices=MODES,
             default="true",
-            help="what seeded(deterministic=...) takes, default: %(default)s",
+            help="the deterministic= of seeded() (default: %(default)s)",
         )
 
 

@@ -16,18 +16,21 @@ def add(commands: Any) -> None:
         commands,
         "cost",
         _execute,
-        help="what each determinism setting costs a step of yours, and which repeat",
+        help="time a training step under each determinism setting",
         description=(
-            "Call FUNCTION, which builds a model and returns a function that takes one training\n"
-            "step and returns the model, under each setting, in fresh processes: time the steps,\n"
-            "and compare what they give from one seed, bit for bit. Prints the cheapest setting\n"
-            "that repeats; if none does, the exit code is 1."
+            "Time a training step under each determinism setting, in fresh processes, and\n"
+            "compare the results from one seed, bit for bit. FUNCTION builds a model, and\n"
+            "returns a function that takes one training step and returns the model. The last\n"
+            "line names the cheapest setting that repeats. If no setting repeats, the exit\n"
+            "code is 1."
         ),
         epilog="example: seedscope cost train:make_step",
     )
     parser.add_argument("function", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
-    parser.add_argument("--quick", action="store_true", help="a look, with wider intervals")
-    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure for less time, with wider intervals"
+    )
+    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def _execute(options: argparse.Namespace) -> int:
     from ..support.user_function import load_function
 
     try:
-        with redirect_stdout(sys.stderr):  # what the file prints is no JSON
+        with redirect_stdout(sys.stderr):  # the file's own output must not mix with the JSON
             function = load_function(options.function)
     except LookupError as error:
         raise Unusable(str(error)) from error
@@ -45,7 +48,7 @@ def _execute(options: argparse.Namespace) -> int:
         raise Unusable(str(error)) from error
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # the step's own, with the traceback of the process it was in
+    except Exception as error:  # the step's own, with the traceback of its process
         print(error.__cause__ or "", file=sys.stderr)
         raise Unusable(f"{options.function} failed: {type(error).__name__}: {error}") from error
     if options.json:

@@ -14,24 +14,27 @@ def add(commands: Any) -> None:
         commands,
         "demo",
         _execute,
-        help="train a small network four times, bare and seeded, and compare",
+        help="train a small network bare and seeded, and compare",
         description=(
-            "Train a small network on scikit-learn's handwritten digits, twice as it is and twice\n"
-            "inside seeded(SEED), and show what repeats and what is left changed. Takes less than\n"
-            "a minute and downloads nothing. The exit code is 1 if the seeded runs differ or left\n"
-            "something changed outside."
+            "Train a small network on scikit-learn's handwritten digits, twice bare and\n"
+            "twice inside seeded(SEED). Show which runs repeat, and which generators and\n"
+            "settings stay changed. The demo takes less than a minute and downloads nothing.\n"
+            "If the seeded runs differ, or leave something changed outside, the exit code\n"
+            "is 1."
         ),
         epilog="example: seedscope demo --seed 7",
     )
-    parser.add_argument("--seed", type=seed, default=1029, help="default: %(default)s")
     parser.add_argument(
-        "--epochs", type=positive, default=10, help="of each run, default: %(default)s"
+        "--seed", type=seed, default=1029, help="seed of seeded() (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--epochs", type=positive, default=10, help="epochs of each run (default: %(default)s)"
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="default: auto, that is cuda where there is one",
+        help="auto (default): cuda if there is a CUDA device, else cpu",
     )
 
 
@@ -49,4 +52,4 @@ def _execute(options: argparse.Namespace) -> int:
     try:
         return demo.main(options.seed, options.epochs, device)
     except KeyboardInterrupt:
-        return 130  # what a shell reports after Ctrl-C
+        return 130  # the exit code that a shell reports after Ctrl-C

@@ -1,4 +1,4 @@
-"""`seedscope info`: what bears on reproducibility here, for a bug report."""
+"""`seedscope info`: what affects reproducibility on this machine, for a bug report."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def add(commands: Any) -> None:
         commands,
         "info",
         _execute,
-        help="what bears on reproducibility here, for a bug report",
+        help="show what affects reproducibility, for a bug report",
         description="Show versions, devices, settings and environment variables.",
         epilog="example: seedscope info --json",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def _shown(value: Any) -> str:
 
 
 def collect_info() -> dict[str, dict[str, Any]]:
-    """Return sections of names and JSON values; where there is a GPU, it is started."""
+    """Return sections of names and JSON values. If there is a GPU, the call starts CUDA."""
     import torch
 
     from ..settings.registry import SETTINGS

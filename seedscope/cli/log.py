@@ -22,8 +22,8 @@ def add(commands: Any) -> None:
         says_warnings=True,
         help="show the logged runs",
         description=(
-            "Show the runs of a log that ended, newest first. Of several ranks the first is\n"
-            "shown, unless --where names a rank."
+            "Show the runs of a log that have ended, the newest first. Of a run on several\n"
+            "ranks, show only rank 0, unless --where names a rank."
         ),
         epilog="examples:\n  seedscope log --best loss --where epoch>=3\n"
         "  seedscope log --best accuracy:max --json",
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--best",
         metavar="NOTE[:max]",
-        help="the runs that noted it, the smallest (or largest) value first",
+        help="only runs with this note, the smallest (or largest) value first",
     )
     parser.add_argument(
         "--where",
@@ -40,14 +40,18 @@ def add(commands: Any) -> None:
         action="append",
         type=condition,
         default=[],
-        help="only runs of which this holds: < <= = != >= > and a field such as outcome, or a "
-        "note (notes.NAME where both have the name)",
+        help="only runs that meet the condition (< <= = != >= >). NAME is a field, such as "
+        "outcome, or a note; notes.NAME is the note if a field has the same name",
     )
-    parser.add_argument("--replays", action="store_true", help="replays of other runs too")
-    parser.add_argument("--unfinished", action="store_true", help="runs that began and did not end")
+    parser.add_argument("--replays", action="store_true", help="show replays of other runs too")
+    parser.add_argument(
+        "--unfinished", action="store_true", help="show the runs that have begun and not ended"
+    )
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="all that is known, as a JSON array")
-    shape.add_argument("--csv", action="store_true", help="as comma-separated values")
+    shape.add_argument(
+        "--json", action="store_true", help="print all fields and notes, as a JSON array"
+    )
+    shape.add_argument("--csv", action="store_true", help="print comma-separated values")
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -68,13 +72,13 @@ def _execute(options: argparse.Namespace) -> int:
     else:
         log_table.show(runs, options.log, options.best)
         if not options.unfinished and (count := len(log.unfinished())):
-            say(f"{count} more did not end, or have not yet: --unfinished shows them")
+            say(f"runs that have not ended: {count}; --unfinished shows them")
     return 0
 
 
 def open_log(path: str) -> RunLog:
     if not os.path.exists(path):
-        raise Unusable(f"there is no log at {path}: --log PATH names another")
+        raise Unusable(f"there is no log at {path}: name another log with --log PATH")
     from ..runs.log import RunLog
 
     return RunLog(path)

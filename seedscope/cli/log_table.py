@@ -1,4 +1,4 @@
-"""The table of `seedscope log`, and its CSV."""
+"""The table and the CSV of `seedscope log`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FIELDS = ("id", "began", "seed", "outcome", "duration", "commit", "sweep", "rep
 
 
 def _column(note: str) -> str:
-    """The heading of a note's column: its name, unless that of a field."""
+    """Return the heading of a note's column: its name, or `notes.NAME` if a field has the name."""
     return f"notes.{note}" if note in (*_FIELDS, "time", "command") else note
 
 
 def write_csv(runs: list[Run]) -> None:
-    """Print the runs as comma-separated values, a column for each note."""
+    """Print the runs as comma-separated values, with a column for each note."""
     notes = note_names(runs)
     writer = csv.writer(sys.stdout)
     writer.writerow([*_FIELDS, *(_column(name) for name in notes)])
@@ -32,30 +32,30 @@ def write_csv(runs: list[Run]) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a noted value as a table has it."""
+    """Return the text of a noted value for a table."""
     return str(value.item()) if getattr(value, "ndim", None) == 0 else str(value)
 
 
 def show(runs: list[Run], path: str, best: str | None) -> None:
-    """Print a table that fits the terminal: ids and the note of `best` are never cut."""
-    # In a pipe as wide as it needs to be.
+    """Print a table that fits the terminal; ids and the note `best` are never cut."""
+    # In a pipe, a table is as wide as needed.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
     console = import_extra("rich.console", "The table").Console(highlight=False, width=width)
     columns, hidden = _columns(runs, console.width, (best or "").partition(":")[0])
     console.print(_table(runs, path, columns))
     if hidden:
-        console.print(f" noted too, and in --json and --csv: {', '.join(hidden)}", style="dim")
+        console.print(f" more notes, shown by --json and --csv: {', '.join(hidden)}", style="dim")
 
 
 def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the columns that are never cut, the note `first` before others, and notes left out."""
+    """Return the columns that are never cut, with note `first` first, and the notes left out."""
     columns = {
         "id": [run.id[:8] for run in runs],
         "began": [_when(run) for run in runs],
         "seed": [str(run.seed) for run in runs],
     }
     times = [_lasted(run.duration) for run in runs]
-    # What an outcome and a command need at the least, and each column's edge.
+    # Minus the least width of outcome and command, and the edge of each column.
     left = width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
     hidden = []
     for name in sorted(note_names(runs), key=lambda name: name != first):
@@ -79,11 +79,11 @@ def _table(runs: list[Run], path: str, columns: dict[str, list[str]]) -> Any:
     )
     for name in columns:
         table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
-    for name in ("outcome", "command"):  # these two give way on a narrow terminal
+    for name in ("outcome", "command"):  # on a narrow terminal these two are cut
         table.add_column(name, min_width=2)
     for run, *cells in zip(runs, *columns.values(), strict=True):
         style = "" if run.outcome == "ok" else "yellow"
-        what = re.sub("^(seedscope run|python[0-9.]*) ", "", run.what())  # room is scarce
+        what = re.sub("^(seedscope run|python[0-9.]*) ", "", run.what())  # to save room
         what = f"(replays {run.replays[:8]}) {what}" if run.replays else what
         table.add_row(
             *map(text, cells),

@@ -1,6 +1,7 @@
-"""The `seedscope` command. Each command imports what it needs.
+"""The `seedscope` command line.
 
-torch takes its time, and so does the rest: process pools take as long as Python's own start.
+Each command imports only the modules that it needs: torch loads slowly, and process pools take
+as long as the start of Python.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from .messages import Unusable, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, by default the process's own, and return the exit code.
+    """Run the command line, by default that of the process, and return the exit code.
 
-    0: done. 1: the answer is no (the demo: a promise was broken; replay: not the same;
-    sweep: every seed failed). 2: it could not run. 130: stopped with Ctrl-C.
-    `seedscope run` ends as the script does.
+    0: done. 1: the answer is no (demo: a promise was broken; replay: a value differs; sweep:
+    every seed failed; cost: no setting repeats). 2: the command could not run. 130: Ctrl-C
+    stopped the command. `seedscope run` ends as its script ends.
     """
     arguments = sys.argv[1:] if arguments is None else [*arguments]
     options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     if options.is_program:
-        return int(options.execute(options))  # nothing of the program's is caught here
+        return int(options.execute(options))  # the program's exceptions must not be caught below
     from .remarks import said
 
     with said(options.says_warnings):
         try:
             code = options.execute(options)
-            sys.stdout.flush()  # here, where a pipe that was closed is no error
+            sys.stdout.flush()  # here, where a closed pipe is handled
         except (Unusable, ImportError) as error:
             if isinstance(error, ImportError) and "seedscope[" not in str(error):
                 raise

@@ -1,4 +1,4 @@
-"""What a command says."""
+"""The messages and JSON output of the commands."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Unusable(Exception):
-    """What was asked for cannot be done; the message is one line."""
+    """The command cannot run with these arguments. The message is one line."""
 
 
 def say(text: str) -> None:
-    """Say it in a line of its own, on standard error."""
+    """Print `text` on standard error, as a line of its own."""
     from .remarks import LOGGER
 
     LOGGER.info("%s", text)

@@ -1,6 +1,6 @@
-"""What the package logs, and its warnings, as a command's own lines on standard error.
+"""Print the package's log messages and warnings on standard error, one line each.
 
-Loaded once a command runs: `logging` takes a third as long as Python's own start.
+Imported only when a command runs: `logging` takes a third as long as the start of Python.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("seedscope")
 
 
 class _OneLine(logging.Handler):
-    """Prints a message with the command's name, on the stderr of this moment."""
+    """Print each message with the name `seedscope`, on the present `sys.stderr`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"seedscope: {record.getMessage()}", file=sys.stderr, flush=True)
@@ -24,7 +24,7 @@ class _OneLine(logging.Handler):
 
 @contextmanager
 def said(says_warnings: bool) -> Iterator[None]:
-    """Say what the package logs, and its warnings too if `says_warnings`, each of them once."""
+    """Print the package's log messages and, if `says_warnings`, each warning once."""
     handler, level, propagates = _OneLine(), LOGGER.level, LOGGER.propagate
     known: set[str] = set()
 
@@ -38,7 +38,7 @@ def said(says_warnings: bool) -> Iterator[None]:
             warnings.showwarning = say_once  # type: ignore[assignment]
         LOGGER.addHandler(handler)
         LOGGER.setLevel(logging.INFO)
-        LOGGER.propagate = False  # a handler of the program's would say it again
+        LOGGER.propagate = False  # a handler of the program would print the message again
         try:
             yield
         finally:

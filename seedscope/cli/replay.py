@@ -16,11 +16,11 @@ def add(commands: Any) -> None:
         "replay",
         _execute,
         says_warnings=True,
-        help="run a logged run again, and compare",
+        help="run a logged run again, and compare the values",
         description=(
-            "Run the same command with the same seed, in the same folder. Says what differs from\n"
-            "then, and whether the noted values come out equal, bit for bit; if not, the exit\n"
-            "code is 1."
+            "Run the command of a logged run again, with the same seed, in the same folder.\n"
+            "Print which conditions differ, and whether the noted values are equal, bit for\n"
+            "bit. If a value differs, the exit code is 1."
         ),
         epilog="example: seedscope replay 3f2a",
     )

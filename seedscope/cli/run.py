@@ -17,23 +17,23 @@ def add(commands: Any) -> None:
         _execute,
         is_program=True,
         usage="seedscope run [options] (SCRIPT | -m MODULE) [ARGUMENT ...]",
-        help="run a script in a scope, and log its seed",
+        help="run a script in a scope, and log the seed",
         description=(
-            "Run a script or module as `python` does, with a scope around it. Without --seed the\n"
-            "seed is a fresh one, printed and logged. The hash seed is set before the interpreter\n"
-            "starts, as the cuBLAS workspace is for torch before 2.11. note(loss=...) in the\n"
-            "script adds to the log."
+            "Run a script or module as `python` does, inside a scope. Without --seed, the\n"
+            "command draws, prints and logs a fresh seed. Before the interpreter starts, the\n"
+            "command sets the hash seed and, for torch before 2.11, the cuBLAS workspace.\n"
+            "Call note(loss=...) in the script to add values to the log."
         ),
         epilog="example: seedscope run --seed 7 train.py --lr 0.1",
     )
-    parser.add_argument("--seed", type=seed, help="default: a fresh one")
+    parser.add_argument("--seed", type=seed, help="seed of the scope (default: a fresh seed)")
     add_options(parser, "deterministic", "log")
     parser.add_argument(
         "--no-fill",
         action="store_true",
-        help="do not fill uninitialised memory: quicker, and safe in code that reads none",
+        help="do not fill uninitialised memory: faster, and safe if the code reads none",
     )
-    # What follows the module's name is in the remainder, as for a script.
+    # The words after the module's name are in the remainder, as for a script.
     parser.add_argument("-m", dest="module", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
@@ -63,5 +63,5 @@ def _execute(options: argparse.Namespace) -> int:
 
 
 def _tell(text: str) -> None:
-    # Not through logging, which is the program's.
+    # Not through logging, which belongs to the program.
     print(f"seedscope: {text}", file=sys.stderr)

@@ -28,31 +28,40 @@ def add(commands: Any) -> None:
         says_warnings=True,
         help="run a function under many seeds",
         description=(
-            "Call a function, which returns a number, once for each seed, in a scope with it, and\n"
-            "print what came out. A function with a parameter gets the seed. Started again with\n"
-            "the same log, it runs only the seeds that are missing."
+            "Call a function once for each seed, in a scope with this seed, and print\n"
+            "statistics of the returned numbers. A function with a parameter gets the seed.\n"
+            "With the same log, the same command resumes: only the missing seeds run."
         ),
-        epilog="example: seedscope sweep train:accuracy --seeds 0:100 --best max --plot seeds.png",
+        epilog="example: seedscope sweep train:accuracy --seeds 0:50 --best max --plot seeds.png",
     )
     parser.add_argument("function", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
     parser.add_argument(
-        "--seeds", type=seed_range, default=range(100), help="N or FIRST:END, default: 0:100"
+        "--seeds",
+        type=seed_range,
+        default=range(100),
+        help="N (seeds 0 to N-1), or FIRST:END without END (default: 0:100)",
     )
-    parser.add_argument("--best", choices=("min", "max"), default="min", help="default: min")
     parser.add_argument(
-        "--processes", type=positive, default=1, metavar="N", help="side by side, default: 1"
+        "--best", choices=("min", "max"), default="min", help="the best value (default: min)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="number of parallel processes (default: 1)",
     )
     parser.add_argument(
         "--threads",
         type=positive,
         metavar="N",
-        help="of torch in each process; bits can depend on it. Default: as many as torch takes",
+        help="torch's CPU threads in each process; bits can depend on N (default: torch's own)",
     )
     add_options(parser, "deterministic", "log")
     parser.add_argument("--plot", metavar="PATH", help="draw the distribution and the running best")
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="each seed's outcome, as a JSON array")
-    shape.add_argument("--csv", action="store_true", help="as comma-separated values")
+    shape.add_argument("--json", action="store_true", help="print each outcome, as a JSON array")
+    shape.add_argument("--csv", action="store_true", help="print comma-separated values")
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -64,7 +73,7 @@ def _execute(options: argparse.Namespace) -> int:
     except LookupError as error:
         raise Unusable(str(error)) from error
     if options.plot:
-        _check_plot(options.plot)  # before the work, not after it
+        _check_plot(options.plot)  # before the sweep: a late error would waste its time
     try:
         result = _sweep(function, options)
     except (TypeError, ValueError) as error:
@@ -76,7 +85,7 @@ def _execute(options: argparse.Namespace) -> int:
     _print(result, options)
     if options.plot and result.best is not None:
         result.plot(options.plot)
-        say(f"drawn: {options.plot}")
+        say(f"plot written to {options.plot}")
     return 0 if len(result.failed) < len(result) else 1
 
 
@@ -87,7 +96,7 @@ def _sweep(function: Callable[..., Any], options: argparse.Namespace) -> Sweep:
 
     threads = options.threads or torch.get_num_threads()
     pool = _pool(options.processes, threads) if options.processes > 1 else None
-    # The table says it too.
+    # The table has the same text.
     warnings.filterwarnings("ignore", message="the best seed may be only luck")
     with pool or nullcontext():
         return sweep(
@@ -141,6 +150,8 @@ def _check_plot(path: str) -> None:
     backend = import_extra("matplotlib.backend_bases", "--plot")
     known = backend.FigureCanvasBase.get_supported_filetypes()
     if os.path.splitext(path)[1][1:].lower() not in known:
-        raise Unusable(f"--plot takes a file of a kind such as .png or .svg, got {path!r}")
+        raise Unusable(
+            f"--plot needs a file name that ends in .png or .svg, for example, got {path!r}"
+        )
     if not os.path.isdir(os.path.dirname(path) or "."):
-        raise Unusable(f"--plot: there is no folder for {path!r}")
+        raise Unusable(f"the folder of --plot {path!r} does not exist: create the folder first")
