@@ -63,8 +63,8 @@ def load_function(name: str, script: str | None = None) -> Callable[..., Any]:
         raise LookupError(f"no module {module!r} in the working folder or on sys.path") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            file = getattr(sys.modules[module], "__file__", None) or "built in"
-            raise LookupError(f"{module} has no {path!r} ({file})")
+            where = getattr(sys.modules[module], "__file__", "built in")
+            raise LookupError(f"{module} has no {path!r} ({where})")
         found = getattr(found, part)
     function: Callable[..., Any] = found
     return function
