@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-import random
-import subprocess
-import sys
-from pathlib import Path
-
-import fake_accelerator
-import numpy as np
 import pytest
 import torch
 
+import fake_accelerator
 import seedscope
 from seedscope import evaluation
 from seedscope.scope import open_scopes
@@ -17,8 +11,6 @@ from seedscope.settings import environment
 from seedscope.sources.registry import select_sources
 
 fake_accelerator.register()
-
-ROOT = Path(__file__).parent.parent
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,6 +33,14 @@ def nothing_happens_outside():
     before.restore()
     assert not still_open, f"the test left {still_open} open"
     assert not changed, f"the test left {changed} changed"
+
+
+@pytest.fixture
+def the_outer_state_is_intact():
+    """Also no device was started, which the fixture for every test puts back."""
+    before = seedscope.snapshot()
+    yield
+    assert before.changed(seedscope.snapshot()) == ()
 
 
 @pytest.fixture
@@ -69,37 +69,11 @@ def fake() -> fake_accelerator.FakeAccelerator:
     return fake_accelerator.FAKE
 
 
-def draw() -> tuple:
-    """One value from each source that this machine has."""
-    return (
-        random.random(),
-        random.gauss(0, 1),
-        np.random.rand(),
-        np.random.standard_normal(),
-        torch.rand(1).item(),
-        fake_accelerator.FAKE.rand(),
-        np.random.default_rng().random(),
-        random.Random().random(),
-    )
-
-
-def seedscope_command(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    """What `seedscope ARGUMENTS` does in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, "-m", "seedscope", *arguments],
-        **{"capture_output": True, "text": True, "timeout": 120, **options},
-    )
-
-
-def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str:
-    """What a fresh interpreter prints for `code`."""
-    result = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=ROOT,
-        **options,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What a GPU would be told, and what else is noted beside it."""
+    told: list = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: told.append("waits"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: told.append("resets"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: told.append("reads") or 2e6)
+    return told

@@ -168,7 +168,7 @@ def test_in_the_main_process_the_callers_state_and_settings_are_kept():
 
 
 @pytest.mark.parametrize("kind", [Dataset, IterableDataset])
-def test_what_a_sample_sets_in_the_main_process_stays_set_as_in_a_worker(kind):
+def test_what_a_sample_sets_in_the_main_process_stays_as_in_a_worker(kind):
     class Sets(kind):
         def __getitem__(self, index):
             torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
@@ -195,13 +195,16 @@ def test_indices_of_every_make():
     assert torch.equal(dataset[torch.tensor(SIZE - 1)], last)
     assert torch.equal(dataset[np.int64(SIZE - 1)], last)
     by_name = SeededDataset({"a": 1, ("b", 2): 3}, 1029)
-    assert by_name["a"] == 1 and by_name["b", 2] == 3
+    assert by_name["a"] == 1
+    assert by_name["b", 2] == 3
 
 
 def test_the_wrapped_dataset_is_at_hand():
     inner = Noisy()
     dataset = SeededDataset(inner, 1029)
-    assert dataset.dataset is inner and dataset.seed == 1029 and len(dataset) == SIZE
+    assert dataset.dataset is inner
+    assert dataset.seed == 1029
+    assert len(dataset) == SIZE
 
 
 @pytest.mark.parametrize("epoch", [-1, 2**63, 1.5, "1", None, True])
@@ -275,7 +278,7 @@ def test_iterable_datasets_repeat_for_each_seed_epoch_and_worker(workers, contex
     assert len(values.unique()) == values.numel(), "no two workers or epochs draw the same"
 
 
-def test_iterated_in_the_main_process_the_caller_draws_its_own_in_between():
+def test_the_caller_draws_its_own_between_samples_in_its_process():
     stream = iter(SeededDataset(Streamed(), 1029))
     with seeded(5):
         next(stream)

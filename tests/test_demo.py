@@ -7,16 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 import seedscope
+from helpers import ROOT
 from seedscope import demo
 from seedscope.cli.main import main
-
-ROOT = Path(__file__).parent.parent
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,7 +115,7 @@ def test_wrong_options_are_refused_with_their_value(arguments, says, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_asked_for_where_there_is_none_is_one_line_and_exit_code_2(capsys):
+def test_missing_cuda_is_one_line_and_exit_code_2(capsys):
     assert main(["demo", "--device", "cuda"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -64,10 +64,14 @@ def test_each_submodule_gets_its_own_mode_back():
     model[1].eval()  # a frozen batch norm
     model[4][2].eval()
     before = modes(model)
+
+    def train_a_part_and_fail():
+        model[3].train()
+        raise ZeroDivisionError
+
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), evaluating(model):
-            model[3].train()
-            raise ZeroDivisionError
+            train_a_part_and_fail()
         assert modes(model) == before
 
 
@@ -201,14 +205,16 @@ def test_one_object_can_be_entered_again_also_inside_itself():
     "odd", [property(lambda self: ["inner"]), lambda self: iter(()), lambda self: ["inner"]]
 )
 @pytest.mark.parametrize("name", ["modules", "named_modules"])
-def test_submodules_are_found_below_one_that_names_its_modules_in_its_own_way(odd, name):
+def test_submodules_are_found_below_one_with_names_of_its_own(odd, name):
     inner = network()
     kind = type("Odd", (nn.Module,), {name: odd})
     child = kind()
     child.inner, child.nothing = inner, None
     with evaluating(nn.Sequential(child, inner)):
-        assert not child.training and not any(modes(inner))
-    assert child.training and all(modes(inner))
+        assert not child.training
+        assert not any(modes(inner))
+    assert child.training
+    assert all(modes(inner))
 
 
 def test_a_refused_entry_leaves_the_model_alone():
@@ -219,7 +225,7 @@ def test_a_refused_entry_leaves_the_model_alone():
                 raise OSError("inside the scope")
 
     model = Broken()
-    with pytest.raises(OSError), evaluating(model):
+    with pytest.raises(OSError, match="inside the scope"), evaluating(model):
         pass
     assert model.training
 
@@ -256,7 +262,8 @@ class Trainer:
 
 def test_decorated_functions_evaluate():
     *first, training = evaluate(X)
-    assert not training and MODEL.training
+    assert not training
+    assert MODEL.training
     *second, _ = evaluate_any(X)
     *third, _ = evaluate_any(model=copy.deepcopy(MODEL), x=X)
     for other in (second, third):
@@ -267,12 +274,14 @@ def test_decorated_functions_evaluate():
 def test_decorated_generators_evaluate_only_while_their_body_runs():
     steps = predictions(MODEL, [X, X])
     first, training = next(steps)
-    assert not training and MODEL.training and torch.is_grad_enabled()
+    assert not training
+    assert MODEL.training
+    assert torch.is_grad_enabled()
     assert torch.equal(next(steps)[0], first)
     assert [*steps] == []
 
 
-def test_decorated_coroutines_and_async_generators_evaluate_to_their_end():
+def test_coroutines_and_async_generators_evaluate_to_their_end():
     @evaluating(MODEL, seed=1029)
     async def evaluate_once():
         await asyncio.sleep(0)
@@ -287,13 +296,15 @@ def test_decorated_coroutines_and_async_generators_evaluate_to_their_end():
         return [await evaluate_once(), *[training async for training in evaluate_twice()]]
 
     assert asyncio.run(collected()) == [False] * 3
-    assert MODEL.training and torch.is_grad_enabled()
+    assert MODEL.training
+    assert torch.is_grad_enabled()
 
 
 def test_methods_name_the_model_by_an_attribute():
     trainer = Trainer()
     first, training = trainer.validate(X)
-    assert not training and trainer.model.training
+    assert not training
+    assert trainer.model.training
     assert torch.equal(first, trainer.validate(X)[0])
 
 

@@ -8,8 +8,8 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+from helpers import ROOT
 from seedscope import snapshot
 
 README = ROOT / "README.md"

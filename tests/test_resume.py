@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, draw
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.stateful import Stateful
 
+from helpers import PROGRAMS, ROOT, draw
 from seedscope import Snapshot, Stream, seeded, snapshot
 
-SCRIPT = Path(__file__).with_name("train_resumable.py")
+SCRIPT = PROGRAMS / "train_resumable.py"
 
 
 def train(path: Path, *kill_at: int) -> subprocess.CompletedProcess:

@@ -6,10 +6,10 @@ import secrets
 import numpy as np
 import pytest
 import torch
-from conftest import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import run_python
 from seedscope import Stream, derive_seed, fresh_seed, seeded, snapshot
 
 SEEDS = st.integers(0, 2**64 - 1)
@@ -66,7 +66,7 @@ def test_other_seeds_are_refused_before_anything_is_touched(takes_a_seed, seed, 
     assert snapshot() == before
 
 
-def test_fresh_seeds_come_from_the_operating_system_and_move_no_generator():
+def test_fresh_seeds_are_the_systems_and_move_no_generator():
     before = snapshot()
     with seeded(1):
         seeds = {fresh_seed() for _ in range(1000)}
@@ -112,7 +112,7 @@ def test_a_million_keys_give_a_million_seeds():
 
 
 @given(SEEDS, st.lists(st.one_of(st.integers(), st.text()), max_size=4))
-def test_derived_seeds_are_seeds_and_depend_on_the_type_and_grouping_of_keys(seed, keys):
+def test_derived_seeds_depend_on_the_type_and_grouping_of_keys(seed, keys):
     derived = derive_seed(seed, *keys)
     assert 0 <= derived < 2**64
     assert derive_seed(derived) != derived

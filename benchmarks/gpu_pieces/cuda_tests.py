@@ -18,7 +18,8 @@ _MARKED = re.compile(r"^(pytestmark = |@|.*\bmarks=)pytest\.mark\.cuda\b", re.MU
 
 def items() -> list[Item]:
     """Return an item for each file that has such tests; only pytest has to be installed."""
-    files = [path for path in sorted(_TESTS.glob("test_*.py")) if _MARKED.search(path.read_text())]
+    tests = sorted(_TESTS.rglob("test_*.py"), key=lambda path: path.name)
+    files = [path for path in tests if _MARKED.search(path.read_text())]
     # A process for each: pytest loads what it has loaded only once.
     return [
         Item(

@@ -1,0 +1,23 @@
+"""`seedscope info`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+from seedscope.cli.main import main
+
+
+def test_info_has_what_bears_on_reproducibility(monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert main(["info", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["versions"]["torch"] == torch.__version__
+    assert info["settings"]["cudnn.benchmark"] is torch.backends.cudnn.benchmark
+    assert info["environment"]["OMP_NUM_THREADS"] == "3"
+    assert info["process"]["hash randomization"] is bool(sys.flags.hash_randomization)
+    assert info["machine"]["CPU threads"] == torch.get_num_threads()
+    assert main(["info"]) == 0
+    assert f"torch      {torch.__version__}" in capsys.readouterr().out

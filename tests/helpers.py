@@ -1,0 +1,174 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import fake_accelerator
+from seedscope import seeded
+
+if TYPE_CHECKING:  # a test whose scope is the first to import the log uses `draw` too
+    from seedscope import RunLog
+    from seedscope.sweeps.result import Sweep
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+PROGRAMS = TESTS / "programs"
+# Figures that nobody measured: they are there to be drawn.
+MADE_UP = TESTS / "data" / "made_up_results"
+
+
+def draw() -> tuple:
+    """One value from each source that this machine has."""
+    return (
+        random.random(),
+        random.gauss(0, 1),
+        np.random.rand(),
+        np.random.standard_normal(),
+        torch.rand(1).item(),
+        fake_accelerator.FAKE.rand(),
+        np.random.default_rng().random(),
+        random.Random().random(),
+    )
+
+
+def enter() -> tuple:
+    """What a scope gives that a test opens where another may be open."""
+    with seeded(5):
+        return draw()
+
+
+def run_in_thread(function: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str:
+    """What a fresh interpreter prints for `code`."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        **options,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def seedscope_command(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """What `seedscope ARGUMENTS` does in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-m", "seedscope", *arguments],
+        **{"capture_output": True, "text": True, "timeout": 120, **options},
+    )
+
+
+def benchmarks_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `python -m benchmarks ARGUMENTS` does, which has to end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=ROOT,
+        # Two threads wait for each other where the CPU has other tests to run.
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints, with a name of its own for commits."""
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", folder, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Lottery:
+    """A user's own source, with the least that it needs."""
+
+    name = "lottery"
+
+    def __init__(self) -> None:
+        self.state = 7
+
+    def capture(self):
+        return self.state
+
+    def seed(self, seed):
+        self.state = seed
+
+    def restore(self, state):
+        self.state = state
+
+    def draw(self):
+        self.state = self.state * 6364136223846793005 % 2**61
+        return self.state
+
+
+def lines(log: RunLog) -> list[dict]:
+    """The lines of a log as they stand there."""
+    with open(log.path) as file:
+        return [json.loads(line) for line in file]
+
+
+def table(result: Sweep) -> list[tuple]:
+    """What came of each seed of a sweep."""
+    return [(o.seed, o.value, o.error) for o in result]
+
+
+def sweep_of(*values: float, best="max") -> Sweep:
+    """A sweep that had these values."""
+    from seedscope.sweeps.result import Outcome, Sweep
+
+    return Sweep("f", [Outcome(i, v, None, 1.0) for i, v in enumerate(values)], best)
+
+
+def read_publicly(name: str) -> Any:
+    """The value of a setting as the public interface of its owner says it."""
+    backends = torch.backends
+    readers = {
+        "deterministic_algorithms": torch.get_deterministic_debug_mode,
+        "fill_uninitialized_memory": lambda: torch.utils.deterministic.fill_uninitialized_memory,
+        "matmul.precision": torch.get_float32_matmul_precision,
+        "attention.flash": backends.cuda.flash_sdp_enabled,
+        "attention.mem_efficient": backends.cuda.mem_efficient_sdp_enabled,
+        "attention.math": backends.cuda.math_sdp_enabled,
+        "attention.cudnn": backends.cuda.cudnn_sdp_enabled,
+        "attention.math_reduced_precision": backends.cuda.fp16_bf16_reduction_math_sdp_allowed,
+        "fp32_precision.generic.all": lambda: backends.fp32_precision,
+        "fp32_precision.cuda.all": lambda: backends.cudnn.fp32_precision,
+        "fp32_precision.mkldnn.all": lambda: backends.mkldnn.fp32_precision,
+        "fp32_precision.cuda.matmul": lambda: backends.cuda.matmul.fp32_precision,
+        "fp32_precision.cuda.conv": lambda: backends.cudnn.conv.fp32_precision,
+        "fp32_precision.cuda.rnn": lambda: backends.cudnn.rnn.fp32_precision,
+        "fp32_precision.mkldnn.matmul": lambda: backends.mkldnn.matmul.fp32_precision,
+        "fp32_precision.mkldnn.conv": lambda: backends.mkldnn.conv.fp32_precision,
+        "fp32_precision.mkldnn.rnn": lambda: backends.mkldnn.rnn.fp32_precision,
+    }
+    if name in readers:
+        return readers[name]()
+    group, _, flag = name.partition(".")
+    if not flag:
+        return os.environ.get(name)
+    holder = backends.cuda.matmul if group == "matmul" else getattr(backends, group)
+    value = getattr(holder, flag)
+    if hasattr(holder, "__getattr__") and flag.endswith("reduction"):
+        try:
+            return value, getattr(holder, flag + "_split_k")
+        except AttributeError:  # older torch has one value for both
+            return value, value
+    return value

@@ -1,0 +1,76 @@
+"""Reading the run log, also where it is torn or of a later version."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from helpers import lines
+from seedscope import RunLog, seeded
+
+
+def test_a_line_torn_anywhere_is_reported_and_kept_out_of_the_way(log):
+    for seed in (1, 2):
+        with seeded(seed, log=log) as scope:
+            scope.note(inner={"event": "end", "$complete": True}, nan=math.nan)
+    whole = Path(log.path).read_bytes()
+    start = whole.rstrip(b"\n").rindex(b"\n") + 1
+    for length in range(start + 1, len(whole) - 1, 7):
+        with open(log.path, "wb") as file:
+            file.write(whole[:length])
+        with pytest.warns(RuntimeWarning, match="line 4 is (torn|not a run record)"):
+            assert [run.seed for run in log] == [1]
+        with pytest.warns(RuntimeWarning):
+            assert [run.seed for run in log.unfinished()] == [2]
+        with seeded(3, log=log):
+            pass
+        with pytest.warns(RuntimeWarning, match="line 4"):
+            assert [run.seed for run in log] == [1, 3]
+
+
+def test_a_file_that_is_no_log_is_refused_and_a_missing_one_is_empty(log):
+    assert [*log] == []
+    assert log.unfinished() == []
+    with open(log.path, "w") as file:
+        file.write("hello\nworld\n")
+    with pytest.raises(ValueError, match="is not a run log: line 1 is not a run record"):
+        list(log)
+
+
+def test_find_takes_the_beginning_of_an_id(log):
+    for seed in range(3):
+        with seeded(seed, log=log):
+            pass
+    runs = [*log]
+    assert log.find(runs[1].id) == runs[1]
+    assert log.find(runs[1].id[:8]) == runs[1]
+    with pytest.raises(LookupError, match="no run with an id that starts with 'xyz'"):
+        log.find("xyz")
+    with pytest.raises(LookupError, match="3 runs"):
+        log.find("")
+
+
+def test_a_later_versions_line_reads(log):
+    with seeded(1, log=log):
+        pass
+    text = Path(log.path).read_text()
+    Path(log.path).write_text(text.replace('"seed":1', '"seed":1,"mood":"good"'))
+    assert [run.mood for run in log] == ["good"]
+
+
+def test_jq_and_pandas_can_read_it(log, tmp_path):
+    import pandas
+
+    with seeded(2**32 - 1, log=log) as scope:
+        scope.note(loss=0.5)
+    frame = pandas.read_json(log.path, lines=True)
+    assert frame["seed"].tolist() == [2**32 - 1] * 2
+    # What `jq -c 'select(.event == "end")'` writes.
+    kept = [line for line in lines(log) if line["event"] == "end"]
+    (tmp_path / "kept.jsonl").write_text(
+        "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept)
+    )
+    assert [run.notes for run in RunLog(tmp_path / "kept.jsonl")] == [{"loss": 0.5}]

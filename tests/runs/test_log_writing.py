@@ -1,0 +1,256 @@
+"""Writing the run log: no line is lost, and none is torn."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import pytest
+from filelock import FileLock
+
+from helpers import ROOT, draw, run_python
+from seedscope import RunLog, seeded
+from seedscope.runs import log as run_log
+
+FORK = multiprocessing.get_context("fork")
+
+
+def test_16_processes_and_8_threads_lose_no_line_and_tear_none(log):
+    def append_all(process):
+        def append(thread):
+            for i in range(4):
+                key = {"id": f"{process}-{thread}-{i}", "seed": i, "began": ""}
+                log.append("begin", {**key, "options": {"text": "x" * 5000}})
+                log.append("end", {**key, "outcome": "ok", "notes": {}})
+
+        threads = [threading.Thread(target=append, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    processes = [FORK.Process(target=append_all, args=(n,)) for n in range(16)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ids = [run.id for run in log]
+        assert log.unfinished() == []
+    keys = itertools.product(range(16), range(8), range(4))
+    assert sorted(ids) == sorted("-".join(map(str, key)) for key in keys)
+
+
+def test_a_thread_makes_its_lock_once(log, monkeypatch):
+    made = []
+
+    class Lock(FileLock):
+        def __init__(self, path, **options):
+            made.append(path)
+            super().__init__(path, **options)
+
+    monkeypatch.setattr(run_log, "FileLock", Lock)
+
+    def append_twice():
+        for seed in (1, 2):
+            with seeded(seed, log=log):
+                pass
+
+    append_twice()
+    thread = threading.Thread(target=append_twice)
+    thread.start()
+    thread.join()
+    assert made == [f"{log.path}.lock"] * 2
+    other = RunLog(f"{log.path}.other")
+    with seeded(3, log=other):  # another file's lock is another
+        pass
+    assert made[2:] == [f"{other.path}.lock"]
+    assert len([*log]) == 4
+    assert len([*other]) == 1
+
+
+def test_an_append_that_ctrl_c_cuts_short_leaves_the_lock_free(log, monkeypatch):
+    with seeded(1, log=log):
+        pass
+
+    release = FileLock.release
+
+    def interrupted(lock, force=False):
+        if not force:  # as what frees a lock that nobody has is
+            raise KeyboardInterrupt
+        release(lock, force)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.append("end", {"id": "x", "seed": 2, "began": ""})
+    with FileLock(f"{log.path}.lock", timeout=0):
+        pass
+    with seeded(3, log=log):
+        pass
+    assert [run.seed for run in log] == [1, 2, 3]
+
+
+def test_a_forked_child_has_a_lock_of_its_own(log):
+    def append_once():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with seeded(2, log=log):
+                pass
+
+    with seeded(1, log=log):
+        pass
+    process = FORK.Process(target=append_once)
+    process.start()
+    process.join()
+    append_once()
+    assert process.exitcode == 0
+    assert [run.seed for run in log] == [1, 2, 2]
+
+
+def test_the_folder_of_a_log_is_made_and_made_again(tmp_path):
+    log = RunLog(tmp_path / "a" / "b" / "runs.jsonl")
+    with seeded(1, log=log):
+        shutil.rmtree(tmp_path / "a")
+    assert [run.seed for run in log] == [1]
+
+
+def test_a_process_killed_in_its_block_leaves_its_seed(log):
+    code = f"""
+import os, signal
+from seedscope import seeded
+with seeded(77, log={log.path!r}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert [run.seed for run in log.unfinished()] == [77]
+    assert [*log] == []
+
+
+def test_processes_killed_while_they_append_leave_a_log_that_reads(log):
+    def append_forever():
+        i = 0
+        while True:
+            record = {"id": f"{os.getpid()}-{i}", "seed": i, "began": "", "notes": {}}
+            log.append("end", {**record, "options": {"text": "x" * 200_000}})
+            i += 1
+
+    for _ in range(8):
+        process = FORK.Process(target=append_forever)
+        process.start()
+        time.sleep(0.06)
+        process.kill()
+        process.join()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        count = len([*log])
+    assert count >= 1
+    assert all("torn" in str(warning.message) for warning in told)
+    with seeded(1, log=log):  # and is appended to
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert len([*log]) == count + 1
+
+
+def test_a_run_whose_log_cannot_be_written_warns_and_keeps_its_result(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "runs.jsonl"  # its folder cannot be
+
+    def logged():
+        with seeded(1, log=path) as scope:
+            scope.note(loss=0.25)
+            return draw()
+
+    with seeded(1):
+        expected = draw()
+    with pytest.warns(RuntimeWarning, match=r"seed 1.* could not be logged in .*runs\.jsonl"):
+        result = logged()
+    assert result == expected
+    # Also where warnings are made errors.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with seeded(1, log=path):
+            result = draw()
+    assert result == expected
+
+
+def test_a_run_is_kept_whose_error_cannot_be_written(log):
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError
+
+    with pytest.raises(Mute), seeded(1, log=log):
+        raise Mute
+    assert [run.outcome for run in log] == ["Mute"]
+
+
+def test_a_scope_opened_in_the_middle_of_an_append_is_logged_after_it(log, monkeypatch):
+    write = RunLog._append
+
+    def interrupted(self, line):
+        if b'"event":"begin"' in line and b'"seed":1,' in line:
+            with seeded(2, log=log):  # as a signal's handler does
+                pass
+        write(self, line)
+
+    monkeypatch.setattr(RunLog, "_append", interrupted)
+    with seeded(1, log=log):
+        pass
+    assert [run.seed for run in log] == [2, 1]
+
+
+def test_the_warning_has_the_seed_and_the_notes(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(RuntimeWarning) as told, seeded(71, log=tmp_path / "file" / "x") as scope:
+        scope.note(loss=0.25)
+    assert "seed 71" in str(told[-1].message)
+    assert '{"loss": 0.25}' in str(told[-1].message)
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_line_leaves_no_torn_one(log):
+    # The kernel takes a part of the write, up to the limit on the file's size, as a full
+    # disk does, and refuses the rest.
+    run_python(
+        f"""
+import resource, warnings
+from seedscope import RunLog, seeded
+log = RunLog({log.path!r})
+with seeded(1, log=log): pass
+size = len(open(log.path, "rb").read())
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    with seeded(2, log=log): pass
+assert len(told) == 2 and all("could not be logged" in str(w.message) for w in told), told
+assert len(open(log.path, "rb").read()) == size
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+with seeded(3, log=log): pass
+""",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [run.seed for run in log] == [1, 3]
+
+
+def test_a_forked_child_leaves_the_record_to_its_parent(log):
+    with seeded(1, log=log) as scope:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                scope.__exit__(None, None, None)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert [*log] == []
+    assert [run.seed for run in log] == [1]

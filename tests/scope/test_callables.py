@@ -1,0 +1,209 @@
+"""Every kind of callable runs in a scope, and stays what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+import multiprocessing
+import operator
+import pickle
+import random
+import sys
+
+import cloudpickle
+import pytest
+import torch
+
+from decorated import (
+    FIRST,
+    SECOND,
+    Callable,
+    Holder,
+    Model,
+    async_generator,
+    coroutine,
+    draw,
+    fresh,
+    function,
+    generator,
+    undecorated,
+)
+from helpers import run_python
+from seedscope import seeded
+
+pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
+
+
+def test_a_function_starts_the_same_stream_on_each_call():
+    assert function(1) == function(2, b=3, c=4) == FIRST
+
+
+def test_bare_and_empty_decorators_draw_a_fresh_seed_on_each_call():
+    @seeded()
+    def empty():
+        return draw()
+
+    assert len({fresh(), fresh(), empty(), empty()}) == 4
+
+
+def test_called_with_a_function_it_takes_options():
+    decorated = seeded(lambda: torch.get_deterministic_debug_mode(), deterministic="warn")
+    assert decorated() == 1
+
+
+def test_methods_of_every_kind():
+    holder = Holder()
+    assert holder.method() == Holder.method(holder) == holder() == (3, FIRST)
+    assert Holder.of_class() == holder.of_class() == Holder.of_class_inside() == (3, FIRST)
+    assert Holder.static() == holder.static() == holder.static_inside() == FIRST
+    assert holder.value == (3, FIRST)
+    holder.value = 5
+    assert holder.value == (5, FIRST)
+    assert holder.cached == holder.cached == (5, FIRST)
+    assert holder.looked_up("a") == holder.looked_up("a") == ("a", FIRST)
+    assert [*holder.steps()] == [(5, FIRST)]
+    assert Holder.value.__doc__ == "A property's docstring."
+
+
+def test_modules_initialise_and_run_the_same():
+    a, b = Model(), Model()
+    assert torch.equal(a.linear.weight, b.linear.weight)
+    x = torch.ones(4, 2)
+    assert torch.equal(a(x), b(x))
+    assert torch.equal(copy.deepcopy(a)(x), a(x))
+
+
+def test_lambdas_partials_builtins_and_callable_objects():
+    assert seeded(1029)(lambda: draw())() == FIRST
+    partial = seeded(1029)(functools.partial(function.__wrapped__, 1, c=3))
+    assert partial() == FIRST
+    assert partial.func is function.__wrapped__
+    assert seeded(1029)(random.random)() == FIRST[0]
+    assert seeded(1029)(operator.add)(1, 2) == 3
+    instance = seeded(1029)(Callable())
+    assert instance(n=2) == [FIRST, SECOND]
+    assert instance.state == "kept"
+    assert isinstance(instance, Callable)
+    model = Model()
+    assert isinstance(seeded(1029)(model), torch.nn.Module)
+    assert [*seeded(1029)(model).parameters()] == [*model.parameters()]
+    bound = seeded(1029)(Callable().__call__)
+    assert bound() == [FIRST]
+
+
+@pytest.mark.parametrize("decorator", [seeded, seeded(), seeded(1029)])
+def test_classes_are_refused(decorator):
+    with pytest.raises(TypeError, match="decorate the methods"):
+        decorator(Holder)
+
+
+@pytest.mark.parametrize("thing", [None, 3, "draw", [draw]])
+def test_what_cannot_be_called_is_refused(thing):
+    with pytest.raises(TypeError, match="expected a callable"):
+        seeded(1029)(thing)
+
+
+def test_an_error_of_the_body_passes_through():
+    @seeded(1029)
+    def fails():
+        draw()
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        fails()
+
+
+def test_recursion_nests():
+    @seeded(1029)
+    def recursive(depth):
+        first = draw()
+        inner = recursive(depth - 1) if depth else []
+        return [first, *inner, draw()]
+
+    assert recursive(2) == [FIRST] * 3 + [SECOND] * 3
+
+
+DECORATED = [function, generator, coroutine, async_generator, Holder.method, Model.forward]
+
+
+@pytest.mark.parametrize("decorated", DECORATED, ids=lambda f: f.__qualname__)
+def test_name_docstring_signature_source_and_kind_are_kept(decorated):
+    original = decorated.__wrapped__
+    assert decorated.__name__ == original.__name__
+    assert decorated.__qualname__ == original.__qualname__
+    assert decorated.__doc__ == original.__doc__
+    assert decorated.__module__ == original.__module__
+    assert inspect.signature(decorated) == inspect.signature(original)
+    assert inspect.getsource(decorated) == inspect.getsource(original)
+    for kind in (
+        inspect.isfunction,
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+        asyncio.iscoroutinefunction if sys.version_info < (3, 14) else inspect.isfunction,
+    ):
+        assert kind(decorated) == kind(original)
+
+
+def test_the_objects_that_they_return_are_of_the_same_kind():
+    assert inspect.isgenerator(generator())
+    running = coroutine()
+    assert inspect.iscoroutine(running)
+    running.close()
+    assert inspect.isasyncgen(async_generator())
+
+
+@pytest.mark.parametrize("decorated", [function, Holder.method, Model.forward])
+@pytest.mark.parametrize("module", [pickle, cloudpickle])
+def test_functions_pickle_and_copy(decorated, module):
+    assert module.loads(module.dumps(decorated)) is decorated
+    assert copy.copy(decorated) is copy.deepcopy(decorated) is decorated
+
+
+def test_other_callables_pickle_and_copy():
+    for target in (functools.partial(undecorated, 2), Callable(), Holder().method):
+        decorated = seeded(1029)(target)
+        for again in (
+            pickle.loads(pickle.dumps(decorated)),
+            cloudpickle.loads(cloudpickle.dumps(decorated)),
+            copy.copy(decorated),
+            copy.deepcopy(decorated),
+        ):
+            assert again is not decorated
+            assert again() == decorated()
+
+
+def test_the_proxys_library_is_loaded_where_a_proxy_is_made():
+    run_python(
+        """
+import functools, sys
+from seedscope import evaluating, seeded, Stream
+@seeded(1029)
+def function(): pass
+function()
+assert "wrapt" not in sys.modules
+seeded(1029)(functools.partial(function))()
+assert "wrapt" in sys.modules
+"""
+    )
+
+
+def test_local_functions_travel_by_cloudpickle_with_their_scope():
+    offset = 5
+
+    @seeded(1029)
+    def local():
+        return offset, draw()
+
+    again = pickle.loads(cloudpickle.dumps(local))
+    assert again is not local
+    assert again() == (5, FIRST)
+
+
+def test_a_decorated_function_runs_in_a_spawned_process():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(function, (1,)) == FIRST
+        assert pool.apply(Holder().method) == (3, FIRST)
+        assert pool.apply(seeded(1029)(functools.partial(undecorated, 2))) == [FIRST, SECOND]

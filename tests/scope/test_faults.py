@@ -1,0 +1,232 @@
+"""A fault at every line: nothing is lost, and the toolkit works afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import seedscope
+from fake_accelerator import FAKE
+from seedscope import Seeded, Source, Stream, register_source, seeded, snapshot
+from seedscope.scope.open_scopes import _open_scopes
+from seedscope.support.interrupts import in_one_step
+
+PACKAGE = str(Path(seedscope.__file__).parent)
+
+
+# No Python code can guard the first lines of its own function.
+BEFORE_THE_TRY = [
+    f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno + line}"
+    for function, lines in ((Seeded.__exit__, 4), (Stream.__exit__, 3))
+    for line in range(lines)
+]
+
+
+class Fault(BaseException):
+    """As Ctrl-C: no `except Exception` on the way stops it."""
+
+
+class FaultAt:
+    """Raises `Fault` when the package executes its n-th line from here."""
+
+    def __init__(self, line: int, error: type[BaseException] = Fault) -> None:
+        self.left = line
+        self.error = error
+        self.where = ""
+
+    def __call__(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                raise self.error(self.where)
+        return self
+
+    def run(self, action) -> bool:
+        """Whether the fault happened before the action was over."""
+        previous = sys.gettrace()
+        sys.settrace(self)
+        try:
+            action()
+        except self.error:
+            pass
+        finally:
+            sys.settrace(previous)
+        return self.left <= 0
+
+
+def changed_since(before) -> tuple[str, ...]:
+    """What differs from a snapshot, and variables of which os.environ does not know the value."""
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    names = ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC")
+    unknown = [n for n in names if getenv(n.encode()) != os.environb.get(n.encode())]
+    return (*before.changed(snapshot()), *unknown)
+
+
+def expected_draws():
+    with seeded(5):
+        return random.random(), np.random.standard_normal(), torch.rand(1).item()
+
+
+def test_a_signal_never_comes_between_calls_in_one_step():
+    done = []
+    long_in_c = partial(sum, range(3_000_000))
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def interrupted():
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
+        in_one_step(long_in_c, partial(done.append, 1), long_in_c, partial(done.append, 2))
+        done.append("later")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert done == [1, 2]
+
+
+def test_calls_in_one_step_end_with_the_first_that_raises():
+    done = []
+    with pytest.raises(IndexError):
+        in_one_step(partial(done.append, 1), [].pop, partial(done.append, 2))
+    assert done == [1]
+
+
+def enter_in_another_thread():
+    """Hangs or raises where a fault has left the turn taken."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(expected_draws).result(20)
+
+
+@pytest.fixture(
+    params=[
+        "plain",
+        "cached Gaussian",
+        "device running",
+        "other bit generator",
+        "nested",
+        "public ways",
+    ]
+)
+def outer_state(request):
+    outer = snapshot()
+    if request.param == "cached Gaussian":
+        random.gauss(0, 1)
+        np.random.standard_normal()
+    elif request.param == "device running":
+        FAKE.init()
+    elif request.param == "other bit generator":
+        np.random.set_bit_generator(np.random.PCG64(5))
+    elif request.param == "public ways":
+        request.getfixturevalue("public_ways")
+    if request.param == "nested":
+        with seeded(7):
+            yield
+    else:
+        yield
+    FAKE.reset()
+    outer.restore()
+
+
+@pytest.mark.parametrize("error", [Fault, ValueError])
+@pytest.mark.parametrize(
+    "make", [lambda: seeded(1029), lambda: Stream(1029), lambda: seeded(3, threads="wait")]
+)
+def test_a_fault_at_any_line_of_entry_leaves_the_outer_state(outer_state, make, error):
+    before, open_before = snapshot(), [*_open_scopes]
+    expected = expected_draws()
+    for lines in range(1, 10_000):
+        scope = make()
+        fault = FaultAt(lines, error)
+        if not fault.run(scope.__enter__):
+            scope.__exit__(None, None, None)
+            break
+        assert changed_since(before) == (), f"a fault at {fault.where}"
+        assert _open_scopes == open_before, f"a fault at {fault.where}"
+        assert expected_draws() == expected, f"after a fault at {fault.where}"
+        if not _open_scopes:
+            assert enter_in_another_thread() == expected, f"after a fault at {fault.where}"
+    assert lines > 80, "the whole entry was traced"
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("make", [seeded, Stream])
+def test_an_interrupt_at_any_line_of_exit_leaves_the_outer_state(outer_state, make):
+    before, open_before = snapshot(), [*_open_scopes]
+    for lines in range(1, 10_000):
+        scope = make(1029)
+        opened = scope.__enter__()
+        random.random(), np.random.standard_normal(), torch.rand(1)
+        torch.backends.cudnn.benchmark = True
+        fault = FaultAt(lines)
+        happened = fault.run(partial(scope.__exit__, None, None, None))
+        if not happened:
+            break
+        if fault.where in BEFORE_THE_TRY:
+            assert opened.is_open
+            scope.__exit__(None, None, None)
+        assert changed_since(before) == (), f"a fault at {fault.where}"
+        assert _open_scopes == open_before, f"a fault at {fault.where}"
+        if not _open_scopes:
+            enter_in_another_thread()
+    assert lines > 60
+    assert snapshot() == before
+
+
+def test_an_interrupt_at_any_line_of_a_snapshot_changes_nothing(outer_state):
+    before = snapshot()
+    for lines in range(1, 10_000):
+        fault = FaultAt(lines)
+        if not fault.run(snapshot):
+            break
+        assert changed_since(before) == (), f"a fault at {fault.where}"
+    assert lines > 30
+
+
+@pytest.mark.parametrize("times", [1, 2, 100])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_interrupted_restore_is_tried_again_and_stops_no_other(error, times):
+    class Interrupted(Source):
+        name = "interrupted"
+
+        def __init__(self):
+            self.left, self.state = times, 7
+
+        def capture(self):
+            return self.state
+
+        def seed(self, seed):
+            self.state = seed
+
+        def restore(self, state):
+            if self.left:
+                self.left -= 1
+                raise error
+            self.state = state
+
+    before = snapshot()
+    source = Interrupted()
+    unregister = register_source(source)
+    try:
+        with pytest.raises(error), seeded(1029):
+            random.random(), np.random.rand(), torch.rand(1)
+    finally:
+        unregister()
+    assert before.changed(snapshot()) == ()
+    assert not _open_scopes
+    assert (source.state == 7) == (times < 100)
+    enter_in_another_thread()

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from fake_accelerator import DEVICES, FAKE
+from helpers import draw
+from seedscope import ScopeConflictError, Stream, derive_seed, seeded, snapshot
+
+
+def test_each_entry_goes_on_where_the_last_one_stopped():
+    with seeded(1029):
+        expected = [draw() for _ in range(4)]
+    stream = Stream(1029)
+    FAKE.reset()
+    before = snapshot()
+    with stream:
+        got = [draw()]
+    assert before.changed(snapshot()) == ("fake",)
+    draw()
+    before.restore()
+    with stream as scope:
+        got += [draw(), draw()]
+        assert scope.seed == 1029
+    with seeded(7):
+        draw()
+        with stream:
+            got += [draw()]
+    assert got == expected
+
+
+def test_settings_are_applied_in_each_entry_and_restored_after_it():
+    stream = Stream(1029, deterministic="warn")
+    for _ in range(2):
+        with stream:
+            assert torch.get_deterministic_debug_mode() == 1
+        assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_streams_with_other_keys_are_independent():
+    def first(*keys):
+        with Stream(1029, *keys):
+            return torch.rand(1).item()
+
+    values = {first(), first(0), first(1), first("0"), first("data", 0)}
+    assert len(values) == 5
+    assert Stream(1029, "data", 0).seed == derive_seed(1029, "data", 0)
+    assert Stream(1029).seed == 1029
+
+
+def test_it_goes_on_after_saving_and_loading():
+    stream = Stream(1029, "augmentation")
+    with stream:
+        draw()
+    file = io.BytesIO()
+    torch.save(stream.state_dict(), file)
+    with stream:
+        expected = draw()
+    file.seek(0)
+    loaded = Stream(0)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    assert loaded.seed == stream.seed
+    with loaded:
+        assert draw() == expected
+
+
+def test_saved_inside_its_block_it_goes_on_from_there():
+    stream = Stream(1029)
+    with stream:
+        draw()
+        state = copy.deepcopy(stream.state_dict())
+        expected = draw()
+        with pytest.raises(RuntimeError, match="is open"):
+            stream.load_state_dict(state)
+    stream.load_state_dict(state)
+    with stream:
+        assert draw() == expected
+
+
+def test_saved_while_an_inner_block_is_open_it_is_the_streams_state():
+    stream, loaded = Stream(1029), Stream(0)
+    with stream as scope:
+        draw()
+        with seeded(8) as inner:
+            draw()
+            state = stream.state_dict()
+            assert inner.used() == scope.used()
+            assert scope.used() == ("python", "numpy", "torch", "fake", "unseeded")
+        expected = draw()
+    loaded.load_state_dict(state)
+    with loaded:
+        assert draw() == expected
+
+
+def test_left_out_of_order_it_goes_on_in_its_own_stream():
+    with seeded(1029):
+        expected = [draw(), draw()]
+    before, stream, other = snapshot(), Stream(1029), seeded(8)
+    stream.__enter__()
+    first = draw()
+    other.__enter__()
+    draw()
+    with pytest.raises(ScopeConflictError):
+        stream.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    with stream:
+        assert [first, draw()] == expected
+    assert before.changed(snapshot()) == ()
+
+
+def test_a_state_reaches_generators_that_are_suspended():
+    stream = Stream(1029)
+
+    @stream
+    def draws():
+        while True:
+            yield draw()
+
+    running = draws()
+    next(running)
+    state = copy.deepcopy(stream.state_dict())
+    expected = [next(running), next(running)]
+    stream.load_state_dict(state)
+    assert [next(running), next(running)] == expected
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
+)
+def test_a_used_stream_copies_and_pickles_where_it_stands(again):
+    stream = Stream(1029, deterministic="warn")
+    with stream:
+        draw()
+    other = again(stream)
+    with stream:
+        expected = draw()
+    with other:
+        assert torch.get_deterministic_debug_mode() == 1
+        assert draw() == expected
+
+
+def test_saved_before_its_first_entry_it_starts_from_its_seed():
+    loaded = Stream(1)
+    loaded.load_state_dict(Stream(1029).state_dict())
+    with loaded:
+        got = draw()
+    with seeded(1029):
+        assert draw() == got
+
+
+def test_a_stream_cannot_be_entered_inside_itself():
+    stream = Stream(1029)
+    with stream:
+        first = draw()
+        with pytest.raises(ScopeConflictError, match="already open"), stream:
+            pass
+        second = draw()
+    with seeded(1029):
+        assert (draw(), draw()) == (first, second)
+
+
+def test_as_a_decorator_each_call_goes_on():
+    @Stream(1029)
+    def function():
+        return draw()
+
+    @Stream(1029)
+    def generator():
+        yield draw()
+        yield draw()
+
+    with seeded(1029):
+        expected = [draw(), draw()]
+    assert [function(), function()] == expected
+    assert [*generator()] == expected
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {},
+        {"format": 1, "sources": {}},
+        {"format": 1, "seed": 1.5, "sources": {}},
+        {"format": 1, "seed": -1, "sources": {}},
+        {"format": 2, "seed": 1, "sources": {}},
+        {"format": 1, "seed": 1, "sources": {"martian": 1}},
+        {"format": 1, "seed": 1, "sources": {"python": {"version": 3}}},
+        {"format": 1, "seed": 1, "sources": {"torch": torch.zeros(3)}},
+        {"state": {}, "param_groups": []},
+    ],
+)
+def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing(state):
+    stream = Stream(1029)
+    with stream:
+        draw()
+    saved, before = stream.state_dict(), snapshot()
+    says = "this is no Stream|state has|seed must be|the saved state of"
+    with pytest.raises(ValueError, match=says):
+        stream.load_state_dict(state)
+    assert snapshot() == before
+    again = Stream(0)
+    again.load_state_dict(saved)
+    with stream:
+        expected = draw()
+    with again:
+        assert draw() == expected
+
+
+def test_repr_names_the_seed():
+    assert "1029" in repr(Stream(1029))
+
+
+def test_a_stream_goes_on_on_a_device_that_starts_inside(fake):
+    """Outside the device has what it had."""
+    fake.init()
+    stream = Stream(1029)
+    with stream:
+        fake.rand()
+    with seeded(1029):
+        expected = [fake.rand(), fake.rand()][1]
+    fake.reset()
+    for device in range(DEVICES):
+        fake.set_rng_state(torch.Generator().manual_seed(5).get_state(), device)
+    with stream as scope:
+        assert fake.rand() == expected
+    assert scope.used() == ("fake",)
+    without = torch.rand(1, generator=torch.Generator().manual_seed(5)).item()
+    assert fake.rand() == (without,) * DEVICES
+
+
+def test_a_stream_leaves_alone_a_generator_that_numpy_replaced():
+    outer, mine = snapshot(), np.random.get_bit_generator()
+    with seeded(3):
+        expected = np.random.standard_normal(4).tolist()
+    stream = Stream(3)
+    with stream:
+        got = [np.random.standard_normal()]
+    other = np.random.PCG64(1)
+    np.random.set_bit_generator(other)
+    mine.random_raw()
+    before, left = snapshot(), str(mine.state)
+    for _ in range(3):
+        with stream:
+            got.append(np.random.standard_normal())
+    assert got == expected
+    assert np.random.get_bit_generator() is other
+    assert snapshot() == before
+    assert str(mine.state) == left
+    np.random.set_bit_generator(mine)
+    outer.restore()
+
+
+def test_what_a_stream_has_drawn_from_is_known_after_it_is_left():
+    stream = Stream(3)
+    with stream as scope:
+        torch.rand(1)
+    assert scope.used() == ("torch",)
+    with stream as scope:
+        random.random()
+    assert scope.used() == ("python", "torch")

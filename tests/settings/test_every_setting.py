@@ -1,0 +1,149 @@
+"""The contract that every setting keeps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+import torch
+
+from helpers import read_publicly
+from seedscope import Snapshot, seeded, snapshot
+from seedscope.settings import base, environment
+from seedscope.settings.registry import SETTINGS
+
+OTHERS = {
+    "CUBLAS_WORKSPACE_CONFIG": ":16:8",
+    "PYTHONHASHSEED": "7",
+    "TORCHINDUCTOR_DETERMINISTIC": "0",
+    "cudnn.benchmark_limit": 3,
+    "cudnn.depthwise_kernel": "cudnn",
+    "deterministic_algorithms": 1,
+    "matmul.precision": "high",
+}
+UNCHANGEABLE = {
+    "mkldnn.allow_tf32": "needs an Intel GPU",
+    "inductor.deterministic": "inductor is not loaded; see test_flags.py",
+}
+
+
+def other_value(name: str, value):
+    if name in OTHERS:
+        return OTHERS[name]
+    if name.startswith("fp32_precision"):
+        return "ieee" if value != "ieee" else "tf32"
+    return tuple(not flag for flag in value) if isinstance(value, tuple) else not value
+
+
+@pytest.fixture(params=SETTINGS.names)
+def setting(request):
+    """A setting that has another value than usual outside."""
+    name = request.param
+    if name in UNCHANGEABLE:
+        pytest.skip(UNCHANGEABLE[name])
+    outer = snapshot()
+    yield SETTINGS._settings[name]
+    outer.restore()
+
+
+def test_every_setting_reads_what_the_public_interface_says(setting):
+    name, read, write = setting
+    assert read() == read_publicly(name)
+    write(other_value(name, read()))
+    assert read() == read_publicly(name)
+
+
+def test_a_setting_that_the_block_changes_comes_back(setting):
+    name, read, write = setting
+    outside = read()
+    with seeded(1029):
+        inside = read()
+        write(other_value(name, inside))
+        assert read() != inside
+    assert read() == outside
+
+
+def test_an_unusual_outer_value_comes_back(setting):
+    name, read, write = setting
+    write(other_value(name, read()))
+    before, outside = snapshot(), read()
+    with seeded(1029):
+        write(other_value(name, read()))
+    assert read() == outside
+    assert before.changed(snapshot()) == ()
+
+
+def test_a_change_is_named(setting):
+    name, read, write = setting
+    before = snapshot()
+    write(other_value(name, read()))
+    assert name in before.changed(snapshot())
+    before.restore()
+    assert before.changed(snapshot()) == ()
+
+
+def test_a_setting_survives_saving(setting, tmp_path):
+    name, read, write = setting
+    write(other_value(name, read()))
+    saved = read()
+    torch.save(snapshot().state_dict(), tmp_path / "state.pt")
+    write(other_value(name, read()))
+    Snapshot.from_state_dict(torch.load(tmp_path / "state.pt", weights_only=True)).restore()
+    assert read() == saved
+
+
+@pytest.mark.parametrize("value", [None, "", "5", "größe"])
+def test_the_environments_own_dictionary_and_the_public_one_agree(value):
+    name = "PYTHONHASHSEED"
+    outer, outside = snapshot(), os.environ.get(name)
+    for data in (environment._data, None):
+        environment.write_variable(name, value, data)
+        assert environment.read_variable(name) == environment.read_variable(name, None) == value
+        assert os.environ.get(name) == value
+        child = subprocess.run(["printenv", name], capture_output=True, check=False)
+        assert (child.stdout == b"" and child.returncode == 1) == (value is None)
+        assert value is None or child.stdout.decode() == f"{value}\n"
+        outer.restore()
+        assert os.environ.get(name) == outside
+
+
+def test_a_plain_dictionary_in_place_of_the_environment_is_left_alone(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"PYTHONHASHSEED": "3"})
+    with seeded(1029):
+        assert environment.read_variable("PYTHONHASHSEED") == "1029"
+    assert os.environ == {"PYTHONHASHSEED": "3"}
+
+
+def test_only_settings_that_are_marked_change_others(setting):
+    name, read, write = setting
+    before = SETTINGS.capture()
+    write(other_value(name, read()))
+    now = zip(SETTINGS.names, before, SETTINGS.capture(), strict=True)
+    changed = {other for other, was, is_now in now if was != is_now and other != name}
+    entangled = {o.name for o in SETTINGS._settings.values() if isinstance(o, base.Entangled)}
+    # Where inductor is not loaded its flag is the variable, and writing it does nothing.
+    assert changed <= (entangled if name in entangled else {"inductor.deterministic"})
+
+
+def test_one_setting_that_cannot_be_written_does_not_stop_the_others():
+    values = {"a": 1, "b": 2, "c": 3}
+
+    def refuse(value):
+        raise OSError("read only")
+
+    group = base.Settings(
+        base.Setting(
+            name, lambda name=name: values[name], refuse if name == "b" else _put(values, name)
+        )
+        for name in values
+    )
+    state = group.capture()
+    values.update(a=10, b=20, c=30)
+    with pytest.raises(RuntimeError, match="could not write b: read only"):
+        group.restore(state)
+    assert values == {"a": 1, "b": 20, "c": 3}
+
+
+def _put(values, name):
+    return lambda value: values.__setitem__(name, value)

@@ -1,0 +1,100 @@
+"""The precision of products: both interfaces of torch see it come back."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import read_publicly
+from seedscope import seeded, snapshot
+from seedscope.settings.registry import SETTINGS
+
+new_api = pytest.mark.skipif(
+    not hasattr(torch.backends, "fp32_precision"), reason="needs torch 2.9 with fp32_precision"
+)
+
+
+def _set(holder, name):
+    return lambda value: setattr(holder, name, value)
+
+
+OLD_WRITES = [
+    (torch.set_float32_matmul_precision, ["highest", "high", "medium"]),
+    (_set(torch.backends.cuda.matmul, "allow_tf32"), [True, False]),
+    (_set(torch.backends.cudnn, "allow_tf32"), [True, False]),
+]
+NEW_WRITES = (
+    []
+    if not hasattr(torch.backends, "fp32_precision")
+    else [
+        (_set(torch.backends, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cudnn, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cuda.matmul, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cudnn.conv, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.cudnn.rnn, "fp32_precision"), ["none", "ieee", "tf32"]),
+        (_set(torch.backends.mkldnn, "fp32_precision"), ["none", "ieee", "bf16"]),
+        (_set(torch.backends.mkldnn.matmul, "fp32_precision"), ["none", "ieee", "tf32", "bf16"]),
+        (_set(torch.backends.mkldnn.conv, "fp32_precision"), ["none", "ieee", "bf16"]),
+    ]
+)
+WRITES = st.lists(
+    st.one_of(*(st.tuples(st.just(w), st.sampled_from(v)) for w, v in [*OLD_WRITES, *NEW_WRITES])),
+    max_size=5,
+)
+
+
+def every_public_read() -> dict[str, object]:
+    """What a user sees through both interfaces; a read that raises is seen too."""
+
+    def attempt(read):
+        try:
+            return read()
+        except RuntimeError:
+            return "raises"
+
+    old = {
+        "matmul": torch.get_float32_matmul_precision,
+        "cuda tf32": lambda: torch.backends.cuda.matmul.allow_tf32,
+        "cudnn tf32": lambda: torch.backends.cudnn.allow_tf32,
+    }
+    names = [name for name in SETTINGS.names if name.startswith("fp32_precision")]
+    return {
+        **{name: attempt(read) for name, read in old.items()},
+        **{name: read_publicly(name) for name in names},
+    }
+
+
+@new_api
+@settings(max_examples=300)
+@given(WRITES, WRITES)
+def test_precision_comes_back_as_both_interfaces_see_it(outside, inside):
+    outer = snapshot()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for write, value in outside:
+                write(value)
+            before = every_public_read()
+            with seeded(1029):
+                assert every_public_read() == before, "a scope changes no precision"
+                for write, value in inside:
+                    write(value)
+            assert every_public_read() == before
+        finally:
+            outer.restore()
+
+
+@new_api
+def test_a_precision_that_was_inherited_is_inherited_again():
+    outer = snapshot()
+    torch.backends.cudnn.fp32_precision = "tf32"
+    with seeded(1029):
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    torch.backends.cudnn.fp32_precision = "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    outer.restore()

@@ -1,0 +1,94 @@
+"""Sources that users register, and sources that fail."""
+
+from __future__ import annotations
+
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import Lottery
+from seedscope import RestoreError, Source, register_source, seeded, snapshot
+
+
+def test_a_registered_source_is_governed_until_it_is_unregistered():
+    source = Lottery()
+    unregister = register_source(source)
+    with seeded(1029):
+        first = source.draw()
+        unregister()
+    assert source.state == 7, "a source unregistered inside the block is still restored"
+    with seeded(1029):
+        source.draw()
+    assert source.state != 7
+    assert first != source.draw()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "error", "says"),
+    [
+        ({}, TypeError, "lacks a name"),
+        ({"name": "x"}, TypeError, "lacks capture, seed, restore"),
+        ({"name": 3, "capture": id, "seed": id, "restore": id}, TypeError, "name"),
+        (
+            {"name": "torch", "capture": id, "seed": id, "restore": id},
+            ValueError,
+            "'torch' is already registered",
+        ),
+    ],
+)
+def test_a_source_that_cannot_work_is_refused(attributes, error, says):
+    with pytest.raises(error, match=says):
+        register_source(types.SimpleNamespace(**attributes))
+
+
+def test_a_source_whose_restore_fails_does_not_stop_the_others():
+    class Broken(Source):
+        name = "broken"
+
+        def capture(self):
+            return 1
+
+        def seed(self, seed):
+            pass
+
+        def restore(self, state):
+            raise OSError("gone")
+
+    def draw_and_set():
+        random.random()
+        torch.rand(1)
+        np.random.rand()
+        torch.use_deterministic_algorithms(False)
+
+    unregister = register_source(Broken())
+    before = snapshot()
+    try:
+        with pytest.raises(RestoreError, match="could not restore broken") as raised, seeded(1029):
+            draw_and_set()
+        assert [type(error) for error in raised.value.exceptions] == [OSError]
+        assert before.changed(snapshot()) == ()
+    finally:
+        unregister()
+    with seeded(1029):
+        pass
+
+
+def test_a_source_whose_seed_fails_leaves_nothing_changed():
+    class Broken(Lottery):
+        def seed(self, seed):
+            self.state = 0
+            raise OSError("no entropy")
+
+    source = Broken()
+    unregister = register_source(source)
+    before = snapshot()
+    with pytest.raises(OSError, match="no entropy"), seeded(1029):
+        pass
+    assert snapshot() == before
+    assert source.state == 7
+    unregister()
+    with seeded(1029):
+        pass
