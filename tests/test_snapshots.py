@@ -143,7 +143,7 @@ def test_a_damaged_state_is_refused_before_anything_is_touched(damage):
     state = copy.deepcopy(snapshot().state_dict())
     damage(state)
     before = snapshot()
-    with pytest.raises(ValueError, match=r"this is no Snapshot|state has|the saved state of"):
+    with pytest.raises(ValueError, match=r"not a Snapshot|state has|the saved state of"):
         Snapshot.from_state_dict(state)
     assert snapshot() == before
 

@@ -57,6 +57,13 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
         )
 
 
+def add_shapes(parser: argparse.ArgumentParser, json: str) -> None:
+    """Add `--json`, which prints what `json` names, and `--csv`."""
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help=f"print {json}")
+    shape.add_argument("--csv", action="store_true", help="print comma-separated values")
+
+
 def condition(text: str) -> tuple[str, str, str]:
     match = re.fullmatch(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", text)
     if match is None:

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_options, command, condition
+from .arguments import add_options, add_shapes, command, condition
 from .messages import Unusable, print_json, say
 
 if TYPE_CHECKING:
@@ -47,11 +47,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--unfinished", action="store_true", help="show the runs that have begun and not ended"
     )
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument(
-        "--json", action="store_true", help="print all fields and notes, as a JSON array"
-    )
-    shape.add_argument("--csv", action="store_true", help="print comma-separated values")
+    add_shapes(parser, "all fields and notes, as a JSON array")
 
 
 def _execute(options: argparse.Namespace) -> int:

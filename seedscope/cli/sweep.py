@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..support.modes import MODES
-from .arguments import add_options, command, positive, seed_range
+from .arguments import add_options, add_shapes, command, positive, seed_range
 from .messages import Unusable, print_json, say
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def add(commands: Any) -> None:
     )
     add_options(parser, "deterministic", "log")
     parser.add_argument("--plot", metavar="PATH", help="draw the distribution and the running best")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="print each outcome, as a JSON array")
-    shape.add_argument("--csv", action="store_true", help="print comma-separated values")
+    add_shapes(parser, "each outcome, as a JSON array")
 
 
 def _execute(options: argparse.Namespace) -> int:

@@ -136,6 +136,7 @@ def test_of_several_ranks_the_first_is_shown(capsys):
     assert seeds_of(capsys, "--where", "rank>=1") == [2, 1]
 
 
+@pytest.mark.filterwarnings("always::RuntimeWarning")
 def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
     with open("runs.jsonl", "ab") as file:
         file.write(b'{"event":"end","id":"torn')

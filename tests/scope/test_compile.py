@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seedscope import Stream, seeded, snapshot
-from seedscope.support import compiler
+from seedscope.support import compiler, torch_internals
 
 # The eager backends run the captured graph with torch's own kernels, so that random
 # numbers must be eager's, bit for bit. inductor has generators of its own: see below.
@@ -173,7 +173,7 @@ def test_the_toolkit_is_not_traced(compiled):
 
 
 def test_the_public_way_round_disables_the_same(monkeypatch):
-    monkeypatch.setattr(compiler, "_eval_frame", object())
+    monkeypatch.setattr(torch_internals, "_eval_frame", object())
 
     def body(x):
         with seeded(1029):

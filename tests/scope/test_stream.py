@@ -201,7 +201,7 @@ def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing(state):
     with stream:
         draw()
     saved, before = stream.state_dict(), snapshot()
-    says = "this is no Stream|state has|seed must be|the saved state of"
+    says = "not a Stream|state has|seed must be|the saved state of"
     with pytest.raises(ValueError, match=says):
         stream.load_state_dict(state)
     assert snapshot() == before

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from seedscope.support.digests import _sums, digest
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor.* deprecated:UserWarning")
 def test_a_digest_tells_every_bit_type_and_shape_apart():
     values = [
         torch.zeros(2),
