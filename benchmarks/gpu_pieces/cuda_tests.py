@@ -89,9 +89,10 @@ def _run(slot: Slot, path: str) -> Found:
 
     results = _Results(slot)
     # Neither plugins nor the project's own options, which need some: what runs is the same
-    # whatever is installed.
+    # whatever is installed. Nor does a warning of torch's fail a test here.
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    options = ["-m", "cuda", "-o", "addopts=", "-p", "no:cacheprovider", "--tb=short", "-q"]
+    options = ["-m", "cuda", "-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
+    options += ["--tb=short", "-q"]
     pytest.main([path, *options], plugins=[results])
     return {"tests": results.found}
 
