@@ -63,12 +63,12 @@ class SeededDataset(Dataset[Any]):
         return object.__new__(kind)
 
     def __init__(self, dataset: Any, seed: int) -> None:
-        self.seed = check_seed(seed)
+        self.seed: int = check_seed(seed)
         if isinstance(dataset, type) or not (
             hasattr(dataset, "__getitem__") or isinstance(dataset, IterableDataset)
         ):
             raise TypeError(f"expected a dataset, got {dataset!r} ({type(dataset).__name__})")
-        self.dataset = dataset
+        self.dataset: Any = dataset
         self._sources: tuple[Source, ...] | None = None  # a worker's, set at its first sample
         self._derive: tuple[int, Callable[..., int]] | None = None  # of the last epoch drawn from
         # Shared with the workers, so that persistent ones see a new epoch.

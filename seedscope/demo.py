@@ -40,7 +40,8 @@ class Digits(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Handwritten digits, with a random augmentation at each access."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        self.images, self.labels = images, labels
+        self.images: torch.Tensor = images
+        self.labels: torch.Tensor = labels
 
     def __len__(self) -> int:
         return len(self.images)
@@ -241,5 +242,6 @@ def verdict(runs: dict[str, list[Run]], console: Console) -> int:
 
 
 if __name__ == "__main__":  # seedscope run -m seedscope.demo
-    note(accuracy=(found := accuracy()))
-    print(f"accuracy {found:.1%}")
+    _found = accuracy()
+    note(accuracy=_found)
+    print(f"accuracy {_found:.1%}")

@@ -48,7 +48,7 @@ class RunLog:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a log is a path or a RunLog, got {path!r} ({type(path).__name__})")
         # Absolute now: the working folder may have changed when a run ends.
-        self.path = os.path.abspath(os.fsdecode(path))
+        self.path: str = os.path.abspath(os.fsdecode(path))
         if "\0" in self.path:
             raise ValueError(f"a path must not contain a null character, got {path!r}")
 

@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import secrets
 import sys
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 from ..support import conditions
 from ..support.process_start import REPLAY_VARIABLE
@@ -26,10 +26,10 @@ class Process:
 
     def __init__(self) -> None:
         script = conditions.main_file()
-        self.pid = os.getpid()
-        self.id = secrets.token_hex(6)
-        self.ordinals = itertools.count()
-        self.facts = {
+        self.pid: int = os.getpid()
+        self.id: str = secrets.token_hex(6)
+        self.ordinals: Iterator[int] = itertools.count()
+        self.facts: dict[str, Any] = {
             "command": self.command or sys.orig_argv,
             "versions": conditions.versions(),
             "devices": conditions.devices(),
@@ -39,6 +39,8 @@ class Process:
             "script": script,
             **conditions.code_state(script),
         }
+        self.replay_log: RunLog | None
+        self.replayed: dict[int, Run]
         self.replay_log, self.replayed = _asked_replay()
 
     @classmethod

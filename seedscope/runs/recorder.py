@@ -30,15 +30,15 @@ class Recorder:
     ) -> None:
         process = Process.this()
         # The seeds of a sweep have no ordinal: a replay matches the other runs by ordinal.
-        self.ordinal = next(process.ordinals) if counted else None
+        self.ordinal: int | None = next(process.ordinals) if counted else None
         then = None if self.ordinal is None else process.replayed.get(self.ordinal)
         if seed is None:
             seed = then.seed if then else fresh_seed()
         if then:
             more["replays"] = then.id
             log = process.replay_log if log else None
-        self.seed = check_seed(seed)
-        self.id = secrets.token_hex(6)
+        self.seed: int = check_seed(seed)
+        self.id: str = secrets.token_hex(6)
         self._log, self._process, self._clock = log, process, 0.0
         self._more = more
         self._begun: dict[str, Any] = {}

@@ -46,11 +46,12 @@ class Options:
             )
         if not (isinstance(threads, str) and threads in ("raise", "wait")):
             raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
-        self.deterministic = deterministic
-        self.fill = fill
-        self.waits = threads == "wait"
-        self.sources = None if sources is None else tuple(s.name for s in select_sources(sources))
-        self.log = None if log is None else _as_log(log)
+        self.deterministic: Deterministic = deterministic
+        self.fill: bool | None = fill
+        self.waits: bool = threads == "wait"
+        names = None if sources is None else tuple(s.name for s in select_sources(sources))
+        self.sources: tuple[str, ...] | None = names
+        self.log: RunLog | None = None if log is None else _as_log(log)
 
     def governed(self) -> tuple[Any, ...]:
         """Return the settings and sources that a scope with these options captures and restores."""

@@ -6,14 +6,19 @@ import copy
 import functools
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
 from ..support.compiler import skipped
 
+if TYPE_CHECKING:
+    _Proxy = wrapt.CallableObjectProxy[Any]
+else:
+    _Proxy = wrapt.CallableObjectProxy  # wrapt 1.17 has no parameter at run time
 
-class ScopedCallable(wrapt.CallableObjectProxy):  # type: ignore[type-arg]
+
+class ScopedCallable(_Proxy):
     """A proxy of a partial, builtin, bound method or callable object, called in a scope.
 
     Everything but the call goes to the wrapped object, in most cases also `isinstance`.

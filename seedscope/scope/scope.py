@@ -52,10 +52,10 @@ class Scope:
         inner: dict[Any, Any] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.seed = seed
-        self.recorder = recorder
+        self.seed: int = seed
+        self.recorder: Recorder | None = recorder
         self._options = options
-        self.opener = opener
+        self.opener: Any = opener
         self._resumes = resumes
         self.thread: int | None = None
         self.task: Any = None

@@ -45,7 +45,7 @@ class Stream:
         threads: Threads = "raise",
         sources: Iterable[str] | None = None,
     ) -> None:
-        self.seed = derive_seed(seed, *keys) if keys else check_seed(seed)
+        self.seed: int = derive_seed(seed, *keys) if keys else check_seed(seed)
         self._options = Options(deterministic, fill_uninitialized_memory, threads, sources)
         self._scope = self._begin({})
 

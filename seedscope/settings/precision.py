@@ -112,7 +112,7 @@ def _write_pair(name: str, takes_pair: bool, value: Any) -> None:
     setattr(torch.backends.cuda.matmul, name, tuple(value) if takes_pair else value[0])
 
 
-SETTINGS = [
+SETTINGS: list[Setting] = [
     # The old API first: its writes change the new values as well, never the reverse.
     Entangled("matmul.precision", _read_matmul, _write_matmul),
     Entangled("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),

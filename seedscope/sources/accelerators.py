@@ -12,6 +12,7 @@ import torch
 from ..support.torch_internals import (
     Waiting,
     has_queue,
+    is_compiled,
     queued_calls,
     read_waiting,
     write_waiting,
@@ -55,10 +56,9 @@ class Accelerator(Source):
         self.name = name
         self.module: Any = getattr(torch, name)
         backend: Any = getattr(torch.backends, name, None)
-        # Whether this build of torch can initialise the device. XPU and MTIA have no public
-        # torch.backends module that tells.
+        # Whether this build of torch can initialise the device.
         has_backend = hasattr(backend, "is_built")
-        self.is_built = bool(backend.is_built() if has_backend else self.module._is_compiled())
+        self.is_built: bool = backend.is_built() if has_backend else is_compiled(self.module)
 
     def is_running(self) -> bool:
         """Return whether the generators exist; False in a forked child that must not use them."""

@@ -72,7 +72,7 @@ class ForeignSource(Source):
     """A user's source; `Source` supplies the optional methods that the user's object lacks."""
 
     def __init__(self, source: Any) -> None:
-        self.name = source.name
+        self.name: str = source.name
         for method in (
             "capture",
             "seed",

@@ -95,6 +95,11 @@ class Waiting(NamedTuple):
     queue: list[Any]
 
 
+def is_compiled(module: Any) -> bool:
+    """Return whether this build of torch has the device; XPU and MTIA tell nowhere else."""
+    return bool(module._is_compiled())
+
+
 def has_queue(module: Any) -> bool:
     return hasattr(module, "_queued_calls")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import random
 import signal
@@ -24,10 +25,11 @@ from seedscope.support.interrupts import in_one_step
 PACKAGE = str(Path(seedscope.__file__).parent)
 
 
-# No Python code can guard the first lines of its own function.
+# No Python code can guard the first lines of its own function. Before torch 2.7 `opaque` wraps it.
+EXITS = (inspect.unwrap(Seeded.__exit__).__code__, 4), (inspect.unwrap(Stream.__exit__).__code__, 3)
 BEFORE_THE_TRY = [
-    f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno + line}"
-    for function, lines in ((Seeded.__exit__, 4), (Stream.__exit__, 3))
+    f"{Path(code.co_filename).name}:{code.co_firstlineno + line}"
+    for code, lines in EXITS
     for line in range(lines)
 ]
 
