@@ -132,7 +132,6 @@ def _after_fork_in_child() -> None:
     # Only the forking thread lives on, and may still leave its blocks. No thread owns the
     # inherited scopes, so that the child can open its own.
     _holder.clear()
-    _waiting_threads.clear()
     ident = threading.get_ident()
     _open_scopes[:] = [scope for scope in _open_scopes if scope.thread in (None, ident)]
     for scope in _open_scopes:

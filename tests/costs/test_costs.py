@@ -50,7 +50,6 @@ def test_a_training_step_repeats_under_every_setting_and_is_timed():
     assert found.cheapest in measurements.values()
 
 
-@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one thread has no race")
 def test_a_race_is_found_and_the_setting_that_mends_it_is_recommended():
     found = cost(steps_to_measure.racing, quick=True)
     measurements = by_name(found)

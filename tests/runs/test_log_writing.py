@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -147,8 +148,11 @@ def test_processes_killed_while_they_append_leave_a_log_that_reads(log):
 
     for _ in range(8):
         process = FORK.Process(target=append_forever)
+        size = Path(log.path).stat().st_size if Path(log.path).exists() else 0
         process.start()
-        time.sleep(0.06)
+        while not (Path(log.path).exists() and Path(log.path).stat().st_size > size):
+            time.sleep(0.001)
+        time.sleep(0.03)
         process.kill()
         process.join()
     with warnings.catch_warnings(record=True) as told:

@@ -13,6 +13,7 @@ import torch
 
 from helpers import draw, enter, run_in_thread
 from seedscope import ScopeConflictError, Stream, seeded, snapshot
+from seedscope.scope import open_scopes
 
 
 def test_a_second_thread_is_refused_with_nothing_changed():
@@ -56,6 +57,27 @@ def test_threads_that_wait_get_the_single_threaded_results():
 
         assert list(pool.map(together, range(32))) == expected
     assert snapshot() == before
+
+
+def test_a_release_just_before_a_thread_is_listed_wakes_it(monkeypatch):
+    class ListedTooLate(list):
+        def append(self, woken):
+            open_scopes._holder.pop("thread")  # the holder left, and found nobody to wake
+            super().append(woken)
+
+    monkeypatch.setattr(open_scopes, "_holder", {"thread": -1})
+    monkeypatch.setattr(open_scopes, "_waiting_threads", ListedTooLate())
+
+    drawn = []
+
+    def wait():
+        with seeded(5, threads="wait"):
+            drawn.append(random.random())
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert drawn == [random.Random(5).random()]
 
 
 def test_one_waiting_object_can_be_shared_by_threads():
@@ -118,6 +140,8 @@ def test_a_stream_hammered_by_refused_threads_keeps_its_block():
         with ThreadPoolExecutor(4) as pool:
             futures = [pool.submit(hammer) for _ in range(4)]
             time.sleep(0.5)
+            while not refused and not any(future.done() for future in futures):
+                time.sleep(0.01)
             stop.set()
             [future.result(20) for future in futures]
     finally:
