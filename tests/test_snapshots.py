@@ -83,6 +83,15 @@ def test_a_pickle_names_no_module_inside_the_package():
             assert b"seedscope." not in pickle.dumps(thing, protocol)
 
 
+class OwnSnapshot(Snapshot):
+    """A user's subclass, which a pickle has to name."""
+
+
+def test_a_pickle_keeps_the_class_of_the_user():
+    moment = OwnSnapshot(snapshot()._states)
+    assert type(pickle.loads(pickle.dumps(moment))) is OwnSnapshot
+
+
 def test_it_copies_and_pickles():
     outer = snapshot()
     random.gauss(0, 1)

@@ -205,7 +205,7 @@ def _run(line: bytes) -> Run:
 
 
 def _after_fork_in_child() -> None:
-    # The thread that was appending at the fork may not exist in the child.
+    # The fork may have come in the middle of an append, whose lines its parent will write.
     _appending.queue = None
 
 

@@ -67,6 +67,14 @@ def test_help_explains_with_an_example(command, capsys):
     assert "example" in capsys.readouterr().out
 
 
+def test_an_option_is_not_taken_for_one_that_begins_alike(capsys):
+    # A later release may add an option, and an abbreviation would then mean another one.
+    with pytest.raises(SystemExit) as stopped:
+        main(["sweep", "math:sin", "--seed", "3"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: --seed" in capsys.readouterr().err
+
+
 def test_a_table_without_rich_names_the_extra(runs):
     code = "import sys; sys.modules['rich'] = None; from seedscope.cli.main import main; "
     done = subprocess.run(

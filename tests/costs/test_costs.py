@@ -84,6 +84,10 @@ def test_a_late_failure_is_said_and_garbage_does_not_pile_up():
     assert "max_unpooling2d" in found[1].error
     assert not found[1].ms
     assert not found[1].digests
+    once = run_session(steps_to_measure.fails_once, [DEFAULT, STRICT], Effort(3, 0.01, 1, 1))
+    assert once.measurements[0].ms
+    assert once.measurements[1].error == "once"
+    assert not once.measurements[1].ms, "it is not tried again"
     with pytest.raises(RuntimeError, match=r"called again: StopIteration.*itertools.cycle"):
         run_session(steps_to_measure.ends, configurations, effort)
     run_session(steps_to_measure.cyclic, configurations, effort)

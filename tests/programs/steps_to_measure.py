@@ -85,6 +85,18 @@ def late():
     return lambda: unpool() if next(calls) % 20 == 0 else torch.ones(1)
 
 
+def fails_once():
+    """The first step after the repeats, strictly."""
+    strict = itertools.count(1)
+
+    def step():
+        if torch.are_deterministic_algorithms_enabled() and next(strict) == 2:
+            raise RuntimeError("once")
+        return torch.ones(1)
+
+    return step
+
+
 def ends():
     batches = iter(torch.ones(50, 2))
     return lambda: next(batches).sum()

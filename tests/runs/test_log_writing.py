@@ -214,6 +214,27 @@ def test_a_scope_opened_in_the_middle_of_an_append_is_logged_after_it(log, monke
     assert [run.seed for run in log] == [2, 1]
 
 
+def test_a_process_forked_in_the_middle_of_an_append_logs_its_own_runs(log, monkeypatch):
+    write = RunLog._append
+
+    def forks(self, line):
+        if b'"event":"begin"' in line and b'"seed":1,' in line:
+            pid = os.fork()  # as a signal's handler may
+            if pid == 0:
+                try:
+                    with seeded(2, log=log):
+                        pass
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+        write(self, line)
+
+    monkeypatch.setattr(RunLog, "_append", forks)
+    with seeded(1, log=log):
+        pass
+    assert [(run.seed, run.is_child) for run in log] == [(2, True), (1, False)]
+
+
 def test_the_warning_has_the_seed_and_the_notes(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.warns(RuntimeWarning) as told, seeded(71, log=tmp_path / "file" / "x") as scope:

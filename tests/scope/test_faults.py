@@ -20,6 +20,7 @@ import seedscope
 from fake_accelerator import FAKE
 from seedscope import Seeded, Source, Stream, register_source, seeded, snapshot
 from seedscope.scope.open_scopes import _open_scopes
+from seedscope.scope.scope import Scope
 from seedscope.support.interrupts import in_one_step
 
 PACKAGE = str(Path(seedscope.__file__).parent)
@@ -199,29 +200,32 @@ def test_an_interrupt_at_any_line_of_a_snapshot_changes_nothing(outer_state):
     assert lines > 30
 
 
+class Interrupted(Source):
+    """Its restore is interrupted, the first `times` times."""
+
+    name = "interrupted"
+
+    def __init__(self, times, error=KeyboardInterrupt):
+        self.left, self.error, self.state = times, error, 7
+
+    def capture(self):
+        return self.state
+
+    def seed(self, seed):
+        self.state = seed
+
+    def restore(self, state):
+        if self.left:
+            self.left -= 1
+            raise self.error
+        self.state = state
+
+
 @pytest.mark.parametrize("times", [1, 2, 100])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_an_interrupted_restore_is_tried_again_and_stops_no_other(error, times):
-    class Interrupted(Source):
-        name = "interrupted"
-
-        def __init__(self):
-            self.left, self.state = times, 7
-
-        def capture(self):
-            return self.state
-
-        def seed(self, seed):
-            self.state = seed
-
-        def restore(self, state):
-            if self.left:
-                self.left -= 1
-                raise error
-            self.state = state
-
     before = snapshot()
-    source = Interrupted()
+    source = Interrupted(times, error)
     unregister = register_source(source)
     try:
         with pytest.raises(error), seeded(1029):
@@ -231,4 +235,27 @@ def test_an_interrupted_restore_is_tried_again_and_stops_no_other(error, times):
     assert before.changed(snapshot()) == ()
     assert not _open_scopes
     assert (source.state == 7) == (times < 100)
+    enter_in_another_thread()
+
+
+@pytest.mark.parametrize("make", [seeded, Stream])
+def test_an_interrupt_before_the_exit_and_one_in_its_restore_lose_nothing(make, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = snapshot()
+    unregister = register_source(Interrupted(1))
+    try:
+        block = make(1029)
+        opened = block.__enter__()
+        random.random(), np.random.rand(), torch.rand(1)
+        monkeypatch.setattr(Scope, "__exit__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            block.__exit__(None, None, None)
+        monkeypatch.undo()
+        assert not opened.is_open
+    finally:
+        unregister()
+    assert before.changed(snapshot()) == ()
+    assert not _open_scopes
     enter_in_another_thread()

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -143,6 +144,31 @@ def test_a_used_stream_copies_and_pickles_where_it_stands(again):
     with other:
         assert torch.get_deterministic_debug_mode() == 1
         assert draw() == expected
+
+
+class OwnStream(Stream):
+    """A user's subclass, which a pickle has to name."""
+
+
+@pytest.mark.parametrize("make", [Stream, OwnStream])
+def test_a_pickle_keeps_the_class_and_that_a_thread_waits(make):
+    stream = make(1029, threads="wait", sources=["python"])
+    other = pickle.loads(pickle.dumps(stream))
+    assert type(other) is make
+    drawn = []
+
+    def enter_it():
+        with other:
+            drawn.append(random.random())
+
+    thread = threading.Thread(target=enter_it)
+    with seeded(5):
+        thread.start()
+        thread.join(0.1)
+        assert not drawn
+    thread.join(20)
+    with stream:
+        assert drawn == [random.random()]
 
 
 def test_saved_before_its_first_entry_it_starts_from_its_seed():
