@@ -39,7 +39,7 @@ def primitives(device: str, deterministic: bool) -> Arm:
     if device == "cuda":
         generators += torch.cuda.default_generators
     words = _words()
-    reads = [setting.read for setting in SETTINGS._settings.values()]
+    reads = [setting.read for setting in SETTINGS._settings]
     writes = _writes(deterministic)
 
     def run(body: Body = nothing) -> None:
@@ -82,9 +82,7 @@ def _writes(deterministic: bool) -> list[tuple[Callable[[Any], Any], Any, Any]]:
     SETTINGS.restore(before)
     return [
         (write, inside, outside)
-        for (_, _, write), inside, outside in zip(
-            SETTINGS._settings.values(), now, before, strict=True
-        )
+        for (_, _, write), inside, outside in zip(SETTINGS._settings, now, before, strict=True)
         if inside != outside
     ]
 
@@ -95,7 +93,7 @@ def in_memory() -> Arm:
     assert python._mapped is not None, "the layout of this interpreter's states is not known"
     words, generator = _words(), torch.default_generator
     memories: list[Any] = [python._mapped, words]
-    reads = [setting.read for setting in SETTINGS._settings.values()]
+    reads = [setting.read for setting in SETTINGS._settings]
     writes = _writes(True)
     with seeded(SEED):
         fresh = [memory.tobytes() for memory in memories], generator.get_state()

@@ -32,17 +32,16 @@ class Settings:
     name = "settings"
 
     def __init__(self, settings: Iterable[Setting]) -> None:
-        self._settings = {setting.name: setting for setting in settings}
-        self._in_order = [*self._settings.values()]
-        self._reads = [setting.read for setting in self._in_order]
-        self._places = {name: place for place, name in enumerate(self._settings)}
+        self._settings = tuple(settings)
+        self._reads = [setting.read for setting in self._settings]
+        self._places = {setting.name: place for place, setting in enumerate(self._settings)}
         self._entangled = {
-            place for place, setting in enumerate(self._in_order) if isinstance(setting, Entangled)
+            place for place, setting in enumerate(self._settings) if isinstance(setting, Entangled)
         }
 
     @property
     def names(self) -> list[str]:
-        return list(self._settings)
+        return list(self._places)
 
     def capture(self) -> list[Any]:
         return [read() for read in self._reads]
@@ -50,8 +49,9 @@ class Settings:
     def apply(self, values: Mapping[str, Any], now: list[Any]) -> None:
         """Write the `values` that differ from `now`, the state just captured."""
         for name, value in values.items():
-            if now[self._places[name]] != value:
-                self._settings[name].write(value)
+            place = self._places[name]
+            if now[place] != value:
+                self._settings[place].write(value)
 
     def restore(self, state: list[Any], now: list[Any] | None = None) -> None:
         """Write the values of `state` that differ from the present values.
@@ -81,7 +81,7 @@ class Settings:
         failures: list[str] = []
         cause: Exception | None = None
         for place in places:
-            name, read, write = self._in_order[place]
+            name, read, write = self._settings[place]
             try:
                 if not one_by_one or read() != state[place]:
                     write(state[place])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class Source:
         return same_state(a, b)
 
     def changed(self, a: Any, b: Any) -> list[str]:
+        """Return the names of what differs between two states: this source's, or none."""
         return [] if self.same(a, b) else [self.name]
 
 
@@ -73,18 +75,9 @@ class ForeignSource(Source):
 
     def __init__(self, source: Any) -> None:
         self.name: str = source.name
-        for method in (
-            "capture",
-            "seed",
-            "restore",
-            "is_running",
-            "fingerprint",
-            "encode",
-            "decode",
-            "same",
-        ):
-            if callable(getattr(source, method, None)):
-                setattr(self, method, getattr(source, method))
+        for name, method in vars(Source).items():
+            if isinstance(method, FunctionType) and callable(getattr(source, name, None)):
+                setattr(self, name, getattr(source, name))
 
 
 def same_state(a: Any, b: Any) -> bool:

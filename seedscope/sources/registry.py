@@ -29,8 +29,9 @@ def register_source(source: Any) -> Callable[[], None]:
     Args:
         source: an object with a unique `name` and the methods `capture() -> state`,
             `seed(seed: int)` and `restore(state)`. A state of `None` means that the source
-            is absent, and a scope then leaves it alone. The optional `encode(state)` and
-            `decode(payload)` convert states that `torch.save` cannot store as they are.
+            is absent, and a scope then leaves it alone. The other methods of `Source` are
+            optional: `encode(state)` and `decode(payload)` convert states that `torch.save`
+            cannot store as they are.
 
     Raises:
         TypeError: a method or the name is missing.

@@ -36,14 +36,14 @@ def other_value(name: str, value):
     return tuple(not flag for flag in value) if isinstance(value, tuple) else not value
 
 
-@pytest.fixture(params=SETTINGS.names)
+@pytest.fixture(params=SETTINGS._settings, ids=SETTINGS.names)
 def setting(request):
     """A setting that has another value than usual outside."""
-    name = request.param
+    name = request.param.name
     if name in UNCHANGEABLE:
         pytest.skip(UNCHANGEABLE[name])
     outer = snapshot()
-    yield SETTINGS._settings[name]
+    yield request.param
     outer.restore()
 
 
@@ -121,7 +121,7 @@ def test_only_settings_that_are_marked_change_others(setting):
     write(other_value(name, read()))
     now = zip(SETTINGS.names, before, SETTINGS.capture(), strict=True)
     changed = {other for other, was, is_now in now if was != is_now and other != name}
-    entangled = {o.name for o in SETTINGS._settings.values() if isinstance(o, base.Entangled)}
+    entangled = {o.name for o in SETTINGS._settings if isinstance(o, base.Entangled)}
     # Where inductor is not loaded its flag is the variable, and writing it does nothing.
     assert changed <= (entangled if name in entangled else {"inductor.deterministic"})
 

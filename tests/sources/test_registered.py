@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import Lottery
-from seedscope import RestoreError, Source, register_source, seeded, snapshot
+from seedscope import RestoreError, Source, Stream, register_source, seeded, snapshot
 
 
 def test_a_registered_source_is_governed_until_it_is_unregistered():
@@ -42,6 +42,31 @@ def test_a_registered_source_is_governed_until_it_is_unregistered():
 def test_a_source_that_cannot_work_is_refused(attributes, error, says):
     with pytest.raises(error, match=says):
         register_source(types.SimpleNamespace(**attributes))
+
+
+def test_the_optional_methods_of_a_users_own_object_are_called():
+    class Own(Lottery):
+        resumed = ()
+
+        def resume(self, seed, state):
+            self.resumed, self.state = (seed, state), state
+
+        def changed(self, a, b):
+            return ["lottery of my own"] if a != b else []
+
+    source = Own()
+    unregister = register_source(source)
+    try:
+        stream, before = Stream(1029, sources=["lottery"]), snapshot()
+        with stream:
+            left = source.draw()
+            assert "lottery of my own" in before.changed(snapshot())
+        assert not source.resumed
+        with stream:
+            assert source.resumed == (1029, left)
+        assert before.changed(snapshot()) == ()
+    finally:
+        unregister()
 
 
 def test_a_source_whose_restore_fails_does_not_stop_the_others():
