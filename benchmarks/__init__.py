@@ -1,1 +1,1 @@
-"""What seedscope costs: suites that print a table and write JSON."""
+"""The suites that measure the cost of seedscope; each prints a table and writes JSON."""

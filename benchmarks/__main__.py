@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-# Kept as text, so that listing them imports neither torch nor any suite.
+# Kept as text, so that the list of suites imports neither torch nor any suite.
 SUITES = {
     "data_throughput": "what SeededDataset costs a DataLoader",
     "determinism_cost": "what each determinism setting costs small networks on the CPU",
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suite", choices=SUITES, nargs="?", help=argparse.SUPPRESS)
-    # What follows the suite's name is the suite's own.
+    # The suite parses the arguments after its name.
     suite = parser.parse_args(arguments[:1]).suite
     if suite is None:
         parser.print_help()

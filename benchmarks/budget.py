@@ -1,8 +1,8 @@
-"""Measures pieces in their order, within a number of seconds, and loses nothing measured.
+"""Measures pieces in their order, within a number of seconds, and keeps every result.
 
-An item is started only where it is expected to end in time: by what was expected of it, times
-the machine's pace, which is learnt from the items before. What the share of a piece does not
-suffice for waits until the other pieces have had theirs.
+An item starts only if it is expected to end in time. The expectation is the item's seconds
+times the machine's pace, which the run learns from earlier items. Items that do not fit into
+the share of their piece wait until the other pieces have had their shares.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .process import Died, Hung, Process
 from .record import Record, code_digest, locked, read
 
 _START = "start of a process"
-_START_S = 6.0  # to import torch and start CUDA, from a disk that has both in its cache
+_START_S = 6.0  # to import torch and start CUDA, if the disk's cache holds both
 _START_LIMIT_S = 150.0  # from a cold disk torch takes minutes
-_LEAST_S = 30.0  # more than what is expected, after which an item counts as hanging
+_LEAST_S = 30.0  # an item that exceeds its expected time by less does not count as hung
 
 
 class Pace:
-    """How long items take on this machine, in multiples of what was expected."""
+    """The time that items take on this machine, in multiples of the expected time."""
 
     def __init__(self) -> None:
         self._seen: dict[str, list[float]] = defaultdict(list)
@@ -38,9 +38,9 @@ class Pace:
         self._seen[group].append(took_s / expected_s)
 
     def seconds(self, group: str, expected_s: float) -> float:
-        """Return how long it will take: by its own group, or before there is one, by all.
+        """Return how long an item will take, by its own group, or else by all groups.
 
-        That all the others were slow says something of it, that they were quick does not.
+        Other groups can only raise the expectation: they say nothing of it if they were fast.
         """
         if seen := self._seen.get(group):
             return expected_s * _slower(seen)
@@ -49,7 +49,7 @@ class Pace:
 
 
 def _slower(paces: list[float]) -> float:
-    """The slower quarter's: an item that is not started costs less than one cut off."""
+    """Return the upper quartile: to leave an item out costs less than to cut it off."""
     if len(paces) == 1:
         return paces[0]
     return statistics.quantiles(paces, n=4, method="inclusive")[2]
@@ -66,19 +66,19 @@ class Run:
         self.budget_s = budget_s
         self.until = self.begun + budget_s
         self._processes: dict[str, Process] = {}
-        self._has_started = False  # any process
-        self._users: Counter[str] = Counter()  # by process: the items that still need it
+        self._has_started = False  # whether any process has started
+        self._users: Counter[str] = Counter()  # the number of items that still need each process
         self._done = self._total = 0
 
     def measure(self, pieces: Iterable[Piece]) -> None:
-        """Measure what is not done yet, as far as there is time."""
+        """Measure the items that are not done yet, as far as the time suffices."""
         waiting: list[Item] = []
         pieces = [*pieces]
         self._learn(pieces)
         try:
             for piece in pieces:
                 items = [item for item in piece.items if not self.record.is_done(item)]
-                if piece.share_s == math.inf:  # what the others have left comes first
+                if piece.share_s == math.inf:  # the items that the others have left come first
                     items, waiting = [*waiting, *items], []
                 waiting += self._measure_piece(replace(piece, items=items))
         finally:
@@ -86,7 +86,7 @@ class Run:
                 process.end()
 
     def _learn(self, pieces: Iterable[Piece]) -> None:
-        """Take the pace of what was measured before, and count what is missing."""
+        """Learn the pace from items measured before, and count the missing items."""
         for item in (item for piece in pieces for item in piece.items):
             found = self.record.found.get(item.group, {}).get(item.name, {})
             if not self.record.is_done(item):
@@ -96,7 +96,7 @@ class Run:
         self._total = self._users.total()
 
     def _note(self, item: Item, found: Found) -> None:
-        # What it did only because there was time is nobody's need.
+        # An elastic item used the spare seconds without need.
         self.pace.note(item.group, item.seconds, found["took_s"] - found.get("spare_s", 0))
 
     def _measure_piece(self, piece: Piece) -> list[Item]:
@@ -116,14 +116,14 @@ class Run:
         return left_out
 
     def _spare_s(self, spare_s: float, item: Item, others: Iterable[Item]) -> float:
-        """Return the part of the time that nobody needs which is for `item`, before `others`."""
+        """Return the part of the spare time that `item` gets; `others` come after it."""
         if not item.is_elastic or spare_s <= 0:
             return 0.0
         all_s = item.seconds + sum(other.seconds for other in others if other.is_elastic)
         return spare_s * item.seconds / all_s
 
     def _needs_s(self, items: Iterable[Item]) -> list[float]:
-        """Return what each is expected to take; the first of a process that has to start more."""
+        """Return the expected time of each item, and of the start of its process if not started."""
         started, needs_s = {*self._processes}, []
         for item in items:
             start_s = 0 if item.process in started else self.pace.seconds(_START, _START_S)
@@ -132,13 +132,13 @@ class Run:
         return needs_s
 
     def _measure_item(self, item: Item, needs_s: float, spare_s: float) -> None:
-        """Measure it, and put down what is found of it, as it comes."""
+        """Measure an item, and record its result as it grows."""
         begun, before = time.monotonic(), self.record.before(item)
-        # What is cut off twice has what it kept the first time.
+        # An item that is cut off twice retains the result of the first time.
         is_cut_off = before.pop("cut_off", False) and before["code"] == self.record.code
         kept = before if is_cut_off else Found()
         until = begun + needs_s + spare_s if self.budget_s < math.inf else math.inf
-        limit = -math.inf  # until its process is ready
+        limit = -math.inf  # until the item's process is ready
 
         def keep(found: Found) -> None:
             kept.update(found)
@@ -147,7 +147,7 @@ class Run:
         try:
             process = self._ready_process(item.process)
             begun = time.monotonic()
-            # Neither an item that hangs nor a wrong expectation costs more than this.
+            # Limits the cost of an item that hangs, and of a wrong expectation.
             more_s = max(_LEAST_S, 2 * needs_s, 2 * item.seconds)
             limit = min(self.until, max(until, begun) + more_s)
             found = process.measure(item.measure, Slot(until, keep, before), limit)
@@ -156,7 +156,7 @@ class Run:
             self._end(item.process)
         except Hung:
             self._end(item.process)
-            if limit in (-math.inf, self.until):  # no fault of the item
+            if limit in (-math.inf, self.until):  # not the item's fault
                 found = kept | {"cut_off": True}
             else:
                 found = kept | {"failed": f"killed after {limit - begun:.0f} s: it hung"}
@@ -166,20 +166,20 @@ class Run:
         self.record.keep(item, found)
         self._users[item.process] -= 1
         if not self._users[item.process]:
-            self._end(item.process)  # it would keep its part of the GPU's memory
+            self._end(item.process)  # the process would keep its part of the GPU's memory
 
     def _ready_process(self, name: str) -> Process:
-        """Return the process of that name, or a new one where there is none that answers.
+        """Return the process of that name; start a new process if none answers.
 
         Raises:
-            Hung: it does not start in time.
-            RuntimeError: three in turn ended while they started: none will ever measure.
+            Hung: the process does not start in time.
+            RuntimeError: three processes in turn ended while they started.
         """
         if name in self._processes:
             try:
                 self._processes[name].wait(self._within(_LEAST_S))
                 return self._processes[name]
-            except (Died, Hung):  # of the item before
+            except (Died, Hung):  # because of the item before
                 self._end(name)
         for _ in range(3):
             begun = time.monotonic()
@@ -189,7 +189,7 @@ class Run:
             except Died:
                 self._end(name)
             else:
-                if self._has_started:  # the first one fills the disk's cache for the others
+                if self._has_started:  # the first process fills the disk's cache for the others
                     self.pace.note(_START, _START_S, time.monotonic() - begun)
                 self._has_started = True
                 return process
@@ -212,11 +212,11 @@ class Run:
 
 
 def run(name: str, pieces: Iterable[Piece], record: Record, budget_s: float = math.inf) -> None:
-    """Measure the pieces into `record`, which knows afterwards what is missing.
+    """Measure the pieces into `record`, which knows afterwards which items are missing.
 
     Raises:
-        SystemExit: it was stopped.
-        RuntimeError: no process can be started to measure in.
+        SystemExit: the run was stopped.
+        RuntimeError: no process that measures can start.
     """
     try:
         Run(name, record, budget_s).measure(pieces)
@@ -225,10 +225,10 @@ def run(name: str, pieces: Iterable[Piece], record: Record, budget_s: float = ma
 
 
 def run_suite(name: str, items: list[Item], facts: Found, folder: Path) -> tuple[Found, Path]:
-    """Measure all items; return the report and the file that it is in, `folder`/`name`.json.
+    """Measure all items; return the report and its file, `folder`/`name`.json.
 
-    Until all is measured they are in a file of their own: the same run, started again, goes
-    on behind it, and one of other items, facts or code has another.
+    Until all items are measured, a partial file holds the results. The same run, started
+    again, continues it; a run with other items, facts or code has another partial file.
     """
     about = {key: value for key, value in facts.items() if key != "date"}
     identity = [about, code_digest(), [*map(str, items)]]

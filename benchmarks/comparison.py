@@ -1,4 +1,4 @@
-"""How far two measurements of the same networks differ, in their times and in their bits."""
+"""The difference between two measurements of the same networks, in times and in bits."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .tables import bullets, where
 
 
 def two_pairs(report: dict[str, Any]) -> str:
-    """Return how far the second pair of processes is from the first, if there are both."""
+    """Return how far the two pairs of processes differ, or "" if a pair is missing."""
     pairs = [determinism_cost.costs(report, pair) for pair in (FIRST_PAIR, SECOND_PAIR)]
     text = bullets(_apart(*pairs))
     return f"## The second pair of processes ({where(report)})\n\n{text}" if text else ""
 
 
 def two_runs(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return how far two runs on the same card differ, or nothing if they share nothing."""
+    """Return how far two runs on the same card differ, or "" if they share no network."""
     text = bullets(_apart(determinism_cost.costs(one), determinism_cost.costs(other)))
     return f"## Two runs ({where(one)}; {other['date'][:10]})\n\n{text}" if text else ""
 
 
 def _apart(one: dict[str, Cost], other: dict[str, Cost]) -> list[str]:
-    """Sentences on how far two measurements of the same networks differ, in time and bits."""
+    """Return sentences on how far two measurements of the same networks differ."""
     times, ratios, bits = dict[str, float](), dict[str, float](), dict[str, bool]()
     for name in (name for name in one if name in other):
         measurements = {measured.configuration: measured for measured in other[name]}

@@ -1,4 +1,4 @@
-"""Augmented samples, and what `SeededDataset` adds to one sample."""
+"""Augmented samples, and the time that `SeededDataset` adds to one sample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .peers import SEED
 from .scope_arms import make_reseeds
 
 SIZE, BATCH = 224, 32
-IMAGES, IMAGE_SIZE = 64, 256  # 64 different images, so that they do not all stay in the cache
+IMAGES, IMAGE_SIZE = 64, 256  # too many images to all stay in the cache
 ONCE, ANEW, GIVEN = "made once", "made for each sample", "made once, generators for each sample"
 PLAIN, SEEDED = "plain", "SeededDataset"
 SEEDING = "its seeding alone"
@@ -71,22 +71,22 @@ class Augmented(Dataset[torch.Tensor]):
         if self.spelling == ANEW:
             self.pipeline = make_pipeline()
         elif self.spelling == GIVEN:
-            # One pair for all its transforms, as Compose makes them. (`set_random_seed`
-            # would give each transform a pair of its own from the same seed.)
+            # All transforms share one pair, as Compose makes it. (`set_random_seed` would
+            # give each transform its own pair from the same seed.)
             self.pipeline.set_random_state(np.random.default_rng(), random.Random())
         image: torch.Tensor = self.pipeline(image=self.images[index % IMAGES])["image"]
         return image
 
 
 class Nothing(Dataset[int]):
-    """A dataset that costs nothing, and is never at its end."""
+    """A dataset that costs nothing and never ends."""
 
     def __getitem__(self, index: int) -> int:
         return index
 
 
 class TimedInWorker(Dataset[Any]):
-    """One sample: what `measured` finds in the process that draws it."""
+    """A dataset of one sample: the result of `measured` in the process that draws the sample."""
 
     def __init__(self, measured: Callable[[], Any]) -> None:
         self.measured = measured
@@ -99,7 +99,7 @@ class TimedInWorker(Dataset[Any]):
 
 
 def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
-    """Return what draws a sample: of a dataset that does nothing, and with `SeededDataset`."""
+    """Return the draws of a sample: plain, by `SeededDataset`; in a worker, its seeding too."""
     dataset = Nothing()
     seeded = SeededDataset(dataset, SEED)
     number = 0
@@ -113,8 +113,8 @@ def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
         PLAIN: partial(draw, dataset),
         SEEDED: partial(draw, seeded),
     }
-    if in_worker:  # elsewhere nobody would put the state back
-        seeds = itertools.count(SEED)  # another for each sample: one that repeats is quicker
+    if in_worker:  # in the main process nothing would restore the states
+        seeds = itertools.count(SEED)  # a new seed for each sample: a repeated seed is faster
         arms[SEEDING] = lambda: seeded._seed_worker(next(seeds))
     return arms
 
@@ -122,7 +122,7 @@ def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
 def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
     """Return microseconds a sample: of the dataset, of `SeededDataset`, of seeding.
 
-    Under `HOT` as a loop finds them, under `COLD` one call after an augmentation each.
+    `HOT` times the calls in a loop, `COLD` times each call after an augmentation.
     """
     arms = draws(in_worker) | (make_reseeds() if in_worker else {})
     hot = measure(arms, rounds=rounds, block_s=0.001)[0]

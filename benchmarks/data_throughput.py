@@ -1,10 +1,10 @@
-"""What `SeededDataset` costs a DataLoader: samples per second, and microseconds a sample.
+"""The cost of `SeededDataset` in a DataLoader: samples per second, and microseconds a sample.
 
-The loaders augment images with an albumentations pipeline; each is timed with and without
-`SeededDataset` in one interleaved run: samples per second, which a busy machine blurs, and
-the CPU time of whichever process augments, which it blurs less. The cost alone is timed on
-a dataset that does nothing, inside a real worker and in the main process: in a loop, and
-after an augmentation, which leaves the caches as a real loader has them.
+The loaders augment images with an albumentations pipeline. Each loader is timed with and
+without `SeededDataset` in one interleaved run: by the clock, which a busy machine blurs, and
+by the CPU time of the processes that augment, which a busy machine blurs less. The cost alone
+is timed on a dataset that does nothing, inside a real worker and in the main process: in a
+loop, and after an augmentation, which leaves the caches as a real loader has them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CASES = [(ONCE, 2), (ONCE, 0), (ANEW, 2), (GIVEN, 2)]
 
 
 def collate(samples: list[torch.Tensor]) -> tuple[torch.Tensor, int, float]:
-    """Return the batch, and which process has used how many seconds of CPU so far."""
+    """Return the batch, the process, and the seconds of CPU that the process has used so far."""
     return torch.stack(samples), os.getpid(), time.process_time()
 
 
@@ -72,10 +72,10 @@ class Both(Dataset[torch.Tensor]):
 
 
 class TimedLoader:
-    """A loader that stays warm, and tells what an epoch took, of one arm or the other.
+    """A loader that stays warm, and times epochs of either arm.
 
-    The same workers draw both: two loaders on the same dataset differed by 5 % of CPU.
-    They are thus workers whose sources were seeded before, in the plain arm too.
+    The same workers draw both arms, because two loaders on the same dataset differed by 5 %
+    of CPU. So the workers' sources were seeded before in the plain arm too.
     """
 
     def __init__(self, length: int, spelling: str, workers: int) -> None:
@@ -97,7 +97,7 @@ class TimedLoader:
             self.epoch(arm)
 
     def epoch(self, arm: str) -> tuple[float, float]:
-        """Return the seconds of one epoch: by the clock, and of CPU where it is augmented."""
+        """Return the seconds of one epoch: by the clock, and of CPU in the augmenting processes."""
         first = self.length if arm == SEEDED else 0
         self.order[:] = range(first, first + self.length)
         before = dict(self.used) if self.loader.num_workers else {os.getpid(): time.process_time()}
@@ -109,11 +109,10 @@ class TimedLoader:
 
 
 def throughput(rounds: int, length: int) -> dict[str, Any]:
-    """Return, for each case, samples per second, CPU time, and ratios of adjacent epochs.
+    """Return samples per second (also of CPU), ratios, and equality of bits, for each case.
 
-    A round takes the cases in random order and four epochs of each: plain, seeded,
-    seeded, plain, and the other way about in the next round, so that a drift of the
-    machine meets both.
+    A round takes the cases in random order and four epochs of each: plain, seeded, seeded,
+    plain, and the reverse in the next round, so that a drift of the machine affects both.
     """
     progress("starting the workers")
     loaders = {case: TimedLoader(length, *case) for case in CASES}
@@ -122,12 +121,12 @@ def throughput(rounds: int, length: int) -> dict[str, Any]:
     }
     order = random.Random(SEED)
     gc.collect()
-    gc.disable()  # as in `measure`; the workers, started above, go on collecting
+    gc.disable()  # as in `measure`; the workers, already started, still collect
     try:
         for number in range(rounds):
             first, second = (PLAIN, SEEDED) if number % 2 == 0 else (SEEDED, PLAIN)
             for case in order.sample(CASES, len(CASES)):
-                # Another epoch, so that it is not one draw of the augmentation that is timed.
+                # Each epoch draws other augmentations, so that no single draw is timed.
                 loaders[case].seeded.set_epoch(number)
                 for name in (first, second, second, first):
                     times[case][name].append(loaders[case].epoch(name))
@@ -159,12 +158,12 @@ def named(spelling: str, workers: int) -> str:
 
 
 def identical(timed: TimedLoader) -> bool:
-    """Whether the loader gives bit by bit what the dataset gives in this process."""
+    """Return whether loader and dataset give the same bits; the dataset runs in this process."""
     timed.seeded.set_epoch(0)
     timed.order[:] = range(timed.length, 2 * timed.length)
     starts = range(0, timed.length, BATCH)
     own = (torch.stack([timed.seeded[i] for i in range(b, b + BATCH)]) for b in starts)
-    # First a list: the loader's epoch has to be drawn to its end.
+    # A list, because the loader's epoch must be drawn to its end.
     same = [torch.equal(batch, mine) for (batch, *_), mine in zip(timed.loader, own, strict=True)]
     return all(same)
 
@@ -234,7 +233,7 @@ def spread(of: dict[str, float], digits: int = 3) -> str:
 
 
 def aims(report: dict[str, Any]) -> list[list[str]]:
-    """Return each aim beside what was measured."""
+    """Return each aim beside the measurement."""
     cases, alone = report["samples_per_second"], report["us_a_sample"]
     hot, cold = alone[f"worker, {HOT}"], alone[f"worker, {COLD}"]
     usual = cases[named(ONCE, 2)]
@@ -272,7 +271,7 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
 def main(arguments: list[str]) -> int:
     parser = suite_parser("data_throughput", __doc__)
     options = parse(parser, arguments)
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # the check would use the network
     one_thread()
     report = collect(options.quick)
     show_report(report)

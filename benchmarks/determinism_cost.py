@@ -1,6 +1,6 @@
-"""What each determinism setting costs small networks on the CPU, and which of them repeat.
+"""The cost of each determinism setting for small networks on the CPU, and which repeat.
 
-`python -m benchmarks gpu` measures the networks that they stand for, on a GPU.
+The networks are stand-ins; `python -m benchmarks gpu` measures the real networks on a GPU.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .networks import PROCESSES, network_item
 from .record import failures
 
 _NAME = "determinism_cost_cpu"
-# What torch.cuda says of the GPU: clock in MHz, temperature in degrees, power in mW.
+# The GPU's state by torch.cuda: clock in MHz, temperature in degrees, power in mW.
 _STATES = (("clock_rate", "MHz", 1), ("temperature", "degrees C", 1), ("power_draw", "W", 1e-3))
-# Bits that say why a GPU's clock was held back: https://docs.nvidia.com/deploy/nvml-api
+# The bits of the reasons that held back a GPU's clock: https://docs.nvidia.com/deploy/nvml-api
 _HELD_BACK = {0x84: "power", 0x60: "heat", 0x08: "the hardware"}
 _NOTHING: Found = vars(Session(device="", benchmark=False, measurements=[]))
 
 
 def costs(report: dict[str, Any], processes: Iterable[str] = PROCESSES) -> dict[str, Cost]:
-    """Return what was found of each network in the processes, by its name."""
+    """Return the results of each network in the processes, by the network's name."""
     found: dict[str, list[Found]] = {}
     for process in processes:
         for name, session in report["found"].get(process, {}).items():
@@ -40,20 +40,20 @@ def costs(report: dict[str, Any], processes: Iterable[str] = PROCESSES) -> dict[
 
 
 def training(found: dict[str, Cost]) -> dict[str, Cost]:
-    """Return those of the training steps in bf16, by the network's name alone."""
+    """Return the results of the training steps in bf16, by the network's name alone."""
     end = ", train, bf16"
     return {name.removesuffix(end): cost for name, cost in found.items() if name.endswith(end)}
 
 
 def cost_of(name: str, sessions: list[Found], device: str) -> Cost:
-    """Return what the sessions found, those that failed included."""
+    """Return the results of the sessions, failed sessions included."""
     where = next((session["origin"] for session in sessions if "origin" in session), "unfinished")
     known = [Session.from_dict(_NOTHING | session) for session in sessions]
     return Cost(f"{name} ({where})", device, combine(known))
 
 
 def clocks(report: dict[str, Any]) -> str:
-    """Return a sentence on whether the machine was as quick in all processes."""
+    """Return a sentence on whether the machine's speed was the same in all processes."""
     groups = (report["found"].get(process, {}) for process in PROCESSES)
     sessions = [_NOTHING | session for group in groups for session in group.values()]
     products = [statistics.median(x["canary_ms"]) for x in sessions if x["canary_ms"]]
@@ -73,8 +73,8 @@ def clocks(report: dict[str, Any]) -> str:
 
 
 def price_sentences(found: dict[str, Cost]) -> list[str]:
-    """Return sentences on what single settings cost: autotuning that is off, and filling."""
-    # Autotuning has nothing to choose where there are no convolutions.
+    """Return sentences on the cost of two settings: no autotuning, and filling new memory."""
+    # Autotuning has no choice in a network without convolutions.
     tuned = {case.model for case in TRAINING if case.has_sizes}
     tunable = {name: cost for name, cost in found.items() if name in tuned}
     return [
@@ -86,9 +86,9 @@ def price_sentences(found: dict[str, Cost]) -> list[str]:
 def _spread(
     what: str, found: dict[str, Cost], over: Configuration, under: Configuration
 ) -> list[str]:
-    """A sentence on the ratio of two settings, over the networks that have both.
+    """Return a sentence on the ratio of two settings, over the networks that have both.
 
-    Where the CPU sets the time of one, the ratio is no price of the GPU's.
+    A network counts only if the GPU, not the CPU, limits the time of a step.
     """
     ratios = {}
     for name, cost in found.items():
@@ -106,7 +106,7 @@ def _spread(
 
 
 def repeat_sentences(found: dict[str, Cost]) -> list[str]:
-    """Return a sentence on the networks that do not repeat by default, and under True."""
+    """Return sentences on the networks that do not repeat: by default, and under True."""
     sentences = []
     for configuration in (DEFAULT, STRICT):
         of_it = {
@@ -126,7 +126,7 @@ def repeat_sentences(found: dict[str, Cost]) -> list[str]:
 
 
 def launch_bound(found: dict[str, Cost]) -> list[str]:
-    """Return a sentence on the networks whose time says more of the CPU than of the GPU."""
+    """Return a sentence on the networks in which the CPU limits the time of a step."""
     bound = {
         name: [m.configuration for m in cost if m.is_launch_bound] for name, cost in found.items()
     }
@@ -140,7 +140,7 @@ def launch_bound(found: dict[str, Cost]) -> list[str]:
 
 
 def refusals(found: dict[str, Cost]) -> list[str]:
-    """Return a sentence for each network that cannot run under deterministic=True: the reason."""
+    """Return, for each network that cannot run under deterministic=True, the reason."""
     return [
         f"{name} cannot run under {measured.configuration}: {measured.error}"
         for name, cost in found.items()
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> int:
     if not cases:
         parser.error(f"--only {options.only}: no network's name contains this")
     scale = Scale("cpu", small=True, quick=options.quick)
-    # The two processes without autotuning: on the CPU cuDNN's switches do nothing.
+    # Only the processes without autotuning: on the CPU cuDNN's switches do nothing.
     items = [
         network_item(case, process, scale)
         for process, benchmark in PROCESSES.items()

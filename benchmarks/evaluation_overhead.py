@@ -1,8 +1,8 @@
-"""What entering and leaving `evaluating(model, seed=1029)` costs, beside doing it by hand.
+"""The cost of entering and leaving `evaluating(model, seed=1029)`, beside the same by hand.
 
 By hand is `model.eval()` and `model.train()`, which put every submodule into training mode;
-a second arm adds `no_grad` and a scope, for what `evaluating` does besides modes. Three
-models, all arms interleaved in one run.
+a second arm adds `no_grad` and a scope, which `evaluating` also opens. The arms of each of
+the three models are interleaved.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
 
 
 def resnet50() -> nn.Module:
-    """Return the 151 modules of torchvision's ResNet-50, with few channels; it is not called."""
+    """Return the 151 modules of torchvision's ResNet-50, with few channels; never called."""
     channels = 8
     layers = [
         nn.Sequential(*(Bottleneck(channels, number == 0) for number in range(blocks)))
@@ -88,7 +88,7 @@ def make_arms(model: nn.Module) -> dict[str, Callable[[], object]]:
 
 
 def collect(quick: bool) -> dict[str, Any]:
-    """Return everything that this suite measures, ready for JSON; times in milliseconds."""
+    """Return all results of this suite, ready for JSON; times are in milliseconds."""
     report = environment("cpu") | {"quick": quick, "models": {}}
     for name, make in MODELS.items():
         model = make().train()
@@ -133,7 +133,7 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 def aims(report: dict[str, Any]) -> list[list[str]]:
-    """Return the aim beside what was measured, for each model."""
+    """Return the aim beside the measurement of each model."""
     return [
         [
             f"more than by hand, {name}, {model['modules']} modules, ms",

@@ -1,4 +1,4 @@
-"""The figure of what determinism costs: a row for each network, a cell for each setting."""
+"""The figure of the cost of determinism: a row for each network, a cell for each setting."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from seedscope.support.optional_imports import import_extra
 from . import determinism_cost
 from .tables import where
 
-# Of middle brightness: they can be read on a white page and on a dark one.
+# These colours of middle brightness are legible on a white page and on a dark page.
 _INK, _FAINT, _ON_FILL = "#737b85", "#8c959f", "#fdfdfd"
-#: The colour of a cell that repeats, by the time of a step to torch's defaults.
+#: The colour of a cell that repeats, by the ratio of a step's time to torch's defaults.
 _COLOURS = ((1.03, "#3f8f4f", "up to 1.03x"), (1.25, "#b07a00", "up to 1.25x"))
 _DEAR = ("#c2503c", "more")
 _OUTLINE: dict[str, Any] = {"facecolor": "none", "edgecolor": _FAINT, "linestyle": (0, (3, 2))}
 _UNSURE: dict[str, Any] = {"facecolor": "none", "edgecolor": "#3f8f4f"}
 _FRAME: dict[str, Any] = {"facecolor": "none", "edgecolor": _INK, "linewidth": 1.6}
-#: The settings, as narrow columns name them.
+#: The settings' names in the narrow columns.
 _COLUMNS = (
     "torch's\ndefaults",
     "cudnn.\nbenchmark",
@@ -31,14 +31,14 @@ _COLUMNS = (
     "deterministic\n=True",
     "=True,\nno fill",
 )
-_WIDE, _HIGH = 0.92, 0.78  # of a cell, whose place is 1 by 1
+_WIDE, _HIGH = 0.92, 0.78  # the size of a cell, whose place is 1 by 1
 
 
 def cost_figure(report: dict[str, Any], path: Path) -> None:
-    """Draw it as SVG into `path`: the training steps in bf16."""
+    """Draw the training steps in bf16 as an SVG into `path`."""
     figures = import_extra("matplotlib.figure", "The report")
     found = determinism_cost.training(determinism_cost.costs(report))
-    # The same bits each time: no random names, no date.
+    # Without random names and a date, the file has the same bits each time.
     options = {"svg.hashsalt": path.stem, "text.color": _INK, "font.size": 9}
     with import_extra("matplotlib", "The report").rc_context(options):
         figure = figures.Figure(figsize=(8.6, 1.7 + 0.36 * len(found)), layout="constrained")
@@ -57,9 +57,9 @@ def cost_figure(report: dict[str, Any], path: Path) -> None:
 
 
 def _cell(axes: Any, measured: Measurement | None, row: int, column: int, is_best: bool) -> None:
-    """Filled where it repeats, an outline where not, framed where it is suggested.
+    """Draw a cell: filled if the setting repeats, else an outline; framed if it is suggested.
 
-    What was autotuned in one process only is not known to repeat: the next tunes anew.
+    A setting autotuned in only one process is not filled: the next process tunes anew.
     """
     text = {"ha": "center", "va": "center"}
     if measured is None or (measured.error is None and not measured.ms):
@@ -93,7 +93,7 @@ def _label(measured: Measurement) -> str:
 
 
 def _box(column: float, row: float, more: float = 0.0, **look: Any) -> Any:
-    """A box in the middle of its place, by so much larger on each side."""
+    """Return a box in the middle of its place, larger than a cell by `more`."""
     patches = import_extra("matplotlib.patches", "The report")
     width, height = _WIDE + more, _HIGH + 2 * more
     corner = (column - width / 2, row - height / 2)
@@ -114,7 +114,7 @@ def _dress(axes: Any, networks: list[str]) -> None:
 
 
 def _legend(figure: Any) -> None:
-    """What a fill, an outline and a frame say."""
+    """Draw the meaning of a fill, an outline and a frame."""
     fills = [(colour, f"repeats, {text}") for _, colour, text in _COLOURS]
     fills.append((_DEAR[0], f"repeats, {_DEAR[1]}"))
     looks = [({"facecolor": colour, "edgecolor": "none"}, text) for colour, text in fills]

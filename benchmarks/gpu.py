@@ -1,8 +1,8 @@
-"""Measures on a GPU what matters most, for as long as the budget lasts.
+"""Measures on a GPU, the most important items first, for as long as the budget lasts.
 
 The pieces, in this order: the machine, the tests that need a GPU, what determinism costs
-networks, which operations repeat, the scope, attention, and what is left. What was measured
-is in DIR/gpu.json at any moment, and --resume measures only what is missing there.
+networks, which operations repeat, the scope, attention, and the rest. DIR/gpu.json holds the
+results at any moment, and --resume measures only the items that are missing there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         pretend()
     elif not torch.cuda.is_available():
         parser.error("torch finds no CUDA device here; --rehearse runs everything on the CPU")
-    # So that a time limit set from outside costs no more than what is being measured.
+    # A time limit that sends SIGTERM then costs only the item that is being measured.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.rehearse and out.resolve() == RESULTS.resolve():
         parser.error(f"{out} has figures that are published: a rehearsal's go elsewhere")
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     facts = _facts(options.rehearse)
     with ExitStack() as stack:
         try:
-            _record(out, options.resume, facts)  # refused before a folder is made
+            _record(out, options.resume, facts)  # fails before a folder is made
             stack.enter_context(locked(out / FILE))
             record = _record(out, options.resume, facts)  # another run may just have ended
         except (ValueError, OSError) as error:
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(record: Record, facts: Found, options: argparse.Namespace, begun: float) -> int:
-    """Measure into the record; return 0, or 1 if it holds nothing."""
+    """Measure into the record; return 0, or 1 if the record holds no result."""
     reserve_s = min(_AFTERWARDS_S, options.budget / 4)
     left_s = options.budget - (time.monotonic() - begun) - reserve_s
     all_pieces = pieces(options.rehearse)
@@ -76,7 +76,7 @@ def _run(record: Record, facts: Found, options: argparse.Namespace, begun: float
     record.content["runs"].append(this)
     try:
         budget.run("gpu", all_pieces, record, left_s)
-    finally:  # also of a run that was stopped
+    finally:  # also if the run was stopped
         items = (item for piece in all_pieces for item in piece.items)
         record.content["left_out"] = [str(item) for item in items if not record.is_done(item)]
         this["took_s"] = round(time.monotonic() - begun, 1)
@@ -85,9 +85,9 @@ def _run(record: Record, facts: Found, options: argparse.Namespace, begun: float
 
 
 def _show(record: Record) -> None:
-    """Write figures, report and summary, and print the summary, each whatever becomes of the rest.
+    """Write figures, report and summary, and print the summary; report errors without raising.
 
-    The measurement is done, and may have taken all there was of a GPU's time.
+    The run may have taken all of the GPU's time: its results must not be lost to an error.
     """
     folder = record.file.parent
     try:
@@ -115,11 +115,11 @@ def _seconds(text: str) -> float:
 
 
 def _record(out: Path, resume: Path | None, facts: Found) -> Record:
-    """Return the record of this run in `out`, with what the run in `resume` has measured.
+    """Return the record of this run in `out`, with the results of the run in `resume`.
 
     Raises:
         ValueError: `resume` has figures of another card or other versions, or `out` has
-            those of another run. Nothing is touched.
+            the figures of another run. No file is touched.
     """
     file = out / FILE
     if resume is None:
@@ -139,19 +139,19 @@ def _record(out: Path, resume: Path | None, facts: Found) -> Record:
             )
     try:
         summary(content)
-    except Exception as error:  # its parts have another form than this code gives them
+    except Exception as error:  # this code writes another form
         raise ValueError(f"{resume / FILE} cannot be read as figures: {error!r}") from None
     if file.exists() and resume.resolve() != out.resolve():
         raise ValueError(f"{file} is there: name another folder than {out}")
     return Record(file, facts, content)
 
 
-# What figures have to share to stand beside each other.
+# The facts that figures must share to be compared.
 _IDENTITY = ("device", "torch", "libraries")
 
 
 def _facts(is_rehearsal: bool) -> Found:
-    """Return what the figures belong to."""
+    """Return the conditions of the figures."""
     facts = environment("cuda")
     versions = facts["versions"]
     return facts | {

@@ -1,4 +1,4 @@
-"""What every suite needs: interleaved timing, the machine's description, a table, a JSON file."""
+"""The parts that every suite needs: timing, the machine's description, options, table, JSON."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def measure(
     """Return microseconds per call: for each depth and arm, one sample for each round.
 
     A round takes one sample of every arm at every depth, in a new random order, so that
-    a slow spell of the machine meets all of them and `paired` can cancel it. A sample is
+    a slow spell of the machine affects all arms and `paired` can cancel it. A sample is
     a block of calls that takes about `block_s` seconds.
     """
     cases = [(depth, name) for depth in depths for name in arms]
     calls = {case: _calls_for(block_s, case[0], arms[case[1]]) for case in cases}
     samples: dict[int, dict[str, Samples]] = {d: {name: [] for name in arms} for d in depths}
-    # A generator of its own: the arms reseed the global one.
+    # The order has its own generator, because the arms reseed the global generator.
     order = random.Random(1029)
     told = time.monotonic()
     gc.collect()
-    gc.disable()  # as timeit does: whose block a collection falls into is chance
+    gc.disable()  # as timeit does: a collection would fall into a block by chance
     try:
         for number in range(rounds):
             for depth, name in order.sample(cases, len(cases)):
@@ -66,7 +66,7 @@ def measure(
 
 
 def at_depth(depth: int, function: Callable[[], Any]) -> Any:
-    """Return `function()`, called with `depth` frames below it, or the present ones if more."""
+    """Return `function()`, called with `depth` frames below it, or more if more are open."""
     return function() if frames() >= depth else at_depth(depth, function)
 
 
@@ -122,14 +122,14 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
     """Return the options, with the folder of the results."""
     options = parser.parse_args(arguments)
     if options.out is None:
-        # Part of a suite, or a quick run of it, does not take the place of the figures.
+        # Part of a suite, or a quick run, must not replace the published figures.
         is_look = options.quick or getattr(options, "only", "")
         options.out = RESULTS / LOOKS if is_look else RESULTS
     return options
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Return date (UTC), device and versions: what a figure belongs to."""
+    """Return the conditions of a figure: date (UTC), device, versions and threads."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -150,7 +150,7 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def show(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table that survives being pasted."""
+    """Print a table in plain text, which can be pasted."""
     print("\n".join([f"\n{title}", *aligned([headers, *rows])]))
 
 

@@ -1,4 +1,4 @@
-"""What the import of `seeded`, the first scope and the help cost, in fresh processes."""
+"""The cost of the import of `seeded`, the first scope and the help, in fresh processes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ print(json.dumps({
 
 
 def import_cost(processes: int = 7) -> dict[str, Any]:
-    """Return the milliseconds of the import, the first scope and the help, and what they load."""
+    """Return milliseconds of import, first scope and help, and the heavy modules that load."""
     runs: list[dict[str, Any]] = []
     commands = {"help_ms": ["-m", "seedscope", "--help"], "python_ms": ["-c", "pass"]}
     with tempfile.TemporaryDirectory() as folder:
-        # Compiled once, as an installation is; the first round does it.
+        # The first round compiles the package, as an installation would.
         environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         for number in range(processes + 1):

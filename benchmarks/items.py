@@ -1,4 +1,4 @@
-"""What there is to measure: items, in pieces that share a part of the time."""
+"""The things to measure: items, grouped in pieces that share a part of the time."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What was found of an item, in JSON's types. "failed" says why there is no more.
+#: The result of an item, in JSON's types. "failed" gives the reason why the result ends here.
 Found = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where to measure, and how much.
+    """The device to measure on, and the size of the measurement.
 
     Attributes:
         device: "cuda" or "cpu".
-        small: stand-ins and inputs that a CPU can run.
-        quick: fewer rounds. A look, not a figure.
+        small: whether stand-ins and small inputs are used, which a CPU can run.
+        quick: whether fewer rounds are run: for a look, not for figures.
     """
 
     device: str
@@ -31,12 +31,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Slot:
-    """What an item gets from the run that measures it.
+    """The arguments that an item gets from the run that measures it.
 
     Attributes:
-        until: the `time.monotonic()` at which it should be done. Infinite without a budget.
-        keep: takes what is found so far, so that it outlasts an item that hangs or crashes.
-        before: what an earlier run has kept of the item, which it did not bring to its end.
+        until: the `time.monotonic()` at which the item should end. Infinite without a budget.
+        keep: keeps the result so far, in case the item hangs or crashes.
+        before: the result that an earlier run has kept of the item, without completing it.
     """
 
     until: float
@@ -50,13 +50,13 @@ class Item:
 
     Attributes:
         group: the heading under which the result is kept.
-        name: its name there.
-        measure: measures it; called in the process named `process`, so it must pickle.
-        seconds: how long it is expected to take on an H200, its process already running.
-            Only the proportions matter once the run has seen the machine's pace.
-        process: items with the same one share a process, and what they have warmed there.
-        is_elastic: whether it has a use for more time: it goes on until its slot ends, and
-            says in "spare_s" how long it did so without need.
+        name: the item's name in the group.
+        measure: measures the item; must pickle, because the process named `process` calls it.
+        seconds: the expected time on an H200, once the item's process runs. Only the
+            proportions matter once the run has seen the machine's pace.
+        process: the process's name. Items with the same name share a process and its caches.
+        is_elastic: whether the item can use more time: the item then goes on until its slot
+            ends, and notes in "spare_s" how many of the seconds it did not need.
     """
 
     group: str
@@ -72,9 +72,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Piece:
-    """Items in the order in which they matter, and the seconds that they share.
+    """Items, the most important first, and the seconds that they share.
 
-    A piece without an end to its share, the last, takes what the others have left.
+    The last piece has an infinite share: it takes the time that the others have left.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Training steps to measure: well-known networks, or small stand-ins of the same kind.
 
-Weights and inputs are random. Where a library is missing, and on the CPU, where the real
-ones would take hours, a stand-in is used, and its name says so.
+Weights and inputs are random. If a library is missing, and on the CPU, where real networks
+would take hours, a stand-in is used, and `origin` says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .own_networks import STAND_INS, Recurrent, UNet
 
 @dataclass(frozen=True)
 class Case:
-    """A network, what is done with it, and in which precision."""
+    """A network, the work to do with it, and the precision."""
 
     model: str
     mode: str = "train"  # or "eval": a forward without gradients, in eval mode
@@ -35,14 +35,14 @@ class Case:
 
     @property
     def has_sizes(self) -> bool:
-        """Whether its input may have any height and width."""
+        """Whether the input may have any height and width."""
         return self.model not in ("ViT-B/16", "LSTM", *_TOKENS)
 
 
-#: Inputs, and what the network is to make of them.
+#: Inputs, and the targets of the loss.
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-#: The networks whose training steps are measured, in the order in which they matter.
+#: The networks to measure, the most important first.
 NAMES = (
     "ResNet-50",
     "ViT-B/16",
@@ -61,15 +61,15 @@ LARGE = Case("Llama 1B")
 
 
 class Network:
-    """A network that is built once, and starts again as often as is asked.
+    """A network that is built once, and can restart any number of times.
 
-    Four sets of inputs take turns; on a GPU they are larger than its cache.
+    Four batches take turns, which together exceed a GPU's cache; a small network has one.
     """
 
     def __init__(self, case: Case, scale: Scale, size: int | None = None) -> None:
-        """Build it and its inputs, with random numbers from torch's generators.
+        """Build the network and its inputs, with random numbers from torch's generators.
 
-        `size` is the height and width of the input, where the network takes any.
+        `size` is the height and width of the input, if the network takes any size.
         """
         self.case = case
         self.scale = scale
@@ -87,7 +87,7 @@ class Network:
 
     @property
     def kept_mb(self) -> float:
-        """What the copy of the initial weights takes of the memory, in 10**6 bytes."""
+        """The memory of the copy of the initial weights, in 10**6 bytes."""
         return sum(float(x.nbytes) for x in self._initial.values()) / 1e6
 
     @property
@@ -95,9 +95,9 @@ class Network:
         return [*self._batches[0][0].shape]
 
     def restart(self) -> Callable[[], Any]:
-        """Return the step of the network as it was built.
+        """Reset the network to its initial weights; return its step.
 
-        A training step returns the network, with its gradients; an evaluation its output.
+        A training step returns the network with its gradients; an evaluation, its output.
         """
         self.network.load_state_dict(self._initial)
         self.network.zero_grad()
@@ -106,7 +106,7 @@ class Network:
         return partial(self._evaluate if self.case.mode == "eval" else self._train, batches)
 
     def at_size(self, size: int) -> Callable[[], Any]:
-        """Return the step of the network as it is, on images of another height and width."""
+        """Return a training step on images of another size; keep the network's present weights."""
         return partial(self._train, cycle([self._batch(size)]))
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
@@ -125,7 +125,7 @@ class Network:
             return _output(self.network(next(batches)[0]))
 
     def _train(self, batches: Iterator[Batch]) -> nn.Module:
-        self._optimizer.zero_grad()  # here and not at the end: gradients are compared too
+        self._optimizer.zero_grad()  # not at the end, because gradients are compared too
         x, target = next(batches)
         with self._autocast:
             output = _output(self.network(x))
@@ -135,7 +135,7 @@ class Network:
 
 
 def _output(found: Any) -> torch.Tensor:
-    """The tensor in what a library's network returns."""
+    """Return the tensor in the output of a library's network."""
     if isinstance(found, torch.Tensor):
         return found
     output: torch.Tensor = found["logits"] if "logits" in found else found["out"]
@@ -143,7 +143,7 @@ def _output(found: Any) -> torch.Tensor:
 
 
 def _loss(model: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The loss that such a network is usually trained with."""
+    """Return the usual loss of such a network."""
     if model == "LSTM":
         return F.mse_loss(output, target)
     if model == "U-Net":
@@ -174,8 +174,8 @@ def _target(model: str, small: bool, x: torch.Tensor) -> torch.Tensor:
     return torch.randint(0, 10 if small else 1000, (len(x),))
 
 
-#: Batch and height of the images where they are not 64 of 224: so much that the GPU, and not
-#: the CPU that asks it for work, sets the time of a step.
+#: Batch and height of the images if they are not 64 and 224: so large that the GPU limits the
+#: time of a step, and not the CPU, which launches the GPU's work.
 _IMAGES = {
     "ResNet-50": (128, 224),
     "ViT-B/16": (256, 224),
@@ -184,9 +184,9 @@ _IMAGES = {
     "EfficientNet-B0": (384, 224),
     "DeepLabV3": (64, 256),
 }
-#: Vocabulary, batch and length of what reads tokens.
+#: Vocabulary, batch and length of the networks that read tokens.
 _TOKENS = {"GPT-2 small": (50257, 8, 1024), "Llama 1B": (32000, 4, 2048)}
-#: Of the size of Llama 3.2 1B, with a smaller vocabulary:
+#: The size of Llama 3.2 1B, with a smaller vocabulary:
 #: https://github.com/meta-llama/llama-models/blob/main/models/sku_list.py
 _LLAMA = {
     "vocab_size": 32000,
@@ -198,7 +198,7 @@ _LLAMA = {
     "use_cache": False,
 }
 
-# By library: module, and how it builds what is named.
+# By network: the library's module, the function that builds the network, and its options.
 _BUILDERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ResNet-50": ("torchvision.models", "resnet50", {}),
     "VGG-19": ("torchvision.models", "vgg19", {}),
@@ -214,7 +214,7 @@ _BUILDERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def origin(model: str, small: bool) -> str:
-    """Return where the network comes from: a library and its version, or a stand-in."""
+    """Return the network's origin: a library and its version, this repository, or a stand-in."""
     if model in ("U-Net", "LSTM"):
         return "small, of this repository" if small else "of this repository"
     library = "transformers" if model in _TOKENS else "torchvision"

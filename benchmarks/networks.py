@@ -1,7 +1,7 @@
 """Measures networks under the determinism settings: the items of `determinism_cost` and `gpu`.
 
-One process for each value of `cudnn.benchmark`, in A B B A order: cuDNN keeps the plans that
-it has chosen for the life of a process.
+Each value of `cudnn.benchmark` has its own processes, in A B B A order: cuDNN keeps the plans
+that it has chosen for the life of a process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seedscope.costs.session import Session, run_session
 from .items import Found, Item, Scale, Slot
 from .models import Case, Network, origin
 
-#: The processes, each with its value of `cudnn.benchmark`: A B B A, against a slow drift.
+#: The processes with their values of `cudnn.benchmark`: A B B A, against a slow drift.
 PROCESSES = {
     "benchmark off": False,
     "benchmark on": True,
@@ -36,20 +36,20 @@ PROCESSES = {
     "benchmark off, again": False,
 }
 FIRST_PAIR, SECOND_PAIR = [*PROCESSES][:2], [*PROCESSES][2:]
-#: The groups of items that are no settings' sessions.
+#: The groups whose items are not sessions of the determinism settings.
 ATTENTION, SIZES = "attention of a network", "new input sizes"
 
 _FULL = Effort(rounds=12, block_s=0.15, steps=3)
 _QUICK = Effort(rounds=3, block_s=0.01, steps=3)
-_TIMING_S = 0.6  # the seconds that timing a setting needs; more of them make it more precise
-#: What a network took on an H200 with `cudnn.benchmark` off and on. cuDNN compiles kernels for
-#: some, and more of them where it tunes.
+_TIMING_S = 0.6  # the seconds needed to time a setting; more seconds give more precision
+#: The seconds of a network on an H200 with `cudnn.benchmark` off and on. cuDNN compiles
+#: kernels for some networks, and more kernels when it tunes.
 _USUAL_S = (9.0, 8.0)
 _SECONDS = {
     "ResNet-50": (14.0, 26.0),
     "GPT-2 small": (16.0, 8.0),
     "ConvNeXt-T": (17.0, 20.0),
-    "EfficientNet-B0": (32.0, 75.0),  # with it on it was cut off after 43
+    "EfficientNet-B0": (32.0, 75.0),  # with benchmark on, it was cut off after 43 s
     "Llama 1B": (36.0, 36.0),
 }
 _BACKENDS = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH")
@@ -79,7 +79,7 @@ def attention_item(case: Case, scale: Scale) -> Item:
 
 
 def sizes_items(cases: Iterable[Case], scale: Scale) -> list[Item]:
-    """Return the items that measure what a new size of the input costs."""
+    """Return the items that measure the cost of a new input size."""
     items = []
     for case in cases:
         for process in FIRST_PAIR:
@@ -92,7 +92,7 @@ def sizes_items(cases: Iterable[Case], scale: Scale) -> list[Item]:
 
 
 def run_case(slot: Slot, case: Case, configurations: list[Configuration], scale: Scale) -> Found:
-    """Measure one network in this process: repeats, then times, for as long as there is time."""
+    """Measure one network in this process: first repeats, then times until the slot ends."""
     timing_begins = time.monotonic()
 
     def keep(session: Session) -> None:
@@ -100,11 +100,11 @@ def run_case(slot: Slot, case: Case, configurations: list[Configuration], scale:
         timing_begins = time.monotonic()
         for measurement in session.measurements:
             if measurement.peak_mb:
-                measurement.peak_mb -= network.kept_mb  # the copy that only this benchmark has
+                measurement.peak_mb -= network.kept_mb  # only this benchmark keeps that copy
         slot.keep(session.as_dict())
 
     _start_libraries(scale)
-    with seeded(SEED, deterministic=False):  # puts the precision back
+    with seeded(SEED, deterministic=False):  # restores the precision
         if case.precision == "tf32":
             torch.set_float32_matmul_precision("high")
         network = Network(case, scale)
@@ -117,16 +117,17 @@ def run_case(slot: Slot, case: Case, configurations: list[Configuration], scale:
 
 @cache
 def _start_libraries(scale: Scale) -> None:
-    """Load cuDNN and cuBLAS, which is not to count as the first network's first step."""
+    """Load cuDNN and cuBLAS, so that the first network's first step does not pay for that."""
     weight = torch.ones(8, 8, 3, 3, device=scale.device, dtype=torch.bfloat16)
     x = F.conv2d(weight.new_ones(1, 8, 16, 16), weight).flatten(1)
     F.linear(x, weight.new_ones(8, x.shape[1]))
 
 
 def _new_sizes(slot: Slot, case: Case, configuration: Configuration, scale: Scale) -> Found:
-    """Milliseconds of a step at each of eight new input sizes, the first time and the third."""
+    """Measure the milliseconds of the first three steps at each of eight new input sizes."""
     times: list[list[float]] = []
-    # None is that of training, 32, 224 or 256. The largest comes first, for the memory.
+    # No size equals a training size: 32, 224 or 256. A larger size comes first, so that
+    # torch already holds the memory.
     sizes = range(40, 40 + 16 * _SIZES, 16) if scale.small else range(168, 168 + 16 * _SIZES, 16)
     with configuration.open():
         network = Network(case, scale, sizes[-1] + 8)

@@ -1,11 +1,11 @@
-"""Which operations do not repeat, under each setting, and what three lists say of them.
+"""Which operations do not repeat under each setting, and what three lists say of them.
 
 Each operation runs 30 times on the same inputs under torch's defaults and under True, on the
-CPU also under "warn", and its results are compared bit for bit. As a suite of its own this
-runs on the CPU; `python -m benchmarks gpu` has the same for a GPU. The lists: the documentation of
-`torch.use_deterministic_algorithms` in the torch that runs, the call sites of its alert
-in the compiled library, and the tolerances of torch's own operator tests; the last two
-are in nondeterminism_lists.json.
+CPU also under "warn", and its results are compared bit for bit. This suite runs on the CPU;
+`python -m benchmarks gpu` does the same on a GPU. The lists are the documentation of
+`torch.use_deterministic_algorithms` in the installed torch, the call sites of its alert in the
+compiled library, and the tolerances of torch's own operator tests. nondeterminism_lists.json
+holds the last two.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LISTS = json.loads((Path(__file__).parent / "nondeterminism_lists.json").read_te
 
 
 def documented() -> dict[str, set[str]]:
-    """What the documentation of this torch says that strict settings do, and to what."""
+    """Return each documented effect of strict settings, with the names that torch lists for it."""
     text = torch.use_deterministic_algorithms.__doc__ or ""
     _, _, text = text.partition("will act")
     switches, _, text = text.partition("will throw a")
@@ -73,9 +73,10 @@ def operation_item(
 
 
 def by_importance(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
-    """Return those that may not repeat, as far as is known, and the others.
+    """Return the operations that may not repeat, as far as is known, and the others.
 
-    Known is what torch alerts on, then what it documents, then what differed on the CPU.
+    Operations that torch alerts on come first, then those that torch documents, then those
+    that differed on the CPU.
     """
     documentation = documented()
     on_cpu = read(CPU_RESULTS)["found"][GROUP] if CPU_RESULTS.exists() else {}
@@ -89,7 +90,7 @@ def by_importance(operations: Iterable[Operation]) -> tuple[list[Operation], lis
 
 
 def measure_operation(slot: Slot, name: str, scale: Scale) -> Found:
-    """Return, for each mode, the distinct results or the error, times and memory."""
+    """Return, for each mode, distinct results, times and memory, or the error; and the lists."""
     operation = next(operation for operation in OPERATIONS if operation.name == name)
     modes = {mode: MODES[mode] for mode in MODES if mode != "warn" or not scale.is_cuda}
     runs = _runs(scale)
@@ -99,18 +100,18 @@ def measure_operation(slot: Slot, name: str, scale: Scale) -> Found:
     for mode, deterministic in modes.items():
         found[mode] = _run(call, deterministic, runs, scale)
         if mode == "default" and "error" in found[mode]:
-            return {"failed": found[mode]["error"]}  # this device or library does not have it
+            return {"failed": found[mode]["error"]}  # this device or library lacks the operation
     running = {mode: modes[mode] for mode in modes if "error" not in found[mode]}
     _time(call, running, found, scale.is_cuda, 5 if scale.quick else 15)
     return {"runs": runs, "modes": found, **listed(operation, documented(), scale.device)}
 
 
 def _run(call: Callable[[], Any], deterministic: Any, runs: int, scale: Scale) -> Found:
-    """Return how many results there were in one mode, and the memory that a run took."""
+    """Return the number of distinct results in one mode, the warnings, and the peak of memory."""
     with seeded(SEED, deterministic=deterministic), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            call()  # the first one also takes the workspaces that its libraries keep
+            call()  # the first call also allocates workspaces, which the libraries keep
             peak_mb = _peak_mb(call) if scale.is_cuda else None
             distinct = _distinct(call, runs)
         except Exception as error:
@@ -121,7 +122,7 @@ def _run(call: Callable[[], Any], deterministic: Any, runs: int, scale: Scale) -
 
 
 def _peak_mb(call: Callable[[], Any]) -> float:
-    """The most memory that a call takes, besides its inputs."""
+    """Return the peak of memory of a call, without its inputs."""
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     call()
@@ -133,7 +134,7 @@ def _runs(scale: Scale) -> int:
 
 
 def _distinct(call: Callable[[], Any], runs: int) -> int:
-    """How many different results there were, compared where they are."""
+    """Return the number of distinct results; compare them on their device."""
     seen: list[list[torch.Tensor]] = []
     for _ in range(runs):
         result = [x.detach().clone() for x in _tensors(call())]
@@ -152,7 +153,7 @@ def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def _start(call: Callable[[], Any], mode: Any, is_cuda: bool) -> tuple[float, Callable[[], float]]:
-    """Run `call` three times in a mode: milliseconds of its launch, and what gives its own."""
+    """Run `call` three times; return milliseconds of its launch, and a function for its time."""
     with seeded(SEED, deterministic=mode), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         call()
@@ -168,14 +169,14 @@ def _time(
     is_cuda: bool,
     rounds: int,
 ) -> None:
-    """Time the modes that run, in turns, and set each beside the default."""
+    """Time the modes that run, in turns, and compare each with the default."""
     samples: dict[str, list[float]] = {mode: [] for mode in modes}
     launches: dict[str, list[float]] = {mode: [] for mode in modes}
     order = random.Random(SEED)
     begun = time.monotonic()
     for number in range(rounds + 1):
         if number > 5 and time.monotonic() - begun > _PATIENCE_S:
-            break  # what is slow shows it in fewer rounds
+            break  # a slow operation needs fewer rounds
         in_turn = order.sample([*modes], len(modes))
         readings = {mode: _start(call, modes[mode], is_cuda) for mode in in_turn}
         if is_cuda:
@@ -199,7 +200,7 @@ def verdict(mode: dict[str, Any] | None) -> str:
 
 
 def rows(report: dict[str, Any], group: str = GROUP) -> list[list[str]]:
-    """A row for each operation: results in each mode, time, and what the lists say."""
+    """Return a row for each operation: results in each mode, ratio, memory, and the lists."""
     table = []
     for operation, found in measured(report, group).items():
         modes = found["modes"]
@@ -220,7 +221,7 @@ def rows(report: dict[str, Any], group: str = GROUP) -> list[list[str]]:
 
 
 def measured(report: dict[str, Any], group: str = GROUP) -> dict[str, Found]:
-    """Return what was found of each operation that could be measured."""
+    """Return the result of each operation that could be measured."""
     found = report["found"].get(group, {})
     return {name: operation for name, operation in found.items() if "modes" in operation}
 
@@ -232,12 +233,12 @@ def silent(report: dict[str, Any], group: str = GROUP) -> list[str]:
 
 
 def _waits_for_launch(mode: dict[str, Any]) -> bool:
-    """Whether a GPU takes no longer than the CPU takes to ask for the work."""
+    """Return whether the CPU's launch, not the GPU's work, limits the time."""
     return "launch_ms" in mode and mode["launch_ms"]["median"] > 0.9 * mode["ms"]["median"]
 
 
 def _memory(modes: dict[str, Any]) -> str:
-    """The peaks by default and under True: no ratio, for one of them may be almost nothing."""
+    """Return the peaks by default and under True; no ratio, since a peak may be almost zero."""
     peaks = [modes[mode].get("peak_mb") for mode in ("default", "True")]
     return " to ".join(f"{peak:.3g}" for peak in peaks) if None not in peaks else ""
 
@@ -247,14 +248,14 @@ HEADERS = ["operation", "default", "warn", "True", "True costs", "peak MB", *_LI
 
 
 def disagreements(report: dict[str, Any]) -> list[str]:
-    """Sentences about where documentation and measurement do not say the same."""
+    """Return a sentence for each conflict of documentation and measurement."""
     found = []
     for name, operation in measured(report).items():
         strict, plain = operation["modes"]["True"], operation["modes"]["default"]
         says = operation["documented"]
         if "error" in strict and "raises" not in says:
             found.append(f"{name}: raises under True, and is not documented to")
-        # Of some functions one mode raises and another does not: both are said.
+        # Some functions are documented as both, because only some of their modes raise.
         raises = "raises" in says and "switches" not in says
         if raises and "error" not in strict and report["device"] != "cpu":
             found.append(f"{name}: documented to raise under True, and runs")

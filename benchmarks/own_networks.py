@@ -1,4 +1,4 @@
-"""Networks of this repository: two that are measured, and small stand-ins for the CPU."""
+"""This repository's networks: two that are measured, and small stand-ins for the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class UNet(nn.Module):
-    """Two levels down and up: bilinear upsampling on one way up, a transposed one on the other."""
+    """Two levels down and up: one level up is a transposed convolution, the other bilinear."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Recurrent(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Patches or tokens, two layers of attention with dropout."""
+    """Two layers of attention with dropout, on patches or tokens."""
 
     def __init__(self, tokens: int | None) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Transformer(nn.Module):
 
 
 class Upsampled(nn.Module):
-    """As a segmentation network ends: features, enlarged without a deterministic backward."""
+    """The end of a segmentation network: features, enlarged by a nondeterministic backward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def _convolutions(groups: int = 1) -> nn.Module:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
 
 
-#: By the name of the network that each stands for.
+#: The stand-ins, by the name of the network that each replaces.
 STAND_INS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-50": _convolutions,
     "VGG-19": _convolutions,

@@ -1,4 +1,4 @@
-"""What a scope is measured against: the recipe that people copy, and other libraries."""
+"""The peers of a scope: the recipe that people copy, and other libraries."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Factory = Callable[[], AbstractContextManager[object]]
 
 
 class Arm(NamedTuple):
-    """A way to run a block: empty, as it is timed, or around a body."""
+    """A way to run a block: empty, for timing, or around a body."""
 
     call: Body
     run: Callable[[Body], object]
-    has_writes: bool = True  # whether it sets what makes torch deterministic
+    has_writes: bool = True  # whether it makes torch deterministic
 
 
 def nothing() -> None:
@@ -34,7 +34,7 @@ def nothing() -> None:
 
 
 def block(factory: Factory, **facts: bool) -> Arm:
-    """Return the arm of a context manager, made anew by `factory` each time."""
+    """Return the arm of a context manager that `factory` makes anew each time."""
 
     def call() -> None:
         with factory():
@@ -49,7 +49,7 @@ def block(factory: Factory, **facts: bool) -> Arm:
 
 @contextmanager
 def recipe() -> Iterator[None]:
-    """The recipe that people copy."""
+    """Seed a block by the recipe that people copy."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     flags = cudnn.benchmark, cudnn.deterministic
     random.seed(SEED)
@@ -67,7 +67,7 @@ def recipe() -> Iterator[None]:
 
 @contextmanager
 def forked() -> Iterator[None]:
-    with torch.random.fork_rng():  # torch's generators alone
+    with torch.random.fork_rng():  # restores torch's generators only
         torch.manual_seed(SEED)
         yield
 
@@ -78,7 +78,7 @@ def _lightning(isolate_rng: Any) -> Factory:
 
     @contextmanager
     def isolated() -> Iterator[None]:
-        with isolate_rng():  # which does not seed
+        with isolate_rng():  # does not seed
             seed_everything(SEED, verbose=False)
             yield
 
@@ -89,7 +89,7 @@ def _as_it_is(enter: Any) -> Factory:
     return lambda: enter(SEED)
 
 
-#: Where each peer may live, and how a seeded block is made of it.
+#: The places where each peer may live, and the function that makes a seeded block of the peer.
 PEERS: dict[str, tuple[list[str], Callable[[Any], Factory]]] = {
     "Lightning isolate_rng + seed_everything": (
         [
@@ -109,7 +109,7 @@ PEERS: dict[str, tuple[list[str], Callable[[Any], Factory]]] = {
 
 
 def find_peers() -> tuple[dict[str, Arm], dict[str, str], dict[str, str]]:
-    """Return the peers that import, their versions, and why the others do not."""
+    """Return the peers that work, their versions, and why the others do not."""
     arms, versions, missing = {}, {}, {}
     for name, (places, prepare) in PEERS.items():
         progress(f"looking for {name}")
@@ -121,7 +121,7 @@ def find_peers() -> tuple[dict[str, Arm], dict[str, str], dict[str, str]]:
                 arm.call()
                 package = packages_distributions()[module.partition(".")[0]][0]
                 versions[name] = f"{package} {version(package)}"
-            except Exception as error:  # whatever goes wrong in a peer is reported, no more
+            except Exception as error:  # an error in a peer is only reported
                 reason = str(error).partition("\n")[0]
                 missing[name] = f"not installed ({type(error).__name__}: {reason})"
             else:

@@ -1,8 +1,8 @@
-"""A GPU that is pretended, to rehearse what is measured on a real one.
+"""A pretended GPU, to rehearse the measurements of a real GPU.
 
-torch.cuda answers as if there were one GPU, and what would go to it stays on the CPU. So the
-code runs that runs on a GPU: events, memory statistics, pinned settings, a process for each
-value of `cudnn.benchmark`. No figure of it means anything.
+torch.cuda answers as if there were one GPU, and the work for the GPU stays on the CPU. So the
+code for a GPU runs: events, memory statistics, pinned settings, a process for each value of
+`cudnn.benchmark`. The figures mean nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .items import Found, Slot
 
 NAME = "PRETENDED, no GPU measured this"
 
-#: What torch.cuda answers, by the function's name.
+#: The answers of torch.cuda, by the function's name.
 _FACTS: dict[str, Any] = {
     "init": None,
     "is_available": True,
@@ -56,12 +56,12 @@ class Event:
 
 
 class OnTheCPU(TorchFunctionMode):
-    """Every call that names the GPU gets the CPU in its place."""
+    """A mode in which every call that names the GPU gets the CPU instead."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if function is torch.device:  # only a name
+        if function is torch.device:  # only names the device
             return function(*args, **(kwargs or {}))
         args = tuple(_moved(x) for x in args)
         return function(*args, **{name: _moved(x) for name, x in (kwargs or {}).items()})
@@ -73,7 +73,7 @@ def _moved(argument: Any) -> Any:
 
 
 def pretend() -> None:
-    """From now on, and to the end of the process, pretend that there is a GPU."""
+    """Pretend from now on, until the end of the process, that there is a GPU."""
     if torch.cuda.get_device_name is _ANSWERS.get("get_device_name"):
         return
     for name, answer in _FACTS.items():
@@ -81,17 +81,17 @@ def pretend() -> None:
         setattr(torch.cuda, name, _ANSWERS[name])
     torch.cuda.Event = Event  # type: ignore[misc,assignment]
     if hasattr(torch, "accelerator"):
-        # A build with CUDA and no driver cannot answer what optimizers ask it of a stream.
+        # A build with CUDA but no driver has no stream, which optimizers query.
         torch.accelerator.current_stream = lambda *_: SimpleNamespace(is_capturing=bool)  # type: ignore[assignment]
     torch.cuda.default_generators = (torch.Generator(),)
     OnTheCPU().__enter__()
-    torch.set_num_threads(1)  # more of them wait for each other where the CPU has other work
+    torch.set_num_threads(1)  # several threads would wait for each other on a busy CPU
     canary = session.canary
-    session.canary = lambda is_cuda: canary(False)  # a CPU needs long for what a GPU is given
+    session.canary = lambda is_cuda: canary(False)  # a GPU's canary takes a CPU long
 
 
 def pretended(measure: Callable[[Slot], Found], slot: Slot) -> Found:
-    """Measure as on a GPU, in a process that measures nothing else."""
+    """Measure as on a GPU; the process must not measure anything else."""
     pretend()
     return measure(slot)
 
@@ -100,7 +100,7 @@ def _answering(real: Any, answer: Any) -> Any:
     takes = inspect.signature(real)
 
     def answering(*args: Any, **kwargs: Any) -> Any:
-        takes.bind(*args, **kwargs)  # as the real one refuses what it does not take
+        takes.bind(*args, **kwargs)  # raises for arguments that the real function does not take
         return answer
 
     return answering

@@ -1,4 +1,4 @@
-"""A process that measures items one after another, and is killed when one of them hangs."""
+"""A process that measures items one after another, and is killed when an item hangs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK_S = 0.2  # between two looks at a process that measures
 
 
 class Died(Exception):
-    """The process ended before it had answered."""
+    """The process ended before it answered."""
 
 
 class Hung(Exception):
@@ -35,7 +35,7 @@ class Hung(Exception):
 
 
 class Process:
-    """A fresh interpreter. What it prints goes to stderr."""
+    """A fresh interpreter, whose output goes to stderr."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -43,27 +43,27 @@ class Process:
         method = multiprocessing.get_start_method(allow_none=True)
         self._process = context.Process(target=_serve, args=(theirs, method))
         self._process.start()
-        theirs.close()  # so that its death closes the pipe
-        # One: a process that tells without end waits, and does not fill the memory.
+        theirs.close()  # so that the process's death closes the pipe
+        # One place: a process that sends without end then waits, and does not fill the memory.
         self._messages: queue.Queue[tuple[bool, Found] | None] = queue.Queue(1)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def wait(self, limit: float) -> None:
-        """Return when it can measure; to be called before each item.
+        """Wait until the process can measure; call this before each item.
 
         Raises:
-            Died: it could not start, or the last item has cost it its device.
-            Hung: it is not ready by `limit` on `time.monotonic()`.
+            Died: the process could not start, or has lost its device through the last item.
+            Hung: the process is not ready by `limit` on `time.monotonic()`.
         """
         self._receive(limit)
 
     def measure(self, measure: Measure, slot: Slot, limit: float) -> Found:
-        """Return what `measure` finds, by `limit`; `slot.keep` is called here.
+        """Return the result of `measure`; call `slot.keep` here with each partial result.
 
         Raises:
             Died: the process ended first.
-            Hung: it was not done in time.
+            Hung: `measure` did not end by `limit`.
         """
         try:
             self._connection.send((measure, slot.until, slot.before))
@@ -76,26 +76,26 @@ class Process:
             slot.keep(found)
 
     def end(self) -> None:
-        """Kill it, and every process that it has started."""
-        # It leads a group of its own, which may outlive it.
+        """Kill the process, and every process that it has started."""
+        # The process leads its own group, which may outlive it.
         assert self._process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
-        # One that waits for a broken device cannot be killed: it is left behind.
+        # A process that waits for a broken device cannot be killed, and is left behind.
         self._process.join(_PATIENCE_S)
         deadline = time.monotonic() + _PATIENCE_S
         while self._reader.is_alive() and time.monotonic() < deadline:
-            with contextlib.suppress(queue.Empty):  # it may wait for a place
+            with contextlib.suppress(queue.Empty):  # the reader may wait for a place
                 self._messages.get(timeout=_LOOK_S)
         self._connection.close()
 
     def _read(self) -> None:
-        """Read in a thread of its own: a message that is sent in part only blocks for ever."""
+        """Read in a separate thread, because a partial message blocks the reader for ever."""
         try:
             while True:
                 self._messages.put(self._connection.recv())
-        except Exception:  # the end of the pipe, part of a message, or what does not unpickle
+        except Exception:  # the pipe ended, or a message is partial or does not unpickle
             self._messages.put(None)
 
     def _receive(self, limit: float) -> tuple[bool, Found]:
@@ -106,9 +106,9 @@ class Process:
             except queue.Empty:
                 if wait_s == _PATIENCE_S:
                     raise Died from None
-                # A child of its own may hold the pipe open: whether it lives is asked for too.
+                # A child of the process may hold the pipe open after the process's death.
                 if not self._process.is_alive():
-                    wait_s = _PATIENCE_S  # for what it has sent and is still being read
+                    wait_s = _PATIENCE_S  # for messages that the reader still reads
                 continue
             if received is None:
                 raise Died
@@ -117,9 +117,9 @@ class Process:
 
 
 def _serve(connection: Connection, method: str) -> None:
-    """What the process does: measure what it receives until the pipe is closed."""
+    """Measure, in the process, each item that the pipe delivers, until the pipe is closed."""
     me = os.getpid()
-    os.setsid()  # before anything is started that has to be killed with it
+    os.setsid()  # before the process starts others, which must be killed with it
     begin_process(method, on_orphaned=lambda: os.killpg(0, signal.SIGKILL))
     while not _device_is_lost():
         connection.send((True, {}))  # ready
@@ -137,29 +137,29 @@ def _serve(connection: Connection, method: str) -> None:
             found = measure(Slot(until, keep, before))
             if not isinstance(found, dict):
                 raise TypeError(f"the item returned {found!r:.100}, and not what it found")
-        except Exception as error:  # whatever it is, it must not cost the other items their time
+        except Exception as error:  # no error may cost the other items their time
             found = kept | {"failed": f"{type(error).__name__}: {first_line(error)}"}
         if os.getpid() != me:
-            os._exit(1)  # a child of the item's, which has come back in its place
+            os._exit(1)  # a child that the item forked has returned here
         connection.send((True, found))
         _free()
-    os._exit(0)  # without asking the lost device for anything
+    os._exit(0)  # without a call to the lost device
 
 
 def _free() -> None:
-    """Give back what the item has taken: the next one, or another process, may need it.
+    """Free the item's memory, which the next item or another process may need.
 
-    Here no exception holds it any more.
+    Call this where no exception holds the memory any more.
     """
     gc.collect()
     is_running: Any = torch.cuda.is_initialized
     if is_running():
-        with contextlib.suppress(RuntimeError):  # a lost device is found out next
+        with contextlib.suppress(RuntimeError):  # `_device_is_lost` finds a lost device next
             torch.cuda.empty_cache()
 
 
 def _device_is_lost() -> bool:
-    """Whether CUDA is of no use to this process any more, as after an illegal access."""
+    """Return whether this process can no longer use CUDA, as after an illegal access."""
     is_running: Any = torch.cuda.is_initialized
     if not is_running():
         return False

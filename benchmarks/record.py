@@ -1,4 +1,4 @@
-"""The file of a run: what was found of each item, complete on disk after each of them."""
+"""The file of a run: the result of each item, complete on disk after each item."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .items import Found, Item
 
 
 def code_digest() -> str:
-    """Return a digest of the code that measures: figures of other code are other figures."""
+    """Return a digest of the code that measures: other code may give other figures."""
     root = Path(__file__).parents[1]
     files = sorted([*root.glob("benchmarks/**/*.py"), *root.glob("seedscope/**/*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 class Record:
-    """A JSON file with the facts of a run and, by group and name, what was found.
+    """A JSON file with the facts of a run and the results, by group and name.
 
-    It is replaced as a whole after each item, so that it can be read at any moment, also
-    when the run was killed.
+    The file is replaced as a whole after each item, so that it can be read at any moment,
+    even after the run was killed.
     """
 
     def __init__(self, file: Path, facts: Found, content: Found | None = None) -> None:
@@ -41,9 +41,9 @@ class Record:
         return found
 
     def is_done(self, item: Item) -> bool:
-        """Whether there is nothing left to measure of it.
+        """Return whether the item need not be measured again.
 
-        What was cut off is measured again, and what failed is if the code has changed since.
+        An item that was cut off is measured again; an item that failed, if the code has changed.
         """
         found = self.before(item)
         if not found or "cut_off" in found:
@@ -53,13 +53,13 @@ class Record:
         return is_fine or found["code"] == self.code
 
     def before(self, item: Item) -> Found:
-        """Return a copy of what is there of it."""
+        """Return a copy of the item's result in the record."""
         return {**self.found.get(item.group, {}).get(item.name, {})}
 
     def keep(self, item: Item, found: Found) -> None:
-        """Put down what was found of `item`, in place of what was there.
+        """Replace the result of `item`, and write the file.
 
-        Where the file cannot be written there is a message, and the next call tries again.
+        If the file cannot be written, the method prints a message; the next call tries again.
         """
         try:
             json.dumps(found, allow_nan=False)
@@ -72,7 +72,7 @@ class Record:
             progress(f"{self.file} could not be written: {error}")
 
     def write(self, indent: int | None = None) -> None:
-        """Replace the file; `indent` makes it readable, and is slow."""
+        """Replace the file; `indent` makes the file readable, but is slow."""
         new = self.file.with_suffix(".new")
         try:
             new.write_text(json.dumps(self.content, indent=indent) + "\n")
@@ -84,11 +84,11 @@ class Record:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Keep other runs from the record `file`: from before it is read until it is written.
+    """Keep other runs from the record `file`, from before the read until after the last write.
 
     Raises:
-        SystemExit: another run is at work on it.
-        OSError: its folder cannot be made or written to.
+        SystemExit: another run works on the file.
+        OSError: the folder cannot be made or written to.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     path = file.with_suffix(".lock")
@@ -107,7 +107,7 @@ def read(file: Path) -> dict[str, Any]:
     """Return the content of a record's file.
 
     Raises:
-        ValueError: it is no record; the message is one line.
+        ValueError: the file is not a record; the message is one line.
     """
     try:
         content = json.loads(file.read_text())
@@ -119,7 +119,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def _is_found(found: Any) -> bool:
-    """Whether it is as `Record.keep` has put it down."""
+    """Return whether `found` has the form that `Record.keep` writes."""
     return isinstance(found, dict) and all(
         isinstance(items, dict) and all(map(_is_item, items.values())) for items in found.values()
     )
@@ -142,7 +142,7 @@ def _are_mappings(values: Any) -> bool:
 
 
 def failures(content: Found, groups: Iterable[str]) -> list[str]:
-    """Return a sentence for each reason for which items of the groups failed: names, and why."""
+    """Return a sentence for each reason of failure in the groups: the items, and the reason."""
     found: dict[str, list[str]] = {}
     for group in groups:
         for name, item in content["found"].get(group, {}).items():

@@ -1,6 +1,7 @@
 """Turns the JSON under benchmarks/results/ into Markdown tables and figures.
 
-A GPU's come first. Every title names the device; on the CPU it says that the sizes are small.
+The results of GPUs come first. Every title names the device; a title of the CPU says that
+the sizes are small.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _HEAD = "Written by `python -m benchmarks report` from the JSON files beside it.
 
 
 def write(results: Path, out: Path, gpu: str = "gpu*.json") -> list[Path]:
-    """Write report.md and its figures; return the files, none where there are no results.
+    """Write report.md and its figures; return the files, an empty list if there are no results.
 
-    `gpu` is the pattern of a GPU's files in the folder `results`.
+    `gpu` is the pattern of the GPUs' files in the folder `results`.
     """
     out.mkdir(parents=True, exist_ok=True)
     on_gpu = {file.stem: read(file) for file in sorted(results.glob(gpu))}

@@ -30,10 +30,10 @@ RESEED, RESEED_FLOOR = "reseed as a worker does", "reseed: its primitives"
 
 
 def primitives(device: str, deterministic: bool) -> Arm:
-    """Return the public calls that do the same, once each, prepared as far as can be: a floor.
+    """Return the floor of a scope: the public calls that do the same, prepared in advance.
 
-    It takes for granted what a scope has to find out: that NumPy holds its MT19937 with
-    no Gaussian cached, that no accelerator has started, and which settings differ.
+    The floor assumes what a scope must find out: that NumPy holds its MT19937 with no
+    Gaussian cached, that no accelerator has started, and which settings differ.
     """
     generators = [torch.default_generator]
     if device == "cuda":
@@ -69,13 +69,13 @@ def primitives(device: str, deterministic: bool) -> Arm:
 
 
 def _words() -> memoryview:
-    """The state of NumPy's MT19937: its address is constant, and it has 625 words."""
+    """Return the 625 words of the state of NumPy's MT19937, whose address is constant."""
     address = np.random.get_bit_generator().ctypes.state_address
     return memoryview((ctypes.c_char * (625 * 4)).from_address(address)).cast("B")
 
 
 def _writes(deterministic: bool) -> list[tuple[Callable[[Any], Any], Any, Any]]:
-    """Which writes `deterministic` causes here, and what each undoes: found by doing it."""
+    """Return, from a trial, the writes of `deterministic`, with the values inside and outside."""
     before = SETTINGS.capture()
     SETTINGS.apply(values_for(deterministic, None, SEED), before)
     now = SETTINGS.capture()
@@ -88,7 +88,7 @@ def _writes(deterministic: bool) -> list[tuple[Callable[[Any], Any], Any, Any]]:
 
 
 def in_memory() -> Arm:
-    """Return what `primitives` does, with states copied in memory and the seeded ones known."""
+    """Return the floor that copies states in memory and knows the seeded states."""
     [python] = select_sources(["python"])
     assert python._mapped is not None, "the layout of this interpreter's states is not known"
     words, generator = _words(), torch.default_generator
@@ -122,7 +122,7 @@ def in_memory() -> Arm:
 
 
 def make_arms(device: str) -> dict[str, Arm]:
-    """Return what is timed around an empty block, by name."""
+    """Return the arms that are timed around an empty block, by name."""
     kept = seeded(SEED)
     return {
         BLOCK: block(lambda: seeded(SEED)),
@@ -140,11 +140,11 @@ def make_arms(device: str) -> dict[str, Arm]:
 
 
 def make_others(folder: Path) -> dict[str, Body]:
-    """Return the other ways to a scope; those with a log write it into `folder`."""
+    """Return the other ways to open a scope; a log is written into `folder`."""
     seeds, stream, log = itertools.count(), Stream(SEED), RunLog(folder / "runs.jsonl")
     new_seed = block(lambda: seeded(next(seeds) % 2**32))
     dataset: Any = SeededDataset(range(2**40), SEED)
-    samples = itertools.count()  # each has a seed of its own
+    samples = itertools.count()  # each sample has its own seed
     return {
         NEW_SEED: new_seed.call,
         STREAM: block(lambda: stream).call,
@@ -162,7 +162,7 @@ def _forever() -> Iterator[None]:
 
 
 def make_reseeds() -> dict[str, Body]:
-    """Return what a DataLoader worker would call for each sample, each with its own seed."""
+    """Return the ways for a DataLoader worker to reseed for each sample, each with a new seed."""
     sources = select_sources(["python", "numpy", "torch", "unseeded"])
     seeds = itertools.count(SEED)
 

@@ -1,8 +1,8 @@
-"""What entering and leaving a scope costs, beside the sum of its primitives and its peers.
+"""The cost of entering and leaving a scope, beside the sum of its primitives and its peers.
 
 All arms are measured in one run, interleaved, at two stack depths: `torch.manual_seed`
 formats the stack, so its users pay for each frame. Every arm is also run once around a
-body that disturbs everything, to see what it leaves unrestored.
+body that disturbs everything, to find what the arm leaves unrestored.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .scope_arms import (
     training_step,
 )
 
-DEEP = 60  # frames: a training loop inside a trainer inside a launcher
+DEEP = 60  # frames, as of a training loop inside a trainer inside a launcher
 
 
 def disturb() -> None:
@@ -64,9 +64,9 @@ def disturb() -> None:
 
 
 def left_unrestored(arm: Arm) -> list[str]:
-    """Return the names of what differs after `arm` was run around `disturb`."""
+    """Return the names of the states that differ after `arm` ran around `disturb`."""
     np.random.seed(SEED)
-    np.random.standard_normal()  # one of a pair: the other is cached
+    np.random.standard_normal()  # draws a pair, and caches the second
     random.gauss(0, 1)
     before = snapshot()
     try:
@@ -77,7 +77,7 @@ def left_unrestored(arm: Arm) -> list[str]:
 
 
 def collect(quick: bool) -> dict[str, Any]:
-    """Return everything that this suite measures, ready for JSON; times in microseconds."""
+    """Return all results of this suite, ready for JSON; times are in microseconds."""
     rounds, block_s = (25, 0.001) if quick else (250, 0.002)
     timing: dict[str, Any] = {"rounds": rounds, "block_s": block_s}
     outer = snapshot()
@@ -86,7 +86,7 @@ def collect(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         others = make_others(Path(folder)) | make_reseeds()
         report["depths"] = _at_depths(arms, others, timing)
-    # Some peers load inductor, whose configuration is slow to read: beside them, once more.
+    # Some peers load inductor, whose configuration is slow to read, so a scope is timed anew.
     peers, peer_versions, missing = find_peers()
     report["versions"] |= peer_versions
     report["missing"] = missing
@@ -99,7 +99,7 @@ def collect(quick: bool) -> dict[str, Any]:
     report["import"] = import_cost(3 if quick else 7)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # At the end, and once for nothing: use_deterministic_algorithms() loads inductor.
+        # At the end, and once in vain: use_deterministic_algorithms() loads inductor.
         left_unrestored(arms[EMPTY])
         report["left_unrestored"] = {name: left_unrestored(arm) for name, arm in arms.items()}
     return report
@@ -112,9 +112,9 @@ def _has_inductor() -> bool:
 def _at_depths(
     arms: dict[str, Arm], others: dict[str, Body], timing: dict[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    """Return microseconds of each arm at two stack depths, times its floor, times a scope."""
+    """Return microseconds of each arm at two depths, and ratios to its floor and to a scope."""
     calls = {name: arm.call for name, arm in arms.items()} | others
-    depths = (frames() + 3, DEEP)  # the harness itself adds three
+    depths = (frames() + 3, DEEP)  # the harness adds three frames
     results: dict[int, dict[str, Any]] = {}
     for depth, samples in measure(calls, depths=depths, **timing).items():
         results[depth] = {}
@@ -129,8 +129,8 @@ def _at_depths(
 
 
 def _around_a_step(arms: dict[str, Arm], timing: dict[str, Any]) -> dict[str, Any]:
-    """Microseconds of a small training step: bare, and in a scope and its floor."""
-    step = training_step("cpu")  # an optimizer loads inductor, so it is made this late
+    """Return microseconds of a small training step, bare and in a block, and of empty blocks."""
+    step = training_step("cpu")  # made late, because an optimizer loads inductor
     runs = {name: arms[name].run for name in (BLOCK, FLOOR)}
     calls = {"neither": step} | {name: partial(run, step) for name, run in runs.items()}
     empty = {f"{name}, empty": arms[name].call for name in runs}
@@ -180,7 +180,7 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 def aims(report: dict[str, Any]) -> list[list[str]]:
-    """Return each aim beside what was measured, at each depth."""
+    """Return each aim beside the measurement at each depth."""
 
     def times(name: str) -> str:
         return ", ".join(f"{arms[name]['median']:.1f}" for arms in report["depths"].values())
@@ -211,7 +211,7 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
 
 def main(arguments: list[str]) -> int:
     options = parse(suite_parser("scope_overhead", __doc__), arguments)
-    # With two, the step waits for the other thread wherever that one's core is busy.
+    # With two threads, the step waits for the second thread if that thread's core is busy.
     torch.set_num_threads(1)
     report = collect(options.quick)
     show_report(report)

@@ -1,4 +1,4 @@
-"""What the run log and `sweep` cost: reading, logging a run, a seed of a sweep, and speed-up."""
+"""The cost of the run log and of `sweep`: reading, logging, a seed of a sweep, and speed-up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SERIAL, PLAIN, SWEPT = "one process", "the executor alone", "sweep on the execut
 
 
 def work() -> float:
-    """About 10 ms of one core."""
+    """Work for about 10 ms on one core."""
     total = 0.0
     for _ in range(30):
         total += float(torch.randn(100_000).sum())
@@ -41,7 +41,7 @@ def work() -> float:
 
 
 def work_of(seed: int) -> float:
-    """What a user of the executor alone writes."""
+    """Work as a user of the executor alone would write it."""
     torch.set_num_threads(1)
     with seeded(seed):
         return work()
@@ -52,9 +52,9 @@ def nothing() -> float:
 
 
 def collect(quick: bool) -> dict[str, Any]:
-    """Return everything that this suite measures, ready for JSON."""
+    """Return all results of this suite, ready for JSON."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the best seed is luck
+        warnings.simplefilter("ignore")  # the warning that the best seed is luck
         return environment("cpu") | {
             "quick": quick,
             "reading": _reading(Path(folder), 3 if quick else 9),
@@ -64,7 +64,7 @@ def collect(quick: bool) -> dict[str, Any]:
 
 
 def _reading(folder: Path, rounds: int, records: int = 100_000) -> dict[str, Any]:
-    """Seconds to read a log of 100,000 runs that ended, each with its two lines."""
+    """Return the seconds to read a log of 100,000 ended runs, two lines each."""
     one = RunLog(folder / "one.jsonl")
     with seeded(SEED, log=one) as scope:
         scope.note(loss=0.12, epoch=3)
@@ -85,7 +85,7 @@ def _reading(folder: Path, rounds: int, records: int = 100_000) -> dict[str, Any
 
 
 def _microseconds(folder: Path, rounds: int, seeds: int = 20) -> dict[str, Any]:
-    """A block with and without a log; a seed of a sweep, with and without, and by hand."""
+    """Return microseconds of a block and of a sweep's seed, with and without a log; and by hand."""
     files = iter(range(10**9))
 
     def by_hand() -> None:
@@ -120,7 +120,7 @@ def _microseconds(folder: Path, rounds: int, seeds: int = 20) -> dict[str, Any]:
 
 
 def _speed_up(rounds: int, seeds: int = 60) -> dict[str, Any]:
-    """Seconds for the same seeds: in one process, and on four by two ways, interleaved."""
+    """Return seconds for the same seeds: in one process, and in four in two ways, interleaved."""
     samples: dict[str, list[float]] = {SERIAL: [], PLAIN: [], SWEPT: []}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:

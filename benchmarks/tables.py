@@ -1,4 +1,4 @@
-"""Markdown tables of what was measured. Every title names the device."""
+"""Markdown tables of the results. Every title names the device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAUNCH = "*launch*: the GPU waited for the CPU, so that the time is the CPU's."
 
 
 def where(report: dict[str, Any]) -> str:
-    """The device, versions and date that a title needs."""
+    """Return the device, version and date for a title."""
     device = report["device"]
     what = f"{report['versions']['CPU']}, CPU only, small sizes" if device == "cpu" else device
     quick = ", quick" * report["quick"]
@@ -41,7 +41,7 @@ def bullets(texts: list[str]) -> str:
 
 
 def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
-    """Return what determinism costs the networks of a report; `figure` is a file beside it."""
+    """Return the section on what determinism costs networks; `figure` is a file beside it."""
     found = determinism_cost.costs(report)
     if not found:
         return f"## No network was measured ({where(report)})"
@@ -68,7 +68,7 @@ def cost_tables(report: dict[str, Any], figure: str | None = None) -> str:
 
 
 def facts(report: dict[str, Any]) -> list[str]:
-    """What figures of a GPU belong to, besides its name."""
+    """Return the conditions of a GPU's figures, besides the GPU's name."""
     if "driver" not in report:
         return []
     canaries = report["found"].get(machine.GROUP, {}).get("canaries", {})
@@ -87,7 +87,7 @@ def facts(report: dict[str, Any]) -> list[str]:
 
 
 def _notes(report: dict[str, Any], found: dict[str, Cost]) -> list[str]:
-    """What the tables show, in sentences."""
+    """Return sentences that say what the tables show."""
     training = determinism_cost.training(found)
     notes = [
         *determinism_cost.repeat_sentences(training),
@@ -117,12 +117,12 @@ def _cell(measured: Measurement | None) -> str:
         return results
     if measured.configuration == DEFAULT.name:
         return f"{statistics.median(measured.ms):.3g} ms, {results}"
-    # Without the defaults there is nothing to compare with.
+    # A session without the defaults gives no ratio.
     return results if measured.ratio is None else f"{measured.ratio:.2f}x, {results}"
 
 
 def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
-    """The peak of the memory, where it was measured."""
+    """Return a table of the peaks of memory, if any was measured."""
     rows = []
     for name, cost in found.items():
         peaks = {measured.configuration: measured.peak_mb for measured in cost}
@@ -140,13 +140,13 @@ def _memory(found: dict[str, Cost], names: list[str]) -> list[str]:
 
 
 def _first_steps(found: dict[str, Cost]) -> list[str]:
-    """What autotuning costs once, where there was any."""
+    """Return a table of the first steps, which show what autotuning costs once."""
     rows: list[list[str]] = []
     if not any(
         measured.configuration == TUNED.name for cost in found.values() for measured in cost
     ):
         return rows
-    for name, cost in determinism_cost.training(found).items():  # evaluations find plans made
+    for name, cost in determinism_cost.training(found).items():  # evaluations reuse its plans
         first = {measured.configuration: measured.first_ms for measured in cost}
         rows.append(
             [
@@ -159,7 +159,7 @@ def _first_steps(found: dict[str, Cost]) -> list[str]:
 
 
 def _range(values: list[float]) -> str:
-    """The least and the most, where they are not one."""
+    """Return the least and the greatest value, or one number if both round to it."""
     return " to ".join(dict.fromkeys(f"{f(values):.0f}" for f in (min, max))) if values else ""
 
 
@@ -219,7 +219,7 @@ def atlas_tables(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-# --------------------------------------------------------------- what a GPU has besides
+# ----------------------------------------------------------------- only measured on a GPU
 
 
 def attention_tables(report: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""What `python -m benchmarks gpu` measures, one file for each kind, and how it is summed up."""
+"""The pieces of `python -m benchmarks gpu`, one module for each kind, and their summary."""

@@ -1,4 +1,4 @@
-"""Runs the tests that need a GPU, and keeps the result of each as it comes."""
+"""Runs the tests that need a GPU, and keeps the result of each test at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MARKED = re.compile(r"^(pytestmark = |@|.*\bmarks=)pytest\.mark\.cuda\b", re.MU
 
 
 def items() -> list[Item]:
-    """Return an item for each file that has such tests; only pytest has to be installed."""
+    """Return an item for each file with tests that need a GPU; only pytest must be installed."""
     tests = sorted(_TESTS.rglob("test_*.py"), key=lambda path: path.name)
     files = [path for path in tests if _MARKED.search(path.read_text())]
-    # A process for each: pytest loads what it has loaded only once.
+    # Each file has its own process, because pytest loads a module only once.
     return [
         Item(
             GROUP,
@@ -34,12 +34,12 @@ def items() -> list[Item]:
 
 
 def _seconds(text: str) -> float:
-    """An interpreter that starts CUDA takes 5 s on an H200; the demo trains four times."""
+    """Return the expected time: a CUDA start takes 5 s on an H200; the demo trains four times."""
     return 2.0 + 5.0 * text.count("run_python(") + 12.0 * text.count("seedscope_command(")
 
 
 class _Results:
-    """A pytest plugin that tells what came out of each test."""
+    """A pytest plugin that keeps the outcome of each test."""
 
     def __init__(self, slot: Slot) -> None:
         self.slot, self.code = slot, code_digest()
@@ -47,7 +47,7 @@ class _Results:
         self.found = {name: test for name, test in before.items() if test["outcome"] == "passed"}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """What has passed in an earlier run is not run again."""
+        """Leave out the tests that passed in an earlier run."""
         items[:] = [item for item in items if _name(item.nodeid) not in self.found]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -66,7 +66,7 @@ class _Results:
             self._note(report.nodeid, {"outcome": "not collected", "why": _why(report)})
 
     def _note(self, test: str, result: Found) -> None:
-        self.found[_name(test)] = result | {"code": self.code}  # its own: others may be older
+        self.found[_name(test)] = result | {"code": self.code}  # other tests may have older code
         self.slot.keep({"tests": self.found})
 
 
@@ -75,10 +75,10 @@ def _name(test: str) -> str:
 
 
 def _why(report: Any) -> str:
-    """The end of what pytest says of a test that did not pass."""
+    """Return the end of pytest's message if a test did not pass."""
     if report.outcome == "passed":
         return ""
-    if isinstance(report.longrepr, tuple):  # of a skipped one: file, line and reason
+    if isinstance(report.longrepr, tuple):  # a skipped test: file, line and reason
         return str(report.longrepr[2])
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(crash.message if crash else report.longreprtext)[-2000:]
@@ -88,8 +88,8 @@ def _run(slot: Slot, path: str) -> Found:
     import pytest
 
     results = _Results(slot)
-    # Neither plugins nor the project's own options, which need some: what runs is the same
-    # whatever is installed. Nor does a warning of torch's fail a test here.
+    # Without plugins, and without the project's options, which need plugins, the tests run
+    # alike whatever is installed. Without the project's filters no warning fails a test.
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     options = ["-m", "cuda", "-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
     options += ["--tb=short", "-q"]
@@ -98,14 +98,14 @@ def _run(slot: Slot, path: str) -> Found:
 
 
 def brief(test: Found) -> str:
-    """Return the line that says most of why a test did not pass: the last error's, if any."""
+    """Return the line that best says why a test did not pass: the last error, if any."""
     lines = [line for line in test.get("why", "").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(E +)?[\w.]*(Error|Exception)\b", line)]
     return (errors or lines[:1] or [""])[-1].strip()
 
 
 def results(report: Found) -> dict[str, Found]:
-    """Return what came out of each test, by its name."""
+    """Return the outcome of each test, by its name."""
     found: dict[str, Found] = {}
     for name, file in report["found"].get(GROUP, {}).items():
         if "failed" in file:

@@ -1,4 +1,4 @@
-"""The card, two canaries of its speed, and whether cuDNN's plans know of `benchmark`."""
+"""The card, two canaries of its speed, and whether cuDNN's plans depend on `benchmark`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def items(scale: Scale) -> list[Item]:
 
 
 def nvidia_smi() -> dict[str, str]:
-    """Return what the driver says of the first card; nothing where it cannot be asked."""
+    """Return the driver's facts about the first card; {} if the driver cannot be queried."""
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
@@ -59,7 +59,7 @@ def _card(slot: Slot, scale: Scale) -> Found:
 
 
 def _canaries(slot: Slot, scale: Scale) -> Found:
-    """A copy's bandwidth, bytes read and written, and the rate of a bf16 product."""
+    """Return the bandwidth of a copy, reads and writes counted, and the rate of a bf16 product."""
     size, side = (2**20, 256) if scale.small else (2**30, 8192)
     source = torch.empty(size, dtype=torch.uint8, device=scale.device)
     target = torch.empty_like(source)
@@ -78,13 +78,13 @@ def _median_ms(call: Any) -> float:
         reading = timed(call, 10, is_cuda=True)
         torch.cuda.synchronize()
         times.append(reading())
-    return median(times[1:])  # the first warms up
+    return median(times[1:])  # the first round warms up
 
 
 # ------------------------------------------------------------------ cuDNN's plans
 
-#: The values of `benchmark` under which a new shape is used, one call after the other; what
-#: the last call takes is kept.
+#: The values of `benchmark` for successive calls with a new shape; the time of the last call
+#: counts.
 _ORDERS = {
     "new shape, benchmark off": (False,),
     "new shape, benchmark on": (True,),
@@ -95,15 +95,15 @@ _ORDERS = {
 
 
 def _plans(slot: Slot, scale: Scale) -> Found:
-    """Return the milliseconds of a convolution's call, after calls of other settings.
+    """Return the milliseconds of a call of a convolution, after calls under other settings.
 
-    A call is quick where a plan is kept, and slow where one is chosen: by autotuning with
-    `benchmark` on, by cuDNN's own rules with it off. Each is the median of several shapes,
-    which are new to the process.
+    A call is fast if a plan was kept, and slow if a plan is chosen: by autotuning with
+    `benchmark` on, by cuDNN's own rules with `benchmark` off. Each time is the median of
+    several shapes that are new to the process.
     """
     channels, sizes = (4, iter(range(8, 99))) if scale.small else (64, iter(range(28, 999, 2)))
     weight = torch.randn(channels, channels, 3, 3, device=scale.device)
-    # So that no call waits for memory: torch keeps this block, and cuts from it.
+    # torch keeps this block and cuts from it, so that no call waits for memory.
     torch.empty(2**20 if scale.small else 2**31, dtype=torch.uint8, device=scale.device)
     try:
         return {"ms": _plan_times(weight, sizes, scale)}
@@ -113,7 +113,7 @@ def _plans(slot: Slot, scale: Scale) -> Found:
 
 def _plan_times(weight: torch.Tensor, sizes: Iterator[int], scale: Scale) -> Found:
     channels, found = len(weight), Found()
-    for name, order in ({"": (False, True)} | _ORDERS).items():  # the first starts cuDNN
+    for name, order in ({"": (False, True)} | _ORDERS).items():  # the first order starts cuDNN
         times = []
         for _ in range(3 if scale.quick else 5):
             side = next(sizes)
@@ -136,7 +136,7 @@ def _call_ms(x: torch.Tensor, weight: torch.Tensor) -> float:
 
 
 def plan_verdicts(report: Found) -> list[str]:
-    """Return a sentence on whether plans are kept when `benchmark` changes, for each direction."""
+    """Return sentences on whether plans are kept when `benchmark` changes, and the times."""
     found = report["found"].get(GROUP, {}).get(PLANS, {})
     if "ms" not in found:
         return [f"{PLANS}: {found['failed']}"] if "failed" in found else []
@@ -152,7 +152,7 @@ def plan_verdicts(report: Found) -> list[str]:
 
 
 def _kept(ms: float, chosen_ms: float, known_ms: float) -> str:
-    """Which of the two a time is nearer to, on a scale of ratios."""
+    """Return which of the two times `ms` is nearer to by ratio, if the two can be told apart."""
     if chosen_ms < 2 * known_ms:
         return "the times do not tell"
     return "kept" if ms**2 < chosen_ms * known_ms else "chosen anew"

@@ -1,4 +1,4 @@
-"""What is measured on a GPU, in the order in which it matters, with each piece's seconds."""
+"""The pieces to measure on a GPU, the most important first, with their seconds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..operations.catalogue import ATTENTION, OPERATIONS
 from ..pretended_gpu import pretended
 from . import cuda_tests, machine, scope
 
-#: The group of the operations of attention, which have a piece of their own.
+#: The group of the operations of attention, which have their own piece.
 ATTENTION_GROUP = "attention"
 _GPT2 = next(case for case in TRAINING if case.model == "GPT-2 small")
-# Autotuning takes seconds for each size: two networks show it.
+# Only two networks, because autotuning takes seconds for each size.
 _SIZED = [case for case in TRAINING if case.model in ("ResNet-50", "U-Net")]
 
 
 def pieces(is_rehearsal: bool) -> list[Piece]:
-    """Return the pieces; a rehearsal's are the same, small, and on a GPU that is pretended."""
+    """Return the pieces; a rehearsal has the same, small and on a pretended GPU."""
     scale = Scale("cuda", small=is_rehearsal, quick=is_rehearsal)
     others = [x for x in OPERATIONS if x not in ATTENTION]
     important, less_important = by_importance(others)
@@ -47,18 +47,18 @@ def pieces(is_rehearsal: bool) -> list[Piece]:
     ]
     if is_rehearsal:
         found = [replace(piece, items=[*map(_pretended, piece.items)]) for piece in found]
-    # These run as they are, also where they skip for want of a GPU.
+    # The tests get no pretended GPU: without a real GPU they skip.
     found.insert(1, Piece("tests", 60, cuda_tests.items()))
     return found
 
 
 def _networks(cases: tuple[Case, ...], processes: list[str], scale: Scale) -> list[Item]:
-    """Each network whole before the next: in both processes, which stay."""
+    """Return the items of each network in all processes before those of the next network."""
     return [network_item(case, process, scale) for case in cases for process in processes]
 
 
 def _attention(scale: Scale) -> list[Item]:
-    # As on an H200: the plain way of attention reads and writes its whole matrix.
+    # Times of an H200. The math backend reads and writes the whole matrix of attention.
     seconds = {"math 1024": 1.5, "math 4096": 4.0, "math 8192": 8.0}
     operations = [
         operation_item(x, scale, ATTENTION_GROUP, seconds.get(" ".join(x.name.split()[1:3]), 0.5))

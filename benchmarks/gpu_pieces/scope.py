@@ -1,4 +1,4 @@
-"""What a scope costs while a GPU runs: entry and exit, around a training step, for a sample."""
+"""The cost of a scope once CUDA runs: entry and exit, a training step, a sample."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _timed(calls: Mapping[str, Callable[[], object]], scale: Scale) -> dict[str,
 
 
 def _against(samples: dict[str, Samples], floors: Callable[[str], str]) -> Found:
-    """Return microseconds of each arm, and times its floor."""
+    """Return microseconds of each arm, and ratios to its floor."""
     return {
         name: {**summary(values), "to_floor": paired(values, samples[floors(name)])}
         for name, values in samples.items()
@@ -44,7 +44,7 @@ def _against(samples: dict[str, Samples], floors: Callable[[str], str]) -> Found
 
 
 def _entry(slot: Slot, scale: Scale) -> Found:
-    """Microseconds of a scope around nothing, once the GPU runs."""
+    """Measure microseconds of an empty block of each arm, once CUDA has started."""
     torch.cuda.init()
     arms = make_arms(scale.device)
     samples = _timed({name: arm.call for name, arm in arms.items()}, scale)
@@ -52,7 +52,7 @@ def _entry(slot: Slot, scale: Scale) -> Found:
 
 
 def _step(slot: Slot, scale: Scale) -> Found:
-    """Microseconds of a small training step in a scope, and in the same settings by hand."""
+    """Measure microseconds of a small training step: in a scope, in its floor, and in neither."""
     arms, step = make_arms(scale.device), training_step(scale.device)
     calls = {name: partial(arms[name].run, step) for name in (BLOCK, FLOOR)}
     samples = _timed({**calls, BARE: step}, scale)
@@ -60,7 +60,7 @@ def _step(slot: Slot, scale: Scale) -> Found:
 
 
 def _sample(slot: Slot, scale: Scale) -> Found:
-    """Microseconds of a sample of a dataset that does nothing, with and without seeding."""
+    """Measure microseconds of a sample that costs nothing, with and without `SeededDataset`."""
     torch.cuda.init()
     timed = {"main process": partial(_draws, False, scale), "worker": partial(_draws, True, scale)}
     worker = TimedInWorker(timed["worker"])
@@ -80,7 +80,7 @@ def cuda_calls(body: Body, is_pretended: bool = False) -> Counter[str]:
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    # Without a driver torch's profiler prints thousands of lines about it.
+    # Without a driver, torch's profiler of CUDA prints thousands of lines.
     activities = [ProfilerActivity.CPU]
     if not is_pretended:
         activities.append(ProfilerActivity.CUDA)
@@ -94,23 +94,23 @@ def cuda_calls(body: Body, is_pretended: bool = False) -> Counter[str]:
 
 
 def busy(calls: Iterable[str]) -> list[str]:
-    """Return those of the calls that launch, copy, allocate or wait; asking is none of it."""
+    """Return the calls that launch, copy, allocate or wait, without mere queries."""
     asks = re.compile("cu(da)?(?!.*(Launch|Synchronize|Mem|Malloc|Free))[A-Z]")
     return [name for name in calls if not asks.match(name)]
 
 
 def calls_of_a_scope(device: str, is_pretended: bool = False) -> dict[str, dict[str, int]]:
-    """Return the CUDA calls of entry and exit, and of a training step, by the profiler."""
+    """Return the CUDA calls that the profiler sees in entry and exit, and in a training step."""
     step = training_step(device)
     step()
-    # An empty profile has calls of its own, such as the synchronisation at its end.
+    # An empty profile has calls too, such as the synchronisation at its end.
     empty = cuda_calls(nothing, is_pretended)
     bodies = {"scope": make_arms(device)[BLOCK].call, STEP: step}
     return {name: dict(cuda_calls(body, is_pretended) - empty) for name, body in bodies.items()}
 
 
 def call_sentences(found: Found) -> list[str]:
-    """Return what the profiler has seen of a scope, and how much of a step: that it sees."""
+    """Return a sentence on a scope's CUDA calls; a step's count proves that the profiler sees."""
     calls = found.get("CUDA calls", {}).get("calls", {})
     if not calls:
         return []

@@ -1,4 +1,4 @@
-"""What a run on a GPU found, on at most 100 lines of a terminal."""
+"""The summary of a run on a GPU, in at most 100 lines of a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import cuda_tests, machine, scope
 from .pieces import ATTENTION_GROUP
 
 _LINES, _WIDTH = 100, 80
-#: The settings as the columns of a narrow table name them.
+#: The settings' names in the columns of a narrow table.
 _SHORT = dict(
     zip(
         [configuration.name for configuration in CONFIGURATIONS],
@@ -53,7 +53,7 @@ def summary(report: Found) -> str:
 
 
 def _wrapped(text: str, most: int = 3) -> list[str]:
-    """The text on at most so many lines, indented under its first."""
+    """Return the text on at most `most` lines; the lines after the first are indented."""
     wrapper = textwrap.TextWrapper(
         _WIDTH, subsequent_indent="    ", max_lines=most, break_long_words=False
     )
@@ -61,7 +61,7 @@ def _wrapped(text: str, most: int = 3) -> list[str]:
 
 
 def _listed(texts: list[str], most: int = 6) -> list[str]:
-    """The first of the texts, on at most two lines each, and how many more there are."""
+    """Return the first texts, on at most two lines each, and the number of the others."""
     lines = [line for text in texts[:most] for line in _wrapped(text, 2)]
     if len(texts) > most:
         lines.append(f"  ... and {len(texts) - most} more, in the report")

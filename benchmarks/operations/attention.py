@@ -13,7 +13,7 @@ from .base import Call, Inputs, Operation
 def _attention(t: Inputs, backend: str, length: int, is_backward: bool) -> Call:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    # As many tokens for each length; on the CPU fewer, and in a type that it is quick in.
+    # The same number of tokens for each length; on the CPU fewer, in a type that is fast there.
     batch, heads, length = (1, 2, length // 16) if t.small else (16384 // length, 16, length)
     kind = torch.float32 if t.small else torch.bfloat16
     q, k, v = (t.randn(batch, heads, length, 64).to(kind) for _ in range(3))

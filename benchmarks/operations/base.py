@@ -1,7 +1,7 @@
-"""What an operation of the atlas is, and the inputs that it is run on.
+"""The operations of the atlas, and their inputs.
 
-Inputs are made once, and an operation is run on them again and again. Where many sources add
-into few places, differences in the order of additions show; so most have many collisions.
+Inputs are made once, and an operation runs on them again and again. Most inputs have many
+collisions: many elements add into few places, so that the order of the additions shows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Call = Callable[[], Any]
 class Operation:
     """One row of the atlas.
 
-    `entries` are names on the lists, as they stand there: alerts, operator tests, documentation.
+    `entries` are the operation's names on the lists: alerts, operator tests, documentation.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Operation:
 
 
 class Inputs:
-    """Makes the inputs on a device; `n` is the number of sources where many add into few."""
+    """Makes inputs on a device; `n` is the number of elements that add into few places."""
 
     def __init__(self, scale: Scale) -> None:
         self.device = scale.device
@@ -46,13 +46,13 @@ class Inputs:
         return torch.randint(0, limit, shape, device=self.device)
 
     def image(self, dims: int, channels: int = 8) -> torch.Tensor:
-        """A batch of signals, images or volumes."""
+        """Return a batch of signals, images or volumes."""
         side = {1: self.side * 16, 2: self.side, 3: self.side // 4}[dims]
         return self.randn(self.batch, channels, *[side] * dims)
 
 
 def gradient(function: Callable[..., Any], *inputs: torch.Tensor, of: int = 0) -> Call:
-    """A call that gives the gradient of `function`'s (first) output in one of its inputs."""
+    """Return a call that computes the gradient of `function`'s (first) output in one input."""
     leaves = [
         x.detach().requires_grad_(x.is_floating_point() and i == of) for i, x in enumerate(inputs)
     ]

@@ -1,4 +1,4 @@
-"""The operations of the atlas: how each is called, and which entries of the three lists it is."""
+"""The list of all operations of the atlas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .losses import losses
 from .products import products
 from .scans import scans
 
-#: Through each backend, at three lengths; on a GPU a piece of their own.
+#: Attention through each backend, at three lengths; on a GPU its own piece.
 ATTENTION = attentions()
 OPERATIONS = [
     *convolutions(),

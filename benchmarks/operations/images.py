@@ -18,7 +18,7 @@ def resizing() -> list[Operation]:
     found = []
     for mode, dims in modes:
         names = [f"nn.functional.interpolate.{mode}"]
-        # Of these modes alone the documentation says it.
+        # The documentation names only these modes.
         says = ("linear", "bilinear", "bicubic", "trilinear")
         names += ["nn.functional.interpolate"] * (mode in says)
         names.append(f"upsample_{mode}{dims}d_backward_out_cuda")

@@ -19,12 +19,12 @@ def _places(t: Inputs, kind: str) -> tuple[torch.Tensor, int]:
 
 
 def _indexed(method: str, kind: str, *reduce: Any, **options: Any) -> Callable[[Inputs], Call]:
-    """`zeros.method(0, index, source)`, or with a reduction."""
+    """Return a maker of `ones.method(0, index, source)`, with a reduction if given."""
 
     def make(t: Inputs) -> Call:
         index, count = _places(t, kind)
         source = t.randn(t.n).abs() + 0.5
-        source = source**0.001 if "prod" in reduce else source  # whose product stays finite
+        source = source**0.001 if "prod" in reduce else source  # keeps the product finite
         target = torch.ones(count, device=t.device)
         return lambda: getattr(target, method)(0, index, source, *reduce, **options)
 
@@ -50,7 +50,7 @@ def _put(accumulate: bool) -> Callable[[Inputs], Call]:
 
 
 def _rows(function: Callable[..., Any], kind: str) -> Callable[[Inputs], Call]:
-    """The gradient of reading rows of a table: each reads, so each adds into one place."""
+    """Return a maker of the gradient of reading rows, in which each read adds into its row."""
 
     def make(t: Inputs) -> Call:
         index, count = _places(t, kind)

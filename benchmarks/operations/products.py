@@ -1,4 +1,4 @@
-"""Products, recurrent networks and others."""
+"""Products, recurrent networks and other operations."""
 
 from __future__ import annotations
 

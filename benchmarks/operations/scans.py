@@ -49,6 +49,6 @@ def scans() -> list[Operation]:
 
 
 def _read_uninitialised(t: Inputs) -> torch.Tensor:
-    """What memory holds that another tensor, with other values each time, has given back."""
+    """Return memory that another tensor, with other values each time, has just freed."""
     t.randn(4096)
     return torch.empty(4096, device=t.device)
