@@ -17,12 +17,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda"):
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
-        torch.cuda.init()  # whichever test is the first to use it has not changed its state
+        torch.cuda.init()  # or the first test that uses CUDA would seem to change its state
 
 
 @pytest.fixture(autouse=True)
 def nothing_happens_outside():
-    """Every source and setting is after each test what it was before it."""
+    """Check that each test leaves every source and setting as it was."""
     fake_accelerator.FAKE.reset()
     before = seedscope.snapshot()
     yield
@@ -37,7 +37,7 @@ def nothing_happens_outside():
 
 @pytest.fixture
 def the_outer_state_is_intact():
-    """Also no device was started, which the fixture for every test puts back."""
+    """Check also that no device was started: the fixture for every test resets devices."""
     before = seedscope.snapshot()
     yield
     assert before.changed(seedscope.snapshot()) == ()
@@ -45,7 +45,7 @@ def the_outer_state_is_intact():
 
 @pytest.fixture
 def public_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every state and setting is read and written by public calls alone."""
+    """Have every state and setting read and written by public calls alone."""
     [python], [numpy] = select_sources(["python"]), select_sources(["numpy"])
     monkeypatch.setattr(python, "_mapped", None)
     monkeypatch.setattr(numpy, "_mapped", None)
@@ -71,7 +71,7 @@ def fake() -> fake_accelerator.FakeAccelerator:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list:
-    """What a GPU would be told, and what else is noted beside it."""
+    """The calls that a GPU would get, and the other events that a test notes."""
     told: list = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: told.append("waits"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: told.append("resets"))

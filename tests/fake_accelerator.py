@@ -1,6 +1,6 @@
 """A device module with four devices, without hardware.
 
-It starts lazily in the way of torch.cuda: the seed tracker is torch's own class, and
+It starts lazily, as torch.cuda does: the seed tracker is torch's own class, and
 `init` runs queued calls and then tracked seeds, as `torch.cuda._lazy_init` does.
 """
 
@@ -81,7 +81,7 @@ class FakeAccelerator(types.ModuleType):
         self._lazy_call(lambda: self.default_generators[device].set_state(state))
 
     def rand(self) -> tuple[float, ...]:
-        """A draw on each device; starts them, as a first kernel would."""
+        """Draw on each device. This starts the devices, as a first kernel would."""
         self.init()
         return tuple(torch.rand(1, generator=g).item() for g in self.default_generators)
 

@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Helpers of several test files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import torch
 import fake_accelerator
 from seedscope import seeded
 
-if TYPE_CHECKING:  # a test whose scope is the first to import the log uses `draw` too
+if TYPE_CHECKING:  # a test that uses `draw` needs its scope to import the log first
     from seedscope import RunLog
     from seedscope.sweeps.result import Sweep
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 PROGRAMS = TESTS / "programs"
-# Figures that nobody measured: they are there to be drawn.
+# Made-up figures, for the tests that draw figures.
 MADE_UP = TESTS / "data" / "made_up_results"
 
 
@@ -44,7 +44,7 @@ def draw() -> tuple:
 
 
 def enter() -> tuple:
-    """What a scope gives that a test opens where another may be open."""
+    """Return the draws of a scope that a test opens where another may be open."""
     with seeded(5):
         return draw()
 
@@ -55,7 +55,7 @@ def run_in_thread(function: Callable[[], Any]) -> Any:
 
 
 def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str:
-    """What a fresh interpreter prints for `code`."""
+    """Return the output of `code` in a fresh interpreter."""
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -69,7 +69,7 @@ def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str
 
 
 def seedscope_command(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    """What `seedscope ARGUMENTS` does in a fresh interpreter."""
+    """Run `seedscope ARGUMENTS` in a fresh interpreter."""
     return subprocess.run(
         [sys.executable, "-m", "seedscope", *arguments],
         **{"capture_output": True, "text": True, "timeout": 120, **options},
@@ -77,14 +77,14 @@ def seedscope_command(*arguments: str, **options) -> subprocess.CompletedProcess
 
 
 def benchmarks_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `python -m benchmarks ARGUMENTS` does, which has to end well."""
+    """Run `python -m benchmarks ARGUMENTS`, which must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         capture_output=True,
         text=True,
         timeout=200,
         cwd=ROOT,
-        # Two threads wait for each other where the CPU has other tests to run.
+        # Two threads would wait for each other on a CPU that runs other tests.
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -92,13 +92,13 @@ def benchmarks_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints, with a name of its own for commits."""
+    """Return the output of git, which commits under a made-up name."""
     command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", folder, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 class Lottery:
-    """A user's own source, with the least that it needs."""
+    """A user's own source, with only the methods that it needs."""
 
     name = "lottery"
 
@@ -120,25 +120,25 @@ class Lottery:
 
 
 def lines(log: RunLog) -> list[dict]:
-    """The lines of a log as they stand there."""
+    """The lines of a log as JSON objects."""
     with open(log.path) as file:
         return [json.loads(line) for line in file]
 
 
 def table(result: Sweep) -> list[tuple]:
-    """What came of each seed of a sweep."""
+    """The seed, value and error of each outcome of a sweep."""
     return [(o.seed, o.value, o.error) for o in result]
 
 
 def sweep_of(*values: float, best="max") -> Sweep:
-    """A sweep that had these values."""
+    """A sweep with these values."""
     from seedscope.sweeps.result import Outcome, Sweep
 
     return Sweep("f", [Outcome(i, v, None, 1.0) for i, v in enumerate(values)], best)
 
 
 def read_publicly(name: str) -> Any:
-    """The value of a setting as the public interface of its owner says it."""
+    """Read a setting through the public interface of its owner."""
     backends = torch.backends
     readers = {
         "deterministic_algorithms": torch.get_deterministic_debug_mode,

@@ -1,6 +1,6 @@
-"""What the fake device shows, on a real GPU, and what only a real one can show.
+"""The tests of the fake device on a real GPU, and tests that need a real GPU.
 
-CUDA starts once in a process: what is about its start has a process of its own. These tests
+CUDA starts once in a process: each test of its start runs in its own process. These tests
 need torch and pytest, and no extra.
 """
 
@@ -129,8 +129,8 @@ def test_a_stream_goes_on_where_it_stopped_on_the_gpu_too():
     before.restore()
 
 
-# These take gradients, which torch refuses on a GPU once the tests' fake device is registered:
-# they run where it is not.
+# The next tests take gradients, which torch refuses on a GPU once the fake device is registered:
+# they run in processes without it.
 
 
 def test_entry_and_exit_launch_copy_and_synchronise_nothing():

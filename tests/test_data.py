@@ -1,4 +1,4 @@
-"""Samples that do not depend on who loads them: with real DataLoader workers."""
+"""Samples do not depend on the process that loads them: with real DataLoader workers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Augmented(Dataset):
 
 
 class AugmentedOnce(Dataset):
-    """With one pipeline, that gets new generators for each sample."""
+    """One pipeline, with new generators for each sample."""
 
     def __init__(self):
         self.pipeline = albumentations.Compose(
@@ -70,7 +70,7 @@ class Streamed(IterableDataset):
 
 
 def collect(loader):
-    """The samples by index, and how many there were."""
+    """The samples by index."""
     rows = torch.cat([batch.reshape(-1, batch.shape[-1]) for batch in loader])
     return {int(row[0]): tuple(row[1:].tolist()) for row in rows}
 
@@ -105,7 +105,7 @@ def test_samples_differ_between_indices_epochs_and_seeds(expected):
         (2, "spawn", True, 3, 1, False),
     ],
 )
-def test_the_same_samples_whoever_loads_them(
+def test_the_samples_are_the_same_whoever_loads_them(
     expected, workers, context, persistent, batch, prefetch, shuffle
 ):
     dataset = SeededDataset(Noisy(), 1029)
@@ -124,7 +124,7 @@ def test_the_same_samples_whoever_loads_them(
         assert collect(loader) == expected[epoch]
 
 
-def test_resumed_in_mid_epoch_the_rest_is_the_same(expected):
+def test_the_rest_of_a_resumed_epoch_is_the_same(expected):
     dataset = SeededDataset(Noisy(), 1029)
     dataset.set_epoch(1)
     rest = DataLoader(
@@ -133,7 +133,7 @@ def test_resumed_in_mid_epoch_the_rest_is_the_same(expected):
     assert collect(rest) == {i: expected[1][i] for i in range(6, SIZE)}
 
 
-def test_whichever_rank_draws_a_sample_it_is_the_same(expected):
+def test_a_sample_is_the_same_whichever_rank_draws_it(expected):
     drawn = {}
     for rank in range(3):
         dataset = SeededDataset(Noisy(), 1029)
@@ -154,7 +154,7 @@ def test_albumentations_pipelines_are_covered(kind):
     assert len(images(0).unique()) > 10
 
 
-def test_in_the_main_process_the_callers_state_and_settings_are_kept():
+def test_the_main_process_keeps_the_callers_state_and_settings():
     dataset = SeededDataset(Noisy(), 1029)
     before = snapshot()
     torch.backends.cudnn.benchmark = True
@@ -168,7 +168,7 @@ def test_in_the_main_process_the_callers_state_and_settings_are_kept():
 
 
 @pytest.mark.parametrize("kind", [Dataset, IterableDataset])
-def test_what_a_sample_sets_in_the_main_process_stays_as_in_a_worker(kind):
+def test_a_setting_that_a_sample_changes_stays_as_in_a_worker(kind):
     class Sets(kind):
         def __getitem__(self, index):
             torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
@@ -188,7 +188,7 @@ def test_what_a_sample_sets_in_the_main_process_stays_as_in_a_worker(kind):
     outer.restore()
 
 
-def test_indices_of_every_make():
+def test_indices_of_every_type_are_accepted():
     dataset = SeededDataset(Noisy(), 1029)
     last = dataset[SIZE - 1]
     assert torch.equal(dataset[-1][1:], last[1:])
@@ -199,7 +199,7 @@ def test_indices_of_every_make():
     assert by_name["b", 2] == 3
 
 
-def test_the_wrapped_dataset_is_at_hand():
+def test_the_wrapped_dataset_is_an_attribute():
     inner = Noisy()
     dataset = SeededDataset(inner, 1029)
     assert dataset.dataset is inner
@@ -278,7 +278,7 @@ def test_iterable_datasets_repeat_for_each_seed_epoch_and_worker(workers, contex
     assert len(values.unique()) == values.numel(), "no two workers or epochs draw the same"
 
 
-def test_the_caller_draws_its_own_between_samples_in_its_process():
+def test_the_caller_keeps_its_stream_between_samples():
     stream = iter(SeededDataset(Streamed(), 1029))
     with seeded(5):
         next(stream)

@@ -1,4 +1,4 @@
-"""`seedscope demo`: its table, its exit codes, and what it says where an extra is missing."""
+"""`seedscope demo`: its table, its exit codes, and its error where an extra is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def one_program() -> Iterator[None]:
-    """The demo is a program: its bare runs move the generators, and it sets the threads."""
+    """Undo the changes of the demo: its bare runs move generators, and it sets the threads."""
     threads, before = torch.get_num_threads(), seedscope.snapshot()
     yield
     torch.set_num_threads(threads)
@@ -44,7 +44,7 @@ def test_demo_repeats_and_its_table_names_the_digests():
     assert bare != bare_again
     assert seeded == seeded_again
     assert "seeded(7) made the script repeat" in result.stdout
-    # No terminal: a plain line for each run, and no control characters.
+    # Without a terminal: a plain line for each run, and no control characters.
     assert len(result.stderr.splitlines()) == 4, result.stderr
     assert "\x1b" not in result.stdout + result.stderr
 

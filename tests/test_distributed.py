@@ -33,7 +33,7 @@ def test_four_processes_repeat_under_torchrun(tmp_path):
     first, second = train(tmp_path / "first"), train(tmp_path / "second")
     assert len({rank["weights"] for rank in first + second}) == 1
     assert len({str(rank["plain"]) for rank in first}) == 1, "the plain seed agrees"
-    assert len({str(rank["rank"]) for rank in first}) == 4, "each rank has masks of its own"
+    assert len({str(rank["rank"]) for rank in first}) == 4, "each rank has its own masks"
     assert [rank["rank"] for rank in first] == [rank["rank"] for rank in second]
     assert [r["seed"] for r in first] == [derive_seed(1029, "rank", rank) for rank in range(4)]
     assert len({rank["shared"] for rank in first}) == 1
@@ -41,7 +41,7 @@ def test_four_processes_repeat_under_torchrun(tmp_path):
     assert first[1]["pair"] == first[3]["pair"] != first[1]["shared"]
 
 
-def test_without_a_process_group_both_are_one_process_and_say_so(monkeypatch):
+def test_both_seeds_warn_without_a_process_group(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     before = snapshot()
     with pytest.warns(UserWarning, match=r"rank_seed\(\): no process group is initialised"):

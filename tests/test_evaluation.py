@@ -45,7 +45,7 @@ def the_outer_state_is_intact():
     assert torch.is_grad_enabled() == grad
 
 
-def test_inside_it_is_eval_mode_without_gradients_and_seeded():
+def test_a_block_is_seeded_and_in_eval_mode_without_gradients():
     model = network()
     with evaluating(model, seed=1029) as scope:
         assert not any(modes(model))
@@ -92,7 +92,7 @@ def test_modules_removed_and_added_inside_keep_their_own_mode():
     assert model[4].training
 
 
-def test_shared_submodules_and_several_models():
+def test_shared_submodules_and_several_models_keep_their_modes():
     shared = nn.Dropout()
     shared.eval()
     first, second = nn.Sequential(shared, nn.ReLU()), nn.Sequential(shared, shared)
@@ -103,12 +103,12 @@ def test_shared_submodules_and_several_models():
     assert (modes(first), modes(second)) == before
 
 
-def test_compiled_and_wrapped_models():
+def test_compiled_and_wrapped_models_evaluate():
     model = network()
     model[1].eval()
     before = modes(model)
     for wrap in (partial(torch.compile, backend="eager"), nn.DataParallel):
-        wrapped = wrap(model)  # nn.DataParallel moves it to the first GPU, where there is one
+        wrapped = wrap(model)  # nn.DataParallel moves the model to the first GPU, if there is one
         x = X.to(model[0].weight.device)
         with evaluating(wrapped):
             assert not any(modes(model))
@@ -142,7 +142,7 @@ def test_results_and_caches_can_take_part_in_autograd_later():
     assert model[0].weight.grad is not None
 
 
-def test_gradients_when_asked_for():
+def test_grad_true_leaves_gradients_as_outside():
     model = network()
     with evaluating(model, grad=True):
         assert model(X).requires_grad
@@ -191,7 +191,7 @@ def test_leaving_without_having_entered_is_an_error():
         evaluating(network()).__exit__(None, None, None)
 
 
-def test_one_object_can_be_entered_again_also_inside_itself():
+def test_one_object_can_be_entered_again_even_inside_itself():
     model = network()
     scope = evaluating(model)
     with scope:
@@ -205,7 +205,7 @@ def test_one_object_can_be_entered_again_also_inside_itself():
     "odd", [property(lambda self: ["inner"]), lambda self: iter(()), lambda self: ["inner"]]
 )
 @pytest.mark.parametrize("name", ["modules", "named_modules"])
-def test_submodules_are_found_below_one_with_names_of_its_own(odd, name):
+def test_submodules_are_found_below_an_overridden_modules(odd, name):
     inner = network()
     kind = type("Odd", (nn.Module,), {name: odd})
     child = kind()
@@ -271,7 +271,7 @@ def test_decorated_functions_evaluate():
     assert evaluate_any.__name__ == "evaluate_any"
 
 
-def test_decorated_generators_evaluate_only_while_their_body_runs():
+def test_decorated_generators_evaluate_only_in_their_body():
     steps = predictions(MODEL, [X, X])
     first, training = next(steps)
     assert not training
@@ -308,6 +308,6 @@ def test_methods_name_the_model_by_an_attribute():
     assert torch.equal(first, trainer.validate(X)[0])
 
 
-def test_an_argument_that_is_not_there_is_refused():
+def test_a_missing_argument_is_refused():
     with pytest.raises(TypeError, match="has no argument 'net'"):
         evaluating.of("net")(evaluate_any)

@@ -75,7 +75,7 @@ def no_workers():
 
 
 @pytest.mark.parametrize("work", [augment, forest, optimise, sample, frame, workers, no_workers])
-def test_repeatable_inside_and_invisible_outside(work):
+def test_libraries_repeat_inside_and_leave_no_trace_outside(work):
     before = snapshot()
     with seeded(1029):
         first = work()

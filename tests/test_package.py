@@ -17,14 +17,14 @@ PACKAGE = ROOT / "seedscope"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def test_each_floor_imports_only_lower_ones():
+def test_each_floor_imports_only_lower_floors():
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Those of its body; decorators, signature and docstring are not counted."""
+    """The lines of the body; decorators, signature and docstring do not count."""
     first = function.body[0].lineno
     if ast.get_docstring(function) is not None:
         first = function.body[0].end_lineno + 1
@@ -100,7 +100,7 @@ def test_every_public_name_is_there_and_documented():
     assert sorted(seedscope._HOMES) == sorted(seedscope.__all__)
     for name in seedscope.__all__:
         assert getattr(seedscope, name).__doc__, name
-        # An import of such a module would put the module in the place of the function.
+        # The import of a module with this name would replace the function by the module.
         assert not (PACKAGE / f"{name}.py").exists()
         assert not (PACKAGE / name).exists()
 

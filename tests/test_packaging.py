@@ -30,7 +30,7 @@ def run(*command: str | Path, **options) -> str:
 
 
 def build(target: str, source: Path, folder: Path) -> Path:
-    """The wheel or the sdist of the tree in `source`, built without the network."""
+    """Build the wheel or the sdist of the tree in `source`, without the network."""
     run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder, cwd=source)
     [built] = folder.iterdir()
     return built
@@ -53,7 +53,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package_files() -> set[str]:
-    """The files of the package that belong to the project, and not what Python compiled."""
+    """The files of the package, without those that Python compiled."""
     return {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "seedscope").rglob("*")
@@ -65,9 +65,9 @@ def package_files() -> set[str]:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts of a virtual environment that has the wheel.
 
-    A line in a .pth file lends it torch and NumPy from the environment that runs the tests: they
-    take minutes to install. Python reads no .pth file in a folder that is lent like this, so an
-    editable seedscope is not lent with them. The environment's own folder comes first, and a
+    A .pth file lends it torch and NumPy from the environment that runs the tests: to install them
+    takes minutes. Python reads no .pth file in a folder that is lent like this, so an editable
+    seedscope is not lent with them. The environment's own folder comes first, and a
     package comes from one folder alone: a file that the wheel lacks is not found elsewhere.
     """
     folder = tmp_path_factory.mktemp("environment")
@@ -83,13 +83,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_installed(installed: Path, folder: Path, code: str) -> str:
-    """What Python prints for `code` where only the wheel is to be found."""
+    """Return the output of `code` where Python finds only the wheel."""
     names = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     return run(installed / "python", "-c", code, cwd=folder, env=environment)
 
 
-def test_the_classifiers_name_versions_that_are_allowed():
+def test_the_oldest_classifier_is_the_oldest_allowed_python():
     oldest = tuple(map(int, PROJECT["requires-python"].removeprefix(">=").split(".")))
     named = re.findall(r"Python :: (3)\.(\d+)$", "\n".join(PROJECT["classifiers"]), re.M)
     assert min((int(major), int(minor)) for major, minor in named) == oldest
@@ -125,7 +125,7 @@ def test_the_wheel_has_the_files_of_the_package_and_no_others(wheel, package_fil
 
 
 @pytest.mark.slow
-def test_the_wheel_says_what_it_needs(wheel):
+def test_the_metadata_of_the_wheel_is_that_of_the_project(wheel):
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
         metadata = email.message_from_bytes(archive.read(name))
@@ -139,9 +139,7 @@ def test_the_wheel_says_what_it_needs(wheel):
 
 
 @pytest.mark.slow
-def test_the_sdist_has_the_package_alone_and_builds_the_same_wheel(
-    sdist, wheel, package_files, tmp_path
-):
+def test_the_sdist_has_only_the_package_and_builds_the_wheel(sdist, wheel, package_files, tmp_path):
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     [tree] = tmp_path.iterdir()

@@ -46,7 +46,7 @@ def test_most_pages_have_code():
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
 def test_every_python_block_runs(page, monkeypatch):
-    # A module, as a script is one: the log knows functions by the name of theirs.
+    # Run the blocks in a module, as a script is: the log names a function by its module.
     module = types.ModuleType("page_" + page.stem.lower().replace("-", "_"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     before = snapshot()
@@ -67,7 +67,7 @@ def test_the_first_screens_have_two_commands():
 def test_the_readme_is_short():
     lines = README.read_text().splitlines()
     assert len(lines) <= 120
-    # As a page shows them: without where links lead. CI finds the two commands, each on a line.
+    # A page does not show the targets of links. A command keeps one line, so that CI finds it.
     shown = [re.sub(r"\]\([^)]*\)", "]", line) for line in lines]
     assert all(len(line) <= 120 for line in shown if not line.startswith("python3 -m venv"))
 

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends in the bits of the run that was not."""
+"""A killed and resumed run ends in the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 

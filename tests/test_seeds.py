@@ -34,7 +34,7 @@ class Fixed(enum.IntEnum):
         np.uint64(2**64 - 1),
     ],
 )
-def test_integers_of_every_make_are_seeds(seed):
+def test_integers_of_every_type_are_seeds(seed):
     with seeded(seed) as scope:
         assert scope.seed == int(seed)
         assert type(scope.seed) is int
@@ -66,7 +66,7 @@ def test_other_seeds_are_refused_before_anything_is_touched(takes_a_seed, seed, 
     assert snapshot() == before
 
 
-def test_fresh_seeds_are_the_systems_and_move_no_generator():
+def test_fresh_seeds_differ_and_move_no_generator():
     before = snapshot()
     with seeded(1):
         seeds = {fresh_seed() for _ in range(1000)}
@@ -77,12 +77,12 @@ def test_fresh_seeds_are_the_systems_and_move_no_generator():
     assert snapshot() == before
 
 
-def test_fresh_seeds_are_what_secrets_gives(monkeypatch):
+def test_fresh_seeds_come_from_secrets(monkeypatch):
     monkeypatch.setattr(secrets, "randbits", lambda bits: 2**bits - 1)
     assert fresh_seed() == 2**32 - 1
 
 
-# Written down once. A change of any breaks every result that people have saved.
+# These values must never change: a change breaks every result that people have saved.
 GOLDEN = {
     (0,): 16890959929428562739,
     (1029,): 17791585791823816743,

@@ -13,7 +13,7 @@ from helpers import draw
 from seedscope import Snapshot, Source, Stream, register_source, seeded, snapshot
 
 
-def test_restoring_repeats_what_came_after():
+def test_restoring_repeats_the_draws_that_followed():
     outer = snapshot()
     FAKE_started = draw()
     moment = snapshot()
@@ -26,7 +26,7 @@ def test_restoring_repeats_what_came_after():
     outer.restore()
 
 
-def test_equality_and_the_names_of_what_differs():
+def test_snapshots_compare_and_name_their_differences():
     before = snapshot()
     assert before == snapshot()
     random.random()
@@ -51,7 +51,7 @@ def test_a_snapshot_of_some_sources_restores_only_those():
     outer.restore()
 
 
-def test_it_survives_torch_save_with_weights_only_in_full():
+def test_a_snapshot_survives_torch_save_with_weights_only():
     outer = snapshot()
     random.gauss(0, 1)  # leaves a second Gaussian in each cache
     np.random.standard_normal()
@@ -67,7 +67,7 @@ def test_it_survives_torch_save_with_weights_only_in_full():
     outer.restore()
 
 
-def test_a_snapshot_inside_a_scope_continues_its_unseeded_generators():
+def test_a_snapshot_from_a_scope_keeps_its_unseeded_generators():
     with seeded(1029):
         np.random.default_rng()
         saved = snapshot().state_dict()
@@ -92,7 +92,7 @@ def test_a_pickle_keeps_the_class_of_the_user():
     assert type(pickle.loads(pickle.dumps(moment))) is OwnSnapshot
 
 
-def test_it_copies_and_pickles():
+def test_a_snapshot_copies_and_pickles():
     outer = snapshot()
     random.gauss(0, 1)
     moment = snapshot()
@@ -104,7 +104,7 @@ def test_it_copies_and_pickles():
     outer.restore()
 
 
-def test_a_source_whose_state_cannot_load_is_refused_when_it_is_saved():
+def test_a_state_that_could_not_be_loaded_is_refused_at_saving():
     class Arrays(Source):
         name = "arrays"
 

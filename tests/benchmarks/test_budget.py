@@ -35,7 +35,7 @@ def kept(tmp_path) -> Record:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process runs: one that has ended may still have an entry."""
+    """Return whether the process runs: an ended process may still have an entry."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -52,16 +52,16 @@ def wait_until(condition) -> None:
 # ------------------------------------------------------------ with real processes
 
 
-def test_what_raises_or_dies_is_reported_and_the_others_are_measured(kept):
+def test_a_failed_item_is_reported_and_the_others_are_measured(kept):
     items = [item("fine"), item("raises"), item("dies"), item("again", steps_to_measure.fine)]
     items.append(item("apart", steps_to_measure.fine, process="another"))
     run("x", [piece(*items)], kept)
     found = json.loads(kept.file.read_text())["found"]["a"]
     assert found["raises"]["failed"] == "ValueError: no such layer"
     assert found["dies"]["failed"] == "the process that measured it died"
-    assert found["raises"]["so far"] == found["dies"]["so far"] == 1  # kept all the same
+    assert found["raises"]["so far"] == found["dies"]["so far"] == 1  # kept despite the failure
     processes = [found[name]["process"] for name in ("fine", "again", "apart")]
-    assert len({*processes}) == 3  # a new one after the death, and one for each name
+    assert len({*processes}) == 3  # one after the death, and one for each name
     assert not any(map(is_running, processes))
     assert [*kept.file.parent.iterdir()] == [kept.file]
 
@@ -80,7 +80,7 @@ def test_a_process_that_lost_its_device_is_replaced(kept, how):
     assert not any("failed" in x for x in found.values())
 
 
-def test_what_hangs_is_killed_with_its_children(kept, monkeypatch):
+def test_an_item_that_hangs_is_killed_with_its_children(kept, monkeypatch):
     """The other items are measured."""
     monkeypatch.setattr(budget, "_LEAST_S", 1.0)
     hanging = item("hangs", seconds=0.5)
@@ -93,7 +93,7 @@ def test_what_hangs_is_killed_with_its_children(kept, monkeypatch):
     assert found["slow"]["process"] != found["hangs"]["process"]
 
 
-def test_the_budget_ends_what_hangs_and_a_later_run_measures_it_again(kept):
+def test_a_later_run_measures_an_item_that_the_budget_cut_off(kept):
     begun = time.monotonic()
     both = piece(item("hangs"), item("fine"))
     run("x", [both], kept, budget_s=15)
@@ -108,20 +108,20 @@ def test_the_budget_ends_what_hangs_and_a_later_run_measures_it_again(kept):
     assert kept.found["a"]["hangs"].keys() == {"process", "code", "took_s"}
 
 
-def test_an_item_that_kills_its_process_at_once_fails_like_any_other(kept):
+def test_an_item_that_kills_its_process_on_arrival_fails(kept):
     run("x", [piece(item("one", steps_to_measure.DiesOnArrival()), item("fine"))], kept)
     assert kept.found["a"]["one"]["failed"] == "the process that measured it died"
     assert kept.found["a"]["fine"]["process"]
 
 
 def test_processes_that_cannot_start_end_the_run(kept, monkeypatch):
-    # As where the main module fails when another process imports it.
+    # As when the main module fails in the process that imports it.
     monkeypatch.setattr(process, "_serve", steps_to_measure.serves_nothing)
     with pytest.raises(RuntimeError, match="could not start: see above"):
         run("x", [piece(item("fine"))], kept)
 
 
-def test_a_process_that_dies_once_while_it_starts_costs_no_item(kept, monkeypatch):
+def test_a_process_that_dies_at_its_start_is_started_again(kept, monkeypatch):
     start, serve, count = budget.Process.__init__, process._serve, itertools.count()
 
     def starts_later(self):
@@ -134,7 +134,7 @@ def test_a_process_that_dies_once_while_it_starts_costs_no_item(kept, monkeypatc
     assert kept.found["a"]["fine"]["process"]
 
 
-def test_a_dead_worker_is_noticed_though_its_child_holds_the_pipe(kept):
+def test_a_dead_worker_is_noticed_if_its_child_holds_the_pipe(kept):
     begun = time.monotonic()
     run("x", [piece(item("forks_and_dies"), item("fine"))], kept, budget_s=100)
     assert kept.found["a"]["forks_and_dies"]["failed"] == "the process that measured it died"
@@ -151,7 +151,7 @@ def test_a_dead_worker_is_noticed_though_its_child_holds_the_pipe(kept):
         ("nothing", "TypeError: the item returned None"),
     ],
 )
-def test_an_answer_that_is_none_costs_one_item_and_not_the_run(kept, monkeypatch, how, why):
+def test_an_invalid_answer_fails_its_item_and_not_the_run(kept, monkeypatch, how, why):
     monkeypatch.setattr(budget, "_LEAST_S", 1.0)
     monkeypatch.setattr(process, "_PATIENCE_S", 1.0)
     begun = time.monotonic()
@@ -161,7 +161,7 @@ def test_an_answer_that_is_none_costs_one_item_and_not_the_run(kept, monkeypatch
     assert time.monotonic() - begun < 60
 
 
-def test_a_process_that_does_not_return_is_no_fault_of_the_next_item(kept, monkeypatch):
+def test_a_process_that_hangs_after_its_item_fails_no_item(kept, monkeypatch):
     monkeypatch.setattr(budget, "_LEAST_S", 1.0)
     run("x", [piece(item("hangs_afterwards"), item("fine"))], kept, budget_s=100)
     found = kept.found["a"]
@@ -169,14 +169,14 @@ def test_a_process_that_does_not_return_is_no_fault_of_the_next_item(kept, monke
     assert not any("failed" in x for x in found.values())
 
 
-def test_what_a_child_of_an_item_returns_is_nobodys_answer(kept):
+def test_the_answer_of_an_items_child_is_ignored(kept):
     items = [item("child_returns"), item("slow"), item("fine")]
     run("x", [piece(*items)], kept)
     assert len({found["process"] for found in kept.found["a"].values()}) == 1
     assert not any("failed" in x for x in kept.found["a"].values())
 
 
-def test_what_tells_without_end_is_killed_too(kept, monkeypatch):
+def test_an_item_that_sends_without_end_is_killed(kept, monkeypatch):
     monkeypatch.setattr(budget, "_LEAST_S", 1.0)
     begun = time.monotonic()
     run("x", [piece(item("fine"), item("floods", seconds=0.5))], kept, budget_s=100)
@@ -184,7 +184,7 @@ def test_what_tells_without_end_is_killed_too(kept, monkeypatch):
     assert time.monotonic() - begun < 60
 
 
-def test_what_is_not_json_or_cannot_be_written_ends_no_run(kept, monkeypatch, capsys):
+def test_the_run_survives_findings_that_cannot_be_written(kept, monkeypatch, capsys):
     items = [item("not_json"), item("not_a_number"), item("fine")]
     run("x", [piece(*items)], kept)
     found = record.read(kept.file)["found"]["a"]
@@ -199,13 +199,13 @@ def test_what_is_not_json_or_cannot_be_written_ends_no_run(kept, monkeypatch, ca
         patched.setattr(record.os, "replace", no_space)
         kept.keep(item("one", steps_to_measure.fine), {"x": 1})
     assert "could not be written: " in capsys.readouterr().err
-    assert [*kept.file.parent.iterdir()] == [kept.file]  # nothing half done lies beside it
-    assert "one" not in record.read(kept.file)["found"]["a"]  # and it is whole
+    assert [*kept.file.parent.iterdir()] == [kept.file]  # no half-written file lies beside it
+    assert "one" not in record.read(kept.file)["found"]["a"]  # the file is whole
     kept.keep(item("two", steps_to_measure.fine), {"x": 2})
     assert record.read(kept.file)["found"]["a"]["one"]["x"] == 1
 
 
-def test_a_killed_run_leaves_a_file_that_reads_and_no_process(tmp_path):
+def test_a_killed_run_leaves_a_readable_file_and_no_process(tmp_path):
     code = f"""
 import pathlib, sys
 sys.path.insert(0, {str(PROGRAMS)!r})
@@ -234,7 +234,7 @@ if __name__ == "__main__":
     assert [*found()] == ["0", "1", "2", "hangs"]
 
 
-def test_one_run_at_a_time_writes_a_file(kept):
+def test_only_one_run_at_a_time_writes_a_file(kept):
     with locked(kept.file):
         with pytest.raises(SystemExit, match="another run is at work on"), locked(kept.file):
             pass
@@ -242,10 +242,10 @@ def test_one_run_at_a_time_writes_a_file(kept):
     assert not [*kept.file.parent.iterdir()]
 
 
-# ------------------------------------------------------------------ what is measured again
+# ------------------------------------------------------------------ which items are measured again
 
 
-def test_what_failed_is_measured_again_only_when_the_code_has_changed(kept, monkeypatch):
+def test_a_failed_item_is_measured_again_if_the_code_has_changed(kept, monkeypatch):
     one, two, three = (item(name, steps_to_measure.fine) for name in ("one", "two", "three"))
     kept.keep(one, {"process": 1})
     kept.keep(two, {"failed": "ValueError"})
@@ -264,14 +264,14 @@ DAMAGED += [
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", *DAMAGED])
-def test_a_file_that_is_no_record_is_refused_in_one_line(tmp_path, text):
+def test_a_file_that_is_not_a_record_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"run\.json") as refused:
         record.read(tmp_path / "run.json")
     assert "\n" not in str(refused.value)
 
 
-def test_a_suite_resumes_the_same_run_alone(tmp_path, monkeypatch):
+def test_a_suite_resumes_only_the_same_run(tmp_path, monkeypatch):
     def parts():
         return {*tmp_path.glob("*.part.json")}
 
@@ -290,18 +290,18 @@ def test_a_suite_resumes_the_same_run_alone(tmp_path, monkeypatch):
         run_suite("s", [one, two], {"torch": "1"}, tmp_path)
     for other in ({"torch": "2"}, {"torch": "1", "quick": True}):
         run_suite("s", [one, two], other, tmp_path)
-        assert parts() == {part}  # another run's is left alone
+        assert parts() == {part}  # the file of another run is left alone
     run_suite("s", [one], {"torch": "1"}, tmp_path)
     assert parts() == {part}
     content, file = run_suite("s", [one, two], {"torch": "1", "date": "tomorrow"}, tmp_path)
     assert file == tmp_path / "s.json"
     assert json.loads(file.read_text()) == content
-    assert "process" not in content["found"]["a"]["two"]  # from before
+    assert "process" not in content["found"]["a"]["two"]  # from the first run
     assert content["found"]["a"]["one"]["process"]
     assert not parts()
 
 
-# ---------------------------------------------------- with a clock that the items turn
+# ---------------------------------------------------- with a clock that the items advance
 
 
 class Clock:
@@ -361,14 +361,14 @@ def left_out(kept: Record, *pieces: Piece) -> list[str]:
     return [x.name for piece in pieces for x in piece.items if not kept.is_done(x)]
 
 
-def test_nothing_is_started_that_is_not_expected_to_end_in_time(clock, kept):
+def test_an_item_not_expected_to_end_in_time_is_not_started(clock, kept):
     items = [takes(clock, "one", 10, 10), takes(clock, "long", 50, 50), takes(clock, "two", 10, 10)]
     run("x", [piece(*items)], kept, budget_s=60)
     assert [*kept.found["a"]] == ["one", "two"]
     assert clock.now == 26
 
 
-def test_a_piece_over_its_share_waits_until_the_others_had_theirs(clock, kept):
+def test_a_piece_over_its_share_waits_for_the_others(clock, kept):
     many = [takes(clock, f"first {i}", 10, 10) for i in range(6)]
     second = [takes(clock, f"second {i}", 10, 10) for i in range(2)]
     rest = [takes(clock, "rest", 10, 10)]
@@ -378,7 +378,7 @@ def test_a_piece_over_its_share_waits_until_the_others_had_theirs(clock, kept):
     assert [*kept.found["a"]] == [*expected, "first 3", "first 4", "first 5", "rest"]
 
 
-def test_what_matters_more_has_what_is_left_first(clock, kept):
+def test_the_remaining_time_goes_first_to_the_first_piece(clock, kept):
     many = [takes(clock, f"first {i}", 10, 10) for i in range(6)]
     pieces = [piece(*many, share_s=40), piece(takes(clock, "rest", 10, 10))]
     run("x", pieces, kept, budget_s=60)
@@ -387,14 +387,14 @@ def test_what_matters_more_has_what_is_left_first(clock, kept):
 
 
 def test_the_pace_of_the_machine_is_learnt_from_the_first_items(clock, kept):
-    # Each takes four times what is expected: without that, the third would be cut off.
+    # Each item takes four times the expected time: without its pace, the third would be cut off.
     items = [takes(clock, name, 40, 10) for name in ("one", "two", "three")]
     run("x", [piece(*items)], kept, budget_s=100)
     assert left_out(kept, piece(*items)) == ["three"]
     assert not any("cut_off" in found for found in kept.found["a"].values())
 
 
-def test_a_resumed_run_knows_the_pace_of_the_items_before(clock, kept):
+def test_a_resumed_run_knows_the_pace_of_the_earlier_items(clock, kept):
     first = [takes(clock, name, 40, 10) for name in ("one", "two")]
     run("x", [piece(*first)], kept, budget_s=200)
     later = piece(*first, takes(clock, "three", 40, 10))
@@ -403,7 +403,7 @@ def test_a_resumed_run_knows_the_pace_of_the_items_before(clock, kept):
     assert "three" not in kept.found["a"]
 
 
-def test_what_is_cut_off_twice_has_what_it_kept_the_first_time(clock, kept):
+def test_an_item_cut_off_twice_keeps_its_first_findings(clock, kept):
     seen = []
 
     def measure(slot):
@@ -425,15 +425,15 @@ def test_what_is_cut_off_twice_has_what_it_kept_the_first_time(clock, kept):
     assert "first" not in kept.found["a"]["one"]
 
 
-def test_an_item_hangs_once_it_takes_thrice_what_was_planned(clock, kept):
-    """Also where the others were quick."""
+def test_an_item_hangs_after_three_times_its_planned_time(clock, kept):
+    """This holds even where the other items were fast."""
     quick = [takes(clock, str(i), 1, 100) for i in range(3)]
     run("x", [piece(*quick, takes(clock, "one", 100, 100))], kept, budget_s=1000)
     assert "failed" not in kept.found["a"]["one"]
-    assert clock.limit == pytest.approx(9 + 1 + 200)  # of its pace, and twice what was planned
+    assert clock.limit == pytest.approx(9 + 1 + 200)  # 1 s at this pace, and twice the planned 100
 
 
-def test_what_failed_says_nothing_of_the_pace(clock, kept):
+def test_a_failed_item_does_not_count_for_the_pace(clock, kept):
     def fails(slot):
         clock.now += 1
         return {"failed": "it"}
@@ -447,7 +447,7 @@ def test_what_failed_says_nothing_of_the_pace(clock, kept):
     assert "later" not in kept.found["a"]
 
 
-def test_a_slow_start_takes_nothing_from_the_item_and_is_no_pace(clock, kept, monkeypatch):
+def test_a_slow_start_counts_neither_for_item_nor_for_pace(clock, kept, monkeypatch):
     def wait(self, limit):
         clock.now += 100
 
@@ -457,7 +457,7 @@ def test_a_slow_start_takes_nothing_from_the_item_and_is_no_pace(clock, kept, mo
     kept.found.clear()
     one, other = takes(clock, "one", 25, 25), takes(clock, "other", 1, 1, process="other")
     run("x", [piece(one, other)], kept, budget_s=160)
-    assert "other" in kept.found["a"]  # planned with a start as any other
+    assert "other" in kept.found["a"]  # planned with a start of the usual length
 
 
 def test_a_start_ends_with_the_budget(clock, kept, monkeypatch):
@@ -471,7 +471,7 @@ def test_a_start_ends_with_the_budget(clock, kept, monkeypatch):
     assert kept.found["a"]["one"]["cut_off"]
 
 
-def test_what_older_code_has_kept_is_not_said_to_be_of_newer(clock, kept):
+def test_newer_code_does_not_take_over_older_findings(clock, kept):
     def measure(slot):
         slot.keep({"first": 1})
         clock.now += 1000
@@ -499,7 +499,7 @@ def test_tests_that_did_not_pass_are_run_again_by_newer_code(kept, outcome):
     assert kept.is_done(tests)
 
 
-def test_a_process_that_starts_slowly_is_no_fault_of_the_item(clock, kept, monkeypatch):
+def test_a_process_that_starts_slowly_does_not_fail_the_item(clock, kept, monkeypatch):
     def wait(self, limit):
         clock.now += 200
         if clock.now > limit:
@@ -515,8 +515,8 @@ def test_a_process_that_starts_slowly_is_no_fault_of_the_item(clock, kept, monke
     assert left_out(kept, one) == []
 
 
-def test_the_pace_is_that_of_the_group():
-    """Before the group has one, it is that of all."""
+def test_each_group_has_its_own_pace():
+    """A group without a pace takes that of all groups."""
     pace = Pace()
     assert pace.seconds("slow", 10) == 10
     pace.note("slow", 10, 40)
@@ -524,7 +524,7 @@ def test_the_pace_is_that_of_the_group():
     assert pace.seconds("another", 10) == 40
     for took in (10, 12, 14):
         pace.note("another", 10, took)
-    assert pace.seconds("another", 10) == pytest.approx(13)  # the slower quarter's
+    assert pace.seconds("another", 10) == pytest.approx(13)  # the pace of the slower quarter
     assert pace.seconds("slow", 10) == 40
     quick = Pace()
     quick.note("quick", 10, 1)
@@ -532,17 +532,17 @@ def test_the_pace_is_that_of_the_group():
     assert quick.seconds("another", 10) == 10
 
 
-def test_time_that_nobody_needs_is_shared_and_is_no_pace(clock, kept):
+def test_spare_time_is_shared_and_does_not_count_for_the_pace(clock, kept):
     items = [stretches(clock, name, 10, 10) for name in ("one", "two", "three")]
     items.insert(1, takes(clock, "rigid", 10, 10))
     run("x", [piece(*items, share_s=136)], kept, budget_s=500)
     took = [found["until"] - found["begun"] for found in kept.found["a"].values()]
-    # A process starts in 6 of the 136 seconds, and 10 are for the rigid one.
+    # Of the 136 seconds, the start takes 6 and the rigid item 10.
     assert took == pytest.approx([40, 10, 40, 40])
     assert clock.now == 136
 
 
-def test_a_run_without_a_budget_measures_all_and_gives_all_the_time(clock, kept):
+def test_a_run_without_a_budget_measures_all_without_a_limit(clock, kept):
     untils = []
 
     def measure(slot):
@@ -555,7 +555,7 @@ def test_a_run_without_a_budget_measures_all_and_gives_all_the_time(clock, kept)
     assert len(kept.found["a"]) == 3
 
 
-def test_progress_says_what_is_measured_and_how_the_time_stands(clock, kept, capsys):
+def test_progress_names_the_item_and_the_time(clock, kept, capsys):
     items = [takes(clock, name, 10, 10) for name in ("one", "two")]
     run("gpu", [piece(*items)], kept, budget_s=60)
     assert "gpu 2/2, 16 of 60 s: a piece, a: two" in capsys.readouterr().err
@@ -564,9 +564,9 @@ def test_progress_says_what_is_measured_and_how_the_time_stands(clock, kept, cap
     assert "atlas 1/2, about 26 s left: a piece, a: three" in capsys.readouterr().err
 
 
-def test_a_process_is_ended_with_the_last_item_that_needs_it(clock, kept, monkeypatch):
+def test_a_process_ends_with_the_last_item_that_needs_it(clock, kept, monkeypatch):
     ended = []
     monkeypatch.setattr(budget.Process, "end", lambda self: ended.append(clock.now))
     items = [takes(clock, str(i), 10, 10, process=name) for i, name in enumerate("abab")]
     run("x", [piece(*items)], kept)
-    assert ended == [42, 52]  # two starts and three items; then the last
+    assert ended == [42, 52]  # after two starts and three items, then after the last item

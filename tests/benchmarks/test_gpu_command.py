@@ -1,4 +1,4 @@
-"""`python -m benchmarks gpu`: every piece, small, on a GPU that is pretended."""
+"""`python -m benchmarks gpu`: every piece, small, on a pretended GPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gpu(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def names(content: dict[str, Any]) -> set[str]:
-    """The items that are measured: not those that were cut off."""
+    """The measured items, without those that were cut off."""
     return {
         f"{group}: {name}"
         for group, items in content["found"].items()
@@ -39,7 +39,7 @@ def names(content: dict[str, Any]) -> set[str]:
     }
 
 
-def test_a_rehearsal_measures_all_and_a_resumed_one_what_is_missing(tmp_path):
+def test_a_rehearsal_measures_all_and_resuming_fills_the_gaps(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     done = gpu("--rehearse", "--budget", 500, "--out", first)
     assert done.returncode == 0, done.stderr
@@ -121,12 +121,12 @@ def _others_are_whole(found: dict[str, Any]) -> None:
     ] == "MATH, deterministic=True"
 
 
-def test_a_small_budget_is_kept_and_what_was_left_out_is_named(tmp_path):
+def test_a_small_budget_is_kept_and_omitted_items_are_named(tmp_path):
     done = gpu("--rehearse", "--budget", 16, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     content = record.read(tmp_path / "gpu.json")
     (run,) = content["runs"]
-    # The rest of a busy machine's time goes to writing; without a budget it takes minutes.
+    # A busy machine needs the rest to write the files. Without a budget, a run takes minutes.
     assert run["took_s"] < 16 + 44
     items = {str(item) for piece in pieces(is_rehearsal=True) for item in piece.items}
     assert {*content["left_out"]} == items - names(content) != set()
@@ -134,7 +134,7 @@ def test_a_small_budget_is_kept_and_what_was_left_out_is_named(tmp_path):
     assert "machine: canaries" in names(content)
 
 
-def test_what_cannot_be_resumed_or_is_not_ours_is_refused_untouched(tmp_path):
+def test_a_refused_command_leaves_every_file_alone(tmp_path):
     done, other = tmp_path / "done", tmp_path / "other"
     for folder in (done, other):
         folder.mkdir()
@@ -162,14 +162,14 @@ def test_what_cannot_be_resumed_or_is_not_ours_is_refused_untouched(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_it_says_how_to_rehearse(tmp_path):
+def test_without_a_gpu_the_error_says_how_to_rehearse(tmp_path):
     done = gpu("--out", tmp_path)
     assert done.returncode == 2
     assert "--rehearse runs everything on the CPU" in done.stderr
     assert not [*tmp_path.iterdir()]
 
 
-def test_figures_follow_those_of_the_same_card_and_versions_alone(tmp_path):
+def test_only_figures_of_the_same_card_and_versions_are_resumed(tmp_path):
     from benchmarks.gpu import _record
 
     content = record.read(MADE_UP / "gpu.json")
@@ -191,7 +191,7 @@ def test_figures_follow_those_of_the_same_card_and_versions_alone(tmp_path):
         _record(new, old, facts)
 
 
-def test_the_pieces_come_in_the_order_in_which_they_matter():
+def test_the_pieces_come_in_the_order_of_their_importance():
     found = pieces(is_rehearsal=False)
     order = ["machine", "tests", "networks", "operations", "scope", "attention", "what is left"]
     assert [piece.name for piece in found] == order
@@ -199,23 +199,23 @@ def test_the_pieces_come_in_the_order_in_which_they_matter():
     assert shares == [20, 60, 200, 90, 30, 60]
     assert sum(shares) < 500
     planned = {piece.name: sum(item.seconds for item in piece.items) for piece in found[:-1]}
-    # Nine networks need more than their share on an H200; the other pieces leave it to them.
+    # Nine networks need more than their share on an H200. The other pieces leave them the time.
     assert sum(planned.values()) < 485
     for piece in found[:-1]:
         starts_s = 6 * len({item.process for item in piece.items})
         assert 0 < planned[piece.name] + starts_s <= piece.share_s or piece.name == "networks"
     items = [str(item) for piece in found for item in piece.items]
     assert len(items) == len({*items})
-    # Each network whole before the next, in two processes that stay.
+    # Each network is measured whole before the next, in two processes that stay alive.
     assert items[items.index("benchmark off: ViT-B/16, train, bf16") - 1].startswith("benchmark on")
 
 
-# --------------------------------------------------------------- what the pieces say
+# --------------------------------------------------------------- what the pieces report
 
 
 @pytest.mark.parametrize("item", cuda_tests.items(), ids=lambda item: item.name)
 def test_the_tests_that_need_a_gpu_need_no_extra(item):
-    """Each of their files is collected where torch and pytest are all there is."""
+    """Each of their files is collected where only torch and pytest are installed."""
     blocked = ("hypothesis", "sklearn", "rich", "pandas", "albumentations", "xdist", "scipy")
     code = f"""
 import sys
@@ -262,12 +262,12 @@ open({str(tmp_path / "found.json")!r}, "w").write(json.dumps([kept, found["tests
     assert "they differ" in found["test_bad"]["why"]
     assert found["test_skipped"]["why"] == "Skipped: needs two devices"
     assert kept[0].pop("test_before") == {"outcome": "passed"}
-    assert kept[0].keys() == {"test_good"}  # what hangs is known by name
+    assert kept[0].keys() == {"test_good"}  # so a test that hangs is known by name
     assert kept[0]["test_good"].keys() == {"outcome", "code"}
     assert kept[0]["test_good"]["outcome"] == "not ended"
 
 
-def test_a_file_of_tests_that_does_not_import_is_an_outcome(tmp_path):
+def test_a_test_file_that_cannot_be_imported_is_reported(tmp_path):
     (tmp_path / "test_none.py").write_text("import no_such_module\n")
     code = f"""
 from benchmarks.gpu_pieces.cuda_tests import _run
@@ -296,7 +296,7 @@ def test_times_tell_whether_plans_are_kept():
     assert machine.plan_verdicts(failed) == ["cuDNN's plans: RuntimeError: no cuDNN"]
 
 
-def test_asking_cuda_is_not_work_and_all_else_is():
+def test_only_queries_of_cuda_do_not_count_as_work():
     work = ["cudaLaunchKernel", "cudaLaunchKernelExC", "cudaDeviceSynchronize", "cuLaunchKernel"]
     work += ["cudaMemcpyAsync", "cudaMemsetAsync", "cudaMalloc", "cudaFree"]
     work += ["void at::vec_kernel<4>"]
@@ -304,7 +304,7 @@ def test_asking_cuda_is_not_work_and_all_else_is():
     assert scope.busy([*work, *asking]) == work
 
 
-def test_the_summary_says_what_was_found_and_fits_a_terminal():
+def test_the_summary_shows_the_findings_and_fits_a_terminal():
     content = record.read(MADE_UP / "gpu.json")
     text = summary(content)
     lines = text.splitlines()
@@ -358,7 +358,7 @@ def test_figures_of_another_form_are_refused_before_measuring(tmp_path, how):
         command._record(tmp_path, tmp_path, facts)
 
 
-def test_what_is_measured_is_shown_whatever_lies_beside_it(tmp_path, capsys):
+def test_figures_are_shown_whatever_lies_beside_them(tmp_path, capsys):
     (tmp_path / "gpu_old.json").write_text("{")
     kept = record.Record(tmp_path / "gpu.json", {}, record.read(MADE_UP / "gpu.json"))
     command._show(kept)
@@ -371,7 +371,7 @@ def test_what_is_measured_is_shown_whatever_lies_beside_it(tmp_path, capsys):
     assert "new" in record.read(kept.file)["found"]
 
 
-def test_a_run_that_is_told_to_end_shows_what_it_has(tmp_path):
+def test_a_terminated_run_shows_its_figures(tmp_path):
     arguments = ["gpu", "--rehearse", "--budget", "100", "--out", str(tmp_path)]
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", *arguments],
@@ -392,13 +392,13 @@ def test_a_run_that_is_told_to_end_shows_what_it_has(tmp_path):
     assert "machine: canaries" in names(record.read(tmp_path / "gpu.json"))
 
 
-def test_a_rehearsal_does_not_go_where_figures_are_published():
+def test_a_rehearsal_may_not_write_to_the_published_figures():
     done = gpu("--rehearse", "--out", "benchmarks/results")
     assert done.returncode == 2
     assert "has figures that are published" in done.stderr
 
 
-def test_a_budget_counts_what_has_passed_and_what_comes_after(tmp_path, monkeypatch):
+def test_a_budget_counts_the_time_before_and_after_measuring(tmp_path, monkeypatch):
     left = []
     monkeypatch.setattr(command.budget, "run", lambda name, pieces, kept, s: left.append(s))
     monkeypatch.setattr(command, "_show", lambda kept: None)
@@ -407,13 +407,13 @@ def test_a_budget_counts_what_has_passed_and_what_comes_after(tmp_path, monkeypa
     kept = record.Record(tmp_path / "gpu.json", {"runs": []})
     options = argparse.Namespace(rehearse=True, budget=40.0)
     command._run(kept, {"date": "", "driver": ""}, options, time.monotonic() - 10)
-    assert 19 < left[0] <= 20  # ten have passed, and ten are for the report
+    assert 19 < left[0] <= 20  # ten seconds have passed, and ten are for the report
     assert kept.content["runs"][0]["card"] == "a card"
 
 
 @pytest.mark.parametrize("how", [{"failed": "it died"}, {"cut_off": True}])
-def test_whatever_fails_or_is_cut_off_the_others_are_shown(how, tmp_path):
-    """Each item in turn, then all of them."""
+def test_items_are_shown_although_others_fail_or_are_cut_off(how, tmp_path):
+    """Each item is lost in turn, then all of them."""
     whole = record.read(MADE_UP / "gpu.json")
     for group, name in [*((g, n) for g in whole["found"] for n in whole["found"][g]), (None, None)]:
         content = record.read(MADE_UP / "gpu.json")

@@ -35,14 +35,14 @@ def test_each_of_three_steps_at_a_new_size_has_its_own_time(monkeypatch):
     assert found["ms"] == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(8)]
 
 
-def test_a_copy_counts_what_it_reads_and_what_it_writes(monkeypatch):
+def test_a_copy_counts_the_bytes_that_it_reads_and_writes(monkeypatch):
     monkeypatch.setattr(machine, "_median_ms", lambda call: 1.0)
     with seeded(1029):
         found = machine._canaries(SLOT, SMALL)
     assert found == {"copy_gb_s": 2 * 2**20 / 1e6, "bf16_product_tflop_s": 2 * 256**3 / 1e9}
 
 
-def test_plans_are_asked_for_new_shapes_in_the_order_of_their_names(monkeypatch):
+def test_plans_get_new_shapes_in_the_order_of_their_names(monkeypatch):
     told: dict[int, list[bool]] = {}
 
     def call_ms(x, weight):
@@ -53,7 +53,7 @@ def test_plans_are_asked_for_new_shapes_in_the_order_of_their_names(monkeypatch)
     with seeded(1029):
         names = [*machine._plans(SLOT, SMALL)["ms"]]
     one_of_three = [*told.values()][::3]
-    assert one_of_three[0] == [False, True]  # what starts cuDNN
+    assert one_of_three[0] == [False, True]  # the shape that starts cuDNN
     assert dict(zip(names, one_of_three[1:], strict=True)) == {
         "new shape, benchmark off": [False],
         "new shape, benchmark on": [True],
@@ -69,7 +69,7 @@ def test_a_call_of_a_plan_is_timed_to_its_end(told, monkeypatch):
     assert told == ["waits", "convolves", "waits"]
 
 
-def test_of_tests_that_ran_before_only_those_that_passed_are_kept():
+def test_only_passed_tests_of_an_earlier_run_are_kept():
     before = {name: {"outcome": name} for name in ("passed", "failed", "skipped", "not ended")}
     results = cuda_tests._Results(Slot(0.0, lambda found: None, {"tests": before}))
     assert [*results.found] == ["passed"]

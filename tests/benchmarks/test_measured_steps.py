@@ -1,4 +1,4 @@
-"""What a benchmark measures is what its name says: precision, mode, settings, memory, sizes."""
+"""A benchmark measures what its name says: precision, mode, settings, memory, sizes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def slot(keep=lambda found: None) -> Slot:
 
 @pytest.fixture
 def forwards(monkeypatch) -> list[dict[str, Any]]:
-    """What holds at each forward of a network that is measured."""
+    """The mode, precision and settings at each forward pass of a measured network."""
     seen = []
 
     class Watched(Network):
@@ -67,7 +67,7 @@ def values(seen: list[dict[str, Any]], name: str) -> set[Any]:
 
 
 @pytest.mark.parametrize("case", [RESNET, EVALUATION[0], TF32], ids=lambda case: case.name)
-def test_a_network_runs_in_its_mode_and_precision_under_each_setting(case: Case, forwards):
+def test_each_setting_keeps_a_networks_mode_and_precision(case: Case, forwards):
     before = torch.get_float32_matmul_precision()
     found = networks.run_case(slot(), case, [DEFAULT, STRICT], SMALL)
     assert torch.get_float32_matmul_precision() == before
@@ -80,17 +80,17 @@ def test_a_network_runs_in_its_mode_and_precision_under_each_setting(case: Case,
     assert values(forwards, "strict") == {False, True}
 
 
-def test_a_step_begins_with_no_gradients_of_the_one_before():
+def test_a_step_begins_without_the_gradients_of_the_last_step():
     with seeded(1029):
         built = Network(RESNET, SMALL)
         step = built.restart()
         for group in built._optimizer.param_groups:
-            group["lr"] = 0.0  # the same weights, and small networks have one batch
+            group["lr"] = 0.0  # keeps the weights; a small network has one batch
         gradients = [[x.grad.clone() for x in step().parameters()] for _ in range(2)]
     assert all(map(torch.equal, *gradients))
 
 
-def test_new_sizes_are_all_different_and_none_is_that_of_training(forwards):
+def test_new_sizes_differ_from_each_other_and_from_training(forwards):
     configuration = networks.Configuration("benchmark off")
     found = networks._new_sizes(slot(), RESNET, configuration, SMALL)
     heights = [facts["height"] for facts in forwards]
@@ -113,7 +113,7 @@ def test_a_step_is_timed_from_an_idle_gpu_to_an_idle_gpu(monkeypatch):
     assert told == ["waits", "steps", "waits"]
 
 
-def test_the_peak_of_a_network_is_without_the_benchmarks_own_copy(monkeypatch):
+def test_a_networks_peak_leaves_out_the_benchmarks_own_copy(monkeypatch):
     found = [Measurement("a", peak_mb=100.0), Measurement("b", peak_mb=None)]
     session = Session("GPU", False, found)
 
@@ -149,7 +149,7 @@ def test_an_operation_is_run_and_timed_under_each_setting(monkeypatch):
             is_strict = torch.are_deterministic_algorithms_enabled()
             seen.append((is_strict, torch.is_deterministic_algorithms_warn_only_enabled()))
             time.sleep(0.004 if is_strict else 0.001)
-            # Other bits each time, unless it is strict.
+            # The bits differ each time, unless the setting is strict.
             return torch.tensor([0.0 if is_strict else float(len(seen))])
 
         return call
@@ -165,7 +165,7 @@ def test_an_operation_is_run_and_timed_under_each_setting(monkeypatch):
     assert op_atlas.silent(report) == ["one"]
 
 
-def test_a_process_killed_while_it_waited_is_dead_when_it_is_asked():
+def test_a_process_killed_while_it_waits_counts_as_dead():
     process = Process()
     try:
         process.wait(time.monotonic() + 60)
@@ -193,8 +193,8 @@ def test_weights_of_convolutions_have_the_channels_last():
     assert not any(x.is_contiguous() for x in weights)
 
 
-def test_the_launch_of_an_operation_is_that_of_one_call(monkeypatch):
-    seconds = itertools.count(0, 3)  # between two looks at the clock
+def test_the_launch_time_of_an_operation_is_that_of_one_call(monkeypatch):
+    seconds = itertools.count(0, 3)  # 3 s between two looks at the clock
     clock = SimpleNamespace(monotonic=lambda: 0.0, perf_counter=lambda: float(next(seconds)))
     monkeypatch.setattr(op_atlas, "time", clock)
     monkeypatch.setattr(op_atlas, "timed", lambda call, count, is_cuda: lambda: 1.0)
@@ -204,7 +204,7 @@ def test_the_launch_of_an_operation_is_that_of_one_call(monkeypatch):
     assert found["default"]["launch_ms"]["median"] == 1000  # three calls in three seconds
 
 
-def test_what_an_empty_profile_has_is_no_call_of_a_scope(monkeypatch):
+def test_the_calls_of_an_empty_profile_are_not_counted(monkeypatch):
     def cuda_calls(body, is_pretended=False):
         is_step = "step" in getattr(body, "__name__", "")
         return Counter({"cudaDeviceSynchronize": 1, "cudaLaunchKernel": 5 * is_step})
@@ -222,7 +222,7 @@ def test_spare_is_the_time_that_timing_did_not_need(monkeypatch, timing_s, spare
     monkeypatch.setattr(networks, "time", clock)
 
     def run_session(make_step, configurations, effort, keep):
-        clock.now += 10  # of repeats
+        clock.now += 10  # for the repeats
         keep(session := Session("GPU", False, []))
         clock.now += timing_s
         return session

@@ -1,4 +1,4 @@
-"""The networks of the benchmarks: they start again as they were built."""
+"""The networks of the benchmarks restart as they were built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seedscope.costs.configurations import DEFAULT, STRICT
 
 
 @pytest.mark.parametrize("case", [*TRAINING, TF32, LARGE, *EVALUATION], ids=lambda case: case.name)
-def test_a_network_that_starts_again_is_the_one_that_was_built(case):
+def test_a_restarted_network_is_the_network_that_was_built(case):
     with seeded(1029):
         built, again = Network(case, Scale("cpu", small=True)), []
     for _ in range(2):
@@ -34,7 +34,7 @@ def test_a_network_that_starts_again_is_the_one_that_was_built(case):
     assert built.kept_mb > 0
 
 
-def test_a_training_step_changes_the_weights_that_restart_brings_back():
+def test_restart_brings_back_the_weights_that_a_step_changes():
     with seeded(1029):
         built = Network(TRAINING[0], Scale("cpu", small=True))
         before = [x.clone() for x in built.network.state_dict().values()]
@@ -44,12 +44,12 @@ def test_a_training_step_changes_the_weights_that_restart_brings_back():
     assert all(map(torch.equal, before, built.network.state_dict().values()))
 
 
-def test_timing_ends_with_its_slot_and_the_repeats_are_kept_before_it():
+def test_timing_ends_with_its_slot_after_the_repeats_are_kept():
     kept = []
     slot = Slot(until=0.0, keep=lambda found: kept.append(json.loads(json.dumps(found))))
     scale = Scale("cpu", small=True)
     found = networks.run_case(slot, TRAINING[0], [DEFAULT, STRICT], scale)
-    assert [len(measurement["ms"]) for measurement in found["measurements"]] == [6, 6]  # and not 12
+    assert [len(measurement["ms"]) for measurement in found["measurements"]] == [6, 6]  # not 12
     assert [measurement["digests"] for measurement in kept[0]["measurements"]] == [
         measurement["digests"] for measurement in found["measurements"]
     ]
@@ -57,7 +57,7 @@ def test_timing_ends_with_its_slot_and_the_repeats_are_kept_before_it():
 
 
 @pytest.mark.slow
-def test_the_networks_themselves_take_a_step(monkeypatch):
+def test_the_real_networks_take_a_step(monkeypatch):
     pytest.importorskip("torchvision")
     pytest.importorskip("transformers")
     from benchmarks import models

@@ -1,4 +1,4 @@
-"""The report and its figure, of results that nobody measured."""
+"""The report and its figure, from made-up results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made_up() -> dict[str, Any]:
     return record.read(MADE_UP / "gpu.json")
 
 
-def test_the_report_draws_what_there_is_and_names_the_device(tmp_path):
+def test_the_report_shows_all_results_and_names_the_device(tmp_path):
     done = benchmarks_command("report", "--results", str(MADE_UP), "--out", str(tmp_path))
     text = (tmp_path / "report.md").read_text()
     assert str(tmp_path / "report.md") in done.stdout
@@ -64,12 +64,12 @@ def test_the_figure_is_the_same_each_time_and_has_no_background(tmp_path):
         figure.cost_figure(made_up(), tmp_path / name / "gpu.svg")
     one, two = ((tmp_path / name / "gpu.svg").read_text() for name in ("one", "two"))
     assert one == two
-    # Legible on a white page and on a dark one: neither is drawn.
+    # The figure draws no background, so it is legible on a white page and on a dark page.
     assert "#ffffff" not in one
     assert "#000000" not in one
 
 
-def test_what_the_cpu_measured_comes_last_and_says_so(tmp_path):
+def test_results_of_the_cpu_come_last_and_say_so(tmp_path):
     on_cpu = made_up() | {"device": "cpu"}
     for name in ("determinism_cost", "op_atlas"):
         (tmp_path / f"{name}_cpu.json").write_text(json.dumps(on_cpu))
@@ -80,15 +80,15 @@ def test_what_the_cpu_measured_comes_last_and_says_so(tmp_path):
     assert titles[0].startswith("## What determinism costs (MADE UP")
 
 
-def test_a_rehearsal_is_no_figure_to_publish(tmp_path, monkeypatch):
+def test_a_rehearsal_is_refused_among_published_figures(tmp_path, monkeypatch):
     (tmp_path / "gpu_mine.json").write_text(json.dumps(made_up() | {"quick": True}))
-    report.write(tmp_path, tmp_path)  # to be looked at
+    report.write(tmp_path, tmp_path)  # elsewhere it is allowed
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     with pytest.raises(ValueError, match=r"gpu_mine\.json is a rehearsal"):
         report.write(tmp_path, tmp_path)
 
 
-def test_a_run_that_measured_nothing_has_no_figure_and_no_empty_table(tmp_path):
+def test_a_run_without_results_has_no_figure_and_no_table(tmp_path):
     (tmp_path / "gpu.json").write_text(json.dumps(made_up() | {"found": {}}))
     files = report.write(tmp_path, tmp_path)
     text = (tmp_path / "report.md").read_text()
@@ -98,7 +98,7 @@ def test_a_run_that_measured_nothing_has_no_figure_and_no_empty_table(tmp_path):
     assert "Left out" in text
 
 
-def test_two_runs_on_one_card_are_set_beside_each_other(tmp_path):
+def test_two_runs_on_one_card_are_compared(tmp_path):
     slower = made_up()
     for measurement in slower["found"]["benchmark off"]["ResNet-50, train, bf16"]["measurements"]:
         if measurement["configuration"] == "deterministic=True":
@@ -114,7 +114,7 @@ def test_two_runs_on_one_card_are_set_beside_each_other(tmp_path):
     assert comparison.two_runs(made_up(), made_up() | {"found": {}}) == ""
 
 
-def test_the_second_pair_is_set_beside_the_first_in_time_and_bits():
+def test_the_two_pairs_are_compared_in_time_and_bits():
     report_ = made_up()
     again = report_["found"]["benchmark off, again"]["ResNet-50, train, bf16"]
     for measurement in again["measurements"]:
@@ -138,7 +138,7 @@ def test_the_second_pair_is_set_beside_the_first_in_time_and_bits():
     assert comparison.two_pairs(report_) == ""
 
 
-def test_a_network_that_failed_is_named_and_costs_the_others_nothing(capsys):
+def test_a_failed_network_is_named_and_spares_the_others(capsys):
     report_ = made_up()
     fine = report_["found"]["benchmark off"]["ResNet-50, train, bf16"]
     report_["found"]["benchmark off"]["LSTM"] = {"failed": "ValueError: no such layer"}
@@ -166,18 +166,18 @@ def test_prices_are_those_of_one_setting_alone():
     assert refused.startswith("DeepLabV3 cannot run under deterministic=True: upsample_bilinear2d_")
 
 
-def test_the_figure_fills_what_repeats_by_what_it_costs():
+def test_the_figure_fills_a_repeating_cell_by_its_cost():
     def look(configuration, *ratios, digests=("a", "a")):
         return figure._look(Measurement(configuration, [1.0], [[x] for x in ratios], [*digests]))
 
     fills = [look("deterministic=True", ratio)["facecolor"] for ratio in (1.0, 1.1, 2.0)]
     assert fills == [figure._COLOURS[0][1], figure._COLOURS[1][1], figure._DEAR[0]]
     assert look(TUNED.name, 1.0, 1.0)["facecolor"] == fills[0]
-    assert look(TUNED.name, 1.0) == figure._UNSURE  # in one process
+    assert look(TUNED.name, 1.0) == figure._UNSURE  # measured in one process
     assert look("deterministic=True", 1.0, digests="ab") == figure._OUTLINE
 
 
-def test_the_figure_frames_what_is_suggested_and_nothing_else():
+def test_the_figure_frames_only_the_suggested_setting():
     drawn: list = []
     axes = SimpleNamespace(add_patch=drawn.append, text=lambda *x, **y: None)
     strict = Measurement("deterministic=True", [1.0], [[1.0]], ["a"])

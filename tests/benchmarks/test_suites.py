@@ -97,13 +97,13 @@ def test_operations_that_may_not_repeat_come_first():
 @pytest.mark.parametrize(
     ("arguments", "folder"), [([], "results"), (["--quick"], "looks"), (["--only", "x"], "looks")]
 )
-def test_a_look_does_not_take_the_place_of_the_figures(arguments, folder):
+def test_a_quick_look_does_not_replace_the_figures(arguments, folder):
     parser = harness.suite_parser("x", None)
     parser.add_argument("--only", default="")
     assert harness.parse(parser, arguments).out.name == folder
 
 
-def test_what_is_not_there_is_one_line_and_exit_code_2(tmp_path):
+def test_bad_input_exits_with_code_2_and_no_traceback(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "gpu.json").write_text("{")

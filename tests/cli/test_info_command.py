@@ -10,7 +10,7 @@ import torch
 from seedscope.cli.main import main
 
 
-def test_info_has_what_bears_on_reproducibility(monkeypatch, capsys):
+def test_info_shows_the_conditions_of_reproducibility(monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert main(["info", "--json"]) == 0
     info = json.loads(capsys.readouterr().out)

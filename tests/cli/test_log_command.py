@@ -20,7 +20,7 @@ def seeds_of(capsys, *arguments: str) -> list[int]:
     return [run["seed"] for run in json.loads(capsys.readouterr().out)]
 
 
-def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
+def test_log_shows_the_newest_runs_first_with_their_notes(runs, capsys):
     assert main(["log"]) == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
@@ -34,7 +34,7 @@ def test_log_shows_the_runs_newest_first_with_what_they_noted(runs, capsys):
     assert max(map(len, lines)) <= 120
 
 
-def test_log_keeps_what_matters_on_a_narrow_terminal(runs, monkeypatch, capsys):
+def test_log_keeps_id_and_note_on_a_narrow_terminal(runs, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["log", "--best", "loss"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -43,7 +43,7 @@ def test_log_keeps_what_matters_on_a_narrow_terminal(runs, monkeypatch, capsys):
     assert " 0.125 " in lines[4]
 
 
-def test_best_sorts_by_a_note_and_leaves_out_what_has_none(runs, capsys):
+def test_best_sorts_by_a_note_and_leaves_out_runs_without_it(runs, capsys):
     assert seeds_of(capsys, "--best", "loss") == [1, 0]
     assert seeds_of(capsys, "--best", "loss:max") == [0, 1]
     assert seeds_of(capsys, "--best", "tensor") == [1, 0]
@@ -63,12 +63,12 @@ def test_best_sorts_by_a_note_and_leaves_out_what_has_none(runs, capsys):
         (["torch=" + torch.__version__], [3, 2, 1, 0]),
     ],
 )
-def test_where_keeps_what_holds(runs, capsys, conditions, seeds):
+def test_where_keeps_the_runs_that_match(runs, capsys, conditions, seeds):
     arguments = [part for text in conditions for part in ("--where", text)]
     assert seeds_of(capsys, *arguments) == seeds
 
 
-def test_unfinished_runs_are_asked_for(runs, capsys):
+def test_unfinished_shows_the_unfinished_runs(runs, capsys):
     assert seeds_of(capsys, "--unfinished") == [4]
 
 
@@ -120,7 +120,7 @@ def test_many_and_long_notes_leave_ids_and_commands_readable(monkeypatch, capsys
     assert "more notes, shown by --json and --csv: metric_" in " ".join(lines)
 
 
-def test_replays_are_shown_when_they_are_asked_for(runs, capsys):
+def test_replays_are_shown_only_on_request(runs, capsys):
     key = {"id": "a" * 12, "seed": 1, "began": "2026-01-01T00:00:00+00:00", "notes": {}}
     RunLog("runs.jsonl").append("end", {**key, "replays": runs[1].id})
     assert seeds_of(capsys) == [3, 2, 1, 0]
@@ -146,7 +146,7 @@ def test_a_torn_line_is_one_line_on_stderr_beside_the_table(runs, capsys):
     assert said.count("line 10 is torn") == 1
 
 
-def test_a_pipe_that_closes_early_is_no_error(runs):
+def test_a_pipe_that_closes_early_is_not_an_error(runs):
     command = f"{sys.executable} -m seedscope log --json | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[\n"

@@ -1,4 +1,4 @@
-"""What the commands say when they cannot, and their help."""
+"""The errors of the commands, and their help."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from seedscope.cli.main import main
         (["sweep", "math:pow"], "pow must be callable as fn(seed) or fn()"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(runs, capsys, arguments, says):
+def test_an_error_is_one_line_and_exit_code_2(runs, capsys, arguments, says):
     Path("broken.jsonl").write_text("hello\n")
     assert main(arguments) == 2
     shown = capsys.readouterr()
@@ -52,7 +52,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(runs, capsys, arguments
 
 
 @pytest.mark.parametrize("text", ["loss", "<3", "a b=1"])
-def test_a_condition_that_is_none_is_refused(text, capsys):
+def test_a_malformed_condition_is_refused(text, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["log", "--where", text])
     assert stopped.value.code == 2
@@ -67,8 +67,8 @@ def test_help_explains_with_an_example(command, capsys):
     assert "example" in capsys.readouterr().out
 
 
-def test_an_option_is_not_taken_for_one_that_begins_alike(capsys):
-    # A later release may add an option, and an abbreviation would then mean another one.
+def test_an_option_cannot_be_abbreviated(capsys):
+    # An option that a later release adds could change the meaning of an abbreviation.
     with pytest.raises(SystemExit) as stopped:
         main(["sweep", "math:sin", "--seed", "3"])
     assert stopped.value.code == 2

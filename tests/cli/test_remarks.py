@@ -1,4 +1,4 @@
-"""What a command says beside its result: each remark once, on standard error."""
+"""The remarks of a command: each is printed once, on standard error."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ def only_run(**fields) -> str:
     return [run for run in runs if all(getattr(run, k) == v for k, v in fields.items())][-1].id
 
 
-def test_a_replay_gives_the_same_and_says_what_differs(tmp_path):
-    """It also says what came out."""
+def test_a_replay_gives_the_same_values_and_says_what_differs(tmp_path):
     Path("train.py").write_text(TRAIN)
     git(tmp_path, "init")
     git(tmp_path, "add", ".")
@@ -55,7 +54,7 @@ def test_a_replay_gives_the_same_and_says_what_differs(tmp_path):
     assert len({run.seed for run in replayed}) == 1
 
 
-def test_a_script_that_logs_its_own_blocks_is_replayed_with_its_seeds(tmp_path):
+def test_a_script_with_its_own_blocks_replays_with_its_seeds(tmp_path):
     Path("own.py").write_text(
         """
 import torch
@@ -97,7 +96,7 @@ if __name__ == "__main__":
     assert "equal: seed_of_its_own is" in done.stderr
 
 
-def test_a_replay_is_for_the_program_and_not_for_what_it_starts(tmp_path):
+def test_a_replay_does_not_extend_to_child_processes(tmp_path):
     Path("child.py").write_text(
         """
 import subprocess, sys
@@ -117,7 +116,7 @@ with seeded(log="runs.jsonl") as scope:
 
 
 @pytest.mark.slow
-def test_a_program_that_changes_its_folder_is_replayed_where_it_began(tmp_path):
+def test_a_program_that_changes_folder_replays_where_it_began(tmp_path):
     Path("sub").mkdir()
     Path("go.py").write_text(
         "from seedscope import seeded\nimport os\nos.chdir('sub')\n"
@@ -129,7 +128,7 @@ def test_a_program_that_changes_its_folder_is_replayed_where_it_began(tmp_path):
 
 
 @pytest.mark.slow
-def test_hashes_of_strings_are_named_where_they_may_be_why(tmp_path):
+def test_a_replay_names_string_hashes_as_a_possible_cause(tmp_path):
     Path("hashed.py").write_text(
         "from seedscope import seeded\n"
         "with seeded(1, log='runs.jsonl') as scope: scope.note(x=hash('a'))\n"
@@ -141,7 +140,7 @@ def test_hashes_of_strings_are_named_where_they_may_be_why(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_is_replayed_with_nothing_to_compare(tmp_path):
+def test_a_killed_run_is_replayed_with_nothing_to_compare(tmp_path):
     Path("kill.py").write_text(
         "import os, sys\nfrom seedscope import note\nnote(x=1)\n"
         "if not os.path.exists('done'):\n"
@@ -155,7 +154,7 @@ def test_a_run_that_was_killed_is_replayed_with_nothing_to_compare(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_failed_is_replayed_into_the_same_failure(tmp_path):
+def test_a_failed_run_is_replayed_into_the_same_failure(tmp_path):
     Path("fail.py").write_text("import torch; raise ValueError(torch.rand(1).item())")
     assert seedscope_command("run", "fail.py").returncode == 1
     done = seedscope_command("replay", only_run())
@@ -178,7 +177,7 @@ def test_a_seed_of_a_sweep_is_replayed(tmp_path):
     assert "work has no 'loss'" in done.stderr
 
 
-def test_what_cannot_be_replayed_says_why(tmp_path):
+def test_a_run_that_cannot_be_replayed_says_why(tmp_path):
     code = "from seedscope import seeded\nwith seeded(5, log='runs.jsonl'): pass\n"
     subprocess.run([sys.executable, "-i"], input=code, text=True, check=True, capture_output=True)
     done = seedscope_command("replay", only_run())

@@ -1,4 +1,4 @@
-"""`cost`: which settings repeat, what they cost, and what is said of it."""
+"""`cost`: which settings repeat, what they cost, and which is recommended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def by_name(found: Cost) -> dict[str, Measurement]:
     return {measured.configuration: measured for measured in found}
 
 
-def test_a_training_step_repeats_under_every_setting_and_is_timed():
+def test_a_step_repeats_and_is_timed_under_every_setting():
     before = snapshot()
     found = cost(steps_to_measure.training, quick=True)
     assert before.changed(snapshot()) == ()
@@ -50,7 +50,7 @@ def test_a_training_step_repeats_under_every_setting_and_is_timed():
     assert found.cheapest in measurements.values()
 
 
-def test_a_race_is_found_and_the_setting_that_mends_it_is_recommended():
+def test_a_setting_that_ends_a_race_is_recommended():
     found = cost(steps_to_measure.racing, quick=True)
     measurements = by_name(found)
     assert measurements["torch's defaults"].distinct > 1
@@ -61,7 +61,7 @@ def test_a_race_is_found_and_the_setting_that_mends_it_is_recommended():
     assert "6 of 6 runs in 2 processes gave the same bits" in str(found)
 
 
-def test_what_cannot_run_strictly_is_said_with_its_reason():
+def test_a_setting_that_cannot_run_is_shown_with_its_reason():
     found = cost(steps_to_measure.without_a_deterministic_kernel, quick=True)
     measurements = by_name(found)
     assert (
@@ -70,14 +70,14 @@ def test_what_cannot_run_strictly_is_said_with_its_reason():
     )
     assert measurements['deterministic="warn"'].warned
     assert not measurements["deterministic=True"].repeats
-    # It repeats with the plain settings and with "warn": in both it may be luck.
+    # The step repeats with the plain settings and with "warn": both may be luck.
     assert found.cheapest.repeats
     assert "though torch warns: max_unpooling2d_forward_out does not" in found.recommendation()
     assert "cannot run: max_unpooling2d" in str(found)
     assert "torch warned: max_unpool" in str(found)
 
 
-def test_a_late_failure_is_said_and_garbage_does_not_pile_up():
+def test_a_late_failure_is_reported_and_garbage_is_freed():
     effort, configurations = Effort(3, 0.01, 1), [DEFAULT, STRICT]
     found = run_session(steps_to_measure.late, configurations, effort).measurements
     assert found[0].ms
@@ -87,15 +87,15 @@ def test_a_late_failure_is_said_and_garbage_does_not_pile_up():
     once = run_session(steps_to_measure.fails_once, [DEFAULT, STRICT], Effort(3, 0.01, 1, 1))
     assert once.measurements[0].ms
     assert once.measurements[1].error == "once"
-    assert not once.measurements[1].ms, "it is not tried again"
+    assert not once.measurements[1].ms, "a setting that failed must not run again"
     with pytest.raises(RuntimeError, match=r"called again: StopIteration.*itertools.cycle"):
         run_session(steps_to_measure.ends, configurations, effort)
     run_session(steps_to_measure.cyclic, configurations, effort)
     assert steps_to_measure.most_alive < 300
 
 
-def test_the_caller_is_not_asked_for_a_gpu(monkeypatch):
-    # That would keep processes forked from it from using one.
+def test_the_caller_does_not_look_for_a_gpu(monkeypatch):
+    # A look would keep processes forked from the caller from using a GPU.
     monkeypatch.setattr(torch.cuda, "is_available", steps_to_measure.asked)
     with pytest.raises(TypeError, match="the step returned None"):
         cost(steps_to_measure.returns_nothing, quick=True)
@@ -108,7 +108,7 @@ def test_workers_of_a_step_start_as_they_do_outside():
     assert in_fresh_process(multiprocessing.get_start_method) == method
 
 
-def test_what_never_repeats_has_no_recommendation():
+def test_a_step_that_never_repeats_has_no_recommendation():
     found = cost(steps_to_measure.entropy, quick=True)
     assert found.cheapest is None
     assert found.recommendation().startswith(
@@ -126,12 +126,12 @@ def test_what_never_repeats_has_no_recommendation():
         (steps_to_measure.broken, RuntimeError, "inconsistent tensor size"),
     ],
 )
-def test_what_is_no_step_is_refused(make_step, error, says):
+def test_a_function_that_makes_no_working_step_is_refused(make_step, error, says):
     with pytest.raises(error, match=says):
         cost(make_step, quick=True)
 
 
-def test_an_arm_sets_what_it_says_and_puts_it_back():
+def test_a_configuration_sets_its_settings_and_restores_them():
     before = snapshot()
     for configuration in (*CONFIGURATIONS, Configuration("math", True, backend="MATH")):
         with configuration.open():
@@ -150,7 +150,7 @@ def session(benchmark: bool, **ms: float) -> Session:
     return Session("CPU", benchmark, measurements)
 
 
-def test_a_process_without_the_defaults_is_compared_with_the_next_one():
+def test_a_process_without_defaults_is_compared_with_the_next():
     default, tuned = "torch's defaults", "cudnn.benchmark = True"
     sessions = [
         session(False, **{default: 10.0, "deterministic=True": 12.0}),
@@ -179,8 +179,8 @@ def of(*measured: tuple[str, float, str, list[str]]) -> Cost:
     return Cost("f", "cpu", found)
 
 
-def test_the_cheapest_is_the_quickest_that_repeats():
-    """Of equally quick ones it is the strictest."""
+def test_the_cheapest_setting_is_the_fastest_that_repeats():
+    """Of equally fast settings, it is the strictest."""
     quick = ("torch's defaults", 1.0, "ab", [])
     cudnn = ('deterministic="cudnn"', 1.1, "aa", [])
     strict = ("deterministic=True", 1.105, "aa", [])
@@ -194,18 +194,18 @@ def test_the_cheapest_is_the_quickest_that_repeats():
     assert best.configuration == 'deterministic="cudnn"'
     noisy = Measurement("cudnn.benchmark = True", [1], [[0.7] * 4, [1.2] * 4], ["a", "a"])
     found = Cost("f", "gpu", [noisy, *of(quick, cudnn, strict, slow)])
-    assert found.cheapest.configuration == "deterministic=True"  # none is known to be quicker
+    assert found.cheapest.configuration == "deterministic=True"  # none is known to be faster
     unsure = Measurement("deterministic=True", [1], [[1.15] * 4, [1.5] * 4], ["a", "a"])
     plain = Measurement("torch's defaults", [1], [[0.9] * 4, [1.2] * 4], ["a", "a"])
-    assert Cost("f", "gpu", [plain, unsure]).cheapest is plain  # their intervals touch, no more
-    # One round in eight was disturbed: the intervals overlap, but side by side it is plain.
+    assert Cost("f", "gpu", [plain, unsure]).cheapest is plain  # their intervals barely overlap
+    # One round in eight was disturbed: the intervals overlap, but each round has the same order.
     disturbed = [[1.0] * 4, [1.0, 1.0, 1.0, 1.5]]
     unfilled = Measurement("deterministic=True, no fill", [1], disturbed, ["a", "a"])
     filled = [[1.14] * 4, [1.14, 1.14, 1.14, 1.7]]
     filled = Measurement("deterministic=True", [1], filled, ["a", "a"])
     assert unfilled.interval()[1] > filled.ratio
     assert Cost("f", "gpu", [unfilled, filled]).cheapest is unfilled
-    pinned = ("MATH", 0.5, "aa", [])  # a backend is no setting
+    pinned = ("MATH", 0.5, "aa", [])  # a backend is not a setting
     assert of(quick, strict, pinned).cheapest.configuration == "deterministic=True"
     assert of(quick, cudnn, slow).cheapest.configuration == 'deterministic="cudnn"'
     warned = ('deterministic="warn"', 1.0, "aa", ["an operation does not repeat"])
@@ -215,7 +215,7 @@ def test_the_cheapest_is_the_quickest_that_repeats():
         .recommendation()
         .endswith("though torch warns: an operation does not repeat")
     )
-    # What torch warns of happens unchecked by default: that it repeated may be luck.
+    # By default, torch does not check the operation that it warns of: the repeat may be luck.
     repeats = ("torch's defaults", 1.0, "aa", [])
     assert of(repeats, warned, strict).cheapest.configuration == "deterministic=True"
     assert (

@@ -10,7 +10,7 @@ from seedscope.costs import session, timing
 from seedscope.costs.configurations import DEFAULT, STRICT, Effort
 
 
-def test_the_first_step_has_a_time_and_a_memory_of_its_own(told):
+def test_the_first_step_has_its_own_time_and_memory(told):
     def make():
         return lambda: told.append("steps") or torch.ones(1)
 
@@ -20,7 +20,7 @@ def test_the_first_step_has_a_time_and_a_memory_of_its_own(told):
     assert len(found.first_ms) == 1
 
 
-def test_a_launch_is_asked_of_an_idle_gpu(told):
+def test_a_launch_is_timed_on_an_idle_gpu(told):
     timing.launch_ms(lambda: told.append("steps"))
     assert told == ["waits", "steps", "waits"]
 
@@ -54,12 +54,12 @@ def timed_arms(monkeypatch, rounds: int, configurations: list) -> list:
     return told
 
 
-def test_a_step_that_is_not_timed_follows_each_change_of_settings(monkeypatch):
+def test_an_untimed_step_follows_each_change_of_settings(monkeypatch):
     # The repeat, the step after the change, the configuration, and the product beside it.
     assert timed_arms(monkeypatch, 1, [DEFAULT]) == ["steps", "steps", False, False]
 
 
 def test_the_settings_take_turns_in_another_order_each_round(monkeypatch):
     told = [x for x in timed_arms(monkeypatch, 8, [DEFAULT, STRICT]) if x != "steps"]
-    rounds = {*zip(told[::3], told[1::3], strict=True)}  # the third of each is the product
+    rounds = {*zip(told[::3], told[1::3], strict=True)}  # each third entry is the product
     assert rounds == {(False, True), (True, False)}

@@ -1,4 +1,4 @@
-"""`seedscope run`: as `python` does, with a scope around it."""
+"""`seedscope run`: like `python`, with a scope around the program."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ print(json.dumps([
 @pytest.mark.parametrize(
     "kind", ["script", "module", slow("package"), slow("folder"), slow("archive")]
 )
-def test_a_program_sees_what_plain_python_shows_it(kind, tmp_path):
+def test_a_program_sees_the_same_as_under_plain_python(kind, tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()
     (folder / "look.py").write_text(LOOK_AROUND)
@@ -119,7 +119,7 @@ def f():
     assert inside.stdout == plain.stdout
 
 
-def test_ctrl_c_while_it_runs_is_logged_and_ends_it_by_the_signal(tmp_path):
+def test_ctrl_c_is_logged_and_ends_the_program_by_the_signal(tmp_path):
     (tmp_path / "wait.py").write_text("import time; print('here', flush=True); time.sleep(60)")
     command = [sys.executable, "-m", "seedscope", "run", "wait.py"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -133,7 +133,7 @@ def test_ctrl_c_while_it_runs_is_logged_and_ends_it_by_the_signal(tmp_path):
     assert [done.outcome for done in RunLog("runs.jsonl")] == ["KeyboardInterrupt"]
 
 
-def test_a_seed_is_drawn_printed_logged_and_gives_the_result_back(tmp_path):
+def test_a_drawn_seed_is_printed_logged_and_repeats_the_result(tmp_path):
     (tmp_path / "draw.py").write_text(
         """
 import os, random, sys
@@ -185,7 +185,7 @@ def test_a_closed_or_full_stream_does_not_stop_the_program(tmp_path):
         (tmp_path / "ran").unlink()
 
 
-def test_an_operation_that_cannot_repeat_says_the_ways_on(tmp_path):
+def test_an_unrepeatable_operation_raises_with_alternatives(tmp_path):
     (tmp_path / "unpool.py").write_text(
         """
 from torch import ones
@@ -207,7 +207,7 @@ def test_a_package_draws_inside_the_scope_when_it_is_imported(tmp_path):
     assert float(first)
 
 
-def test_interpreter_options_and_the_environment_stay(tmp_path):
+def test_interpreter_options_and_the_environment_are_kept(tmp_path):
     (tmp_path / "flags.py").write_text("import os, sys; print(sys.flags.dev_mode, os.environ['A'])")
     command = [sys.executable, "-X", "dev", "-W", "ignore", "-m", "seedscope", "run", "flags.py"]
     done = subprocess.run(
@@ -227,7 +227,7 @@ def test_interpreter_options_and_the_environment_stay(tmp_path):
 CALL = "from seedscope.cli.main import main; main(['run', '--seed', '1', 'flags.py'])"
 
 
-def test_spawned_processes_threads_and_scopes_of_the_program_work(tmp_path):
+def test_the_programs_own_processes_threads_and_scopes_work(tmp_path):
     (tmp_path / "many.py").write_text(
         """
 import multiprocessing, random, sys, threading, time
@@ -307,7 +307,7 @@ def test_several_ranks_without_a_store_need_a_seed(tmp_path):
         (["."], "cannot run ., which needs a __main__.py"),
     ],
 )
-def test_what_is_not_there_is_one_line_and_exit_code_2(arguments, says):
+def test_a_missing_program_is_one_line_and_exit_code_2(arguments, says):
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"seedscope: {says}")

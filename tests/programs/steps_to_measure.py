@@ -32,9 +32,9 @@ def training():
 
 
 def racing():
-    """Sum in an order that nobody fixes, as racing threads do, unless torch has to repeat.
+    """Sum in a random order, as racing threads do, unless torch has to repeat.
 
-    Real threads meet in the same order on some machines: then nothing is found, and rightly.
+    Real threads meet in the same order on some machines, where `cost` rightly finds no race.
     """
     values = torch.randn(10_000)
 
@@ -75,18 +75,18 @@ def a_model():
 
 
 def asked():
-    assert multiprocessing.parent_process() is not None, "asked in the caller"
+    assert multiprocessing.parent_process() is not None, "the caller looked for a GPU"
     return False
 
 
 def late():
-    """An operation that does not repeat, in every twentieth step alone."""
+    """Run an operation that cannot repeat, in every twentieth step only."""
     unpool, calls = without_a_deterministic_kernel(), itertools.count(1)
     return lambda: unpool() if next(calls) % 20 == 0 else torch.ones(1)
 
 
 def fails_once():
-    """The first step after the repeats, strictly."""
+    """Fail in the first strict step after the repeats."""
     strict = itertools.count(1)
 
     def step():
@@ -106,7 +106,7 @@ most_alive = 0
 
 
 def cyclic():
-    """Each step leaves an object that only the garbage collector takes away."""
+    """Leave in each step an object that only the garbage collector frees."""
     alive = weakref.WeakSet()
 
     class Left:
@@ -142,14 +142,14 @@ def dies(slot):
 
 
 def hangs(slot):
-    """Wait for ever, with a process of its own that does so too."""
+    """Wait for ever, with a child process that also waits."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     slot.keep({"process": os.getpid(), "child": child.pid})
     time.sleep(1000)
 
 
 def loses_the_device(slot):
-    """As after an illegal access on a GPU: CUDA answers nothing else any more."""
+    """Answer, and leave CUDA as after an illegal access: every later call fails."""
 
     def synchronize():
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -166,7 +166,7 @@ def loses_the_device_and_dies_of_it(slot):
 
 
 def forks_and_dies(slot):
-    """Die while a forked child lives, which has inherited the pipe."""
+    """Die while a forked child that inherited the pipe lives."""
     if os.fork() == 0:
         time.sleep(1000)
     os._exit(1)
@@ -204,7 +204,7 @@ def cannot_be_read(slot):
 
 
 def hangs_afterwards(slot):
-    """Answer, and keep the process busy with a device that does not."""
+    """Answer, and keep the process waiting for a device that never answers."""
     torch.cuda.is_initialized = lambda: True
     torch.cuda.synchronize = lambda: time.sleep(1000)
     return fine(slot)
@@ -221,7 +221,7 @@ def child_returns(slot):
 
 
 def serves_nothing(connection, method):
-    """What a process does that ends before it is ready."""
+    """Stand in for a process that ends before it is ready."""
 
 
 def floods(slot):

@@ -22,7 +22,7 @@ def draws() -> float:
 
 
 def draws_for_long() -> float:
-    """Long enough for what a worker's other threads do meanwhile."""
+    """Draw for so long that a worker's other threads act meanwhile."""
     before = draws()
     time.sleep(0.7)
     return before + draws()
@@ -44,7 +44,7 @@ def slow() -> float:
 
 
 def counted() -> float:
-    """Leaves a mark for each run, so that a test sees which seeds were run again."""
+    """Leave a mark for each run, so that a test sees how many seeds ran again."""
     with open(os.environ["MARKS"], "a") as file:
         file.write("x\n")
     time.sleep(0.02)

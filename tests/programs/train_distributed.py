@@ -27,7 +27,7 @@ def main(out: str) -> None:
         plain_mask = nn.functional.dropout(torch.ones(64), 0.5)
     parallel = nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.SGD(parallel.parameters(), 0.05)
-    with seeded(rank_seed(1029)):  # dropout masks and batches of this rank's own
+    with seeded(rank_seed(1029)):  # this rank's own dropout masks and batches
         rank_mask = nn.functional.dropout(torch.ones(64), 0.5)
         for _ in range(20):
             batch = torch.randint(0, len(x), (32,))
@@ -65,7 +65,7 @@ def main(out: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
-    # All is written. Now and then, on a busy machine, a thread of torch's aborts a rank while its
-    # interpreter is taken down: "terminate called without an active exception".
+    # All is written. On a busy machine, a thread of torch sometimes aborts a rank while its
+    # interpreter shuts down: "terminate called without an active exception".
     sys.stdout.flush()
     os._exit(0)

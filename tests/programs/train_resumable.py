@@ -1,4 +1,4 @@
-"""Trains on the digits, saving after each step; goes on from the checkpoint if there is one.
+"""Trains on the digits, and saves after each step; continues from a checkpoint if there is one.
 
 Usage: train_resumable.py CHECKPOINT [STEP TO BE KILLED AT]
 """
@@ -46,7 +46,7 @@ def main(path: str, kill_at: int = -1) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     data = SeededDataset(Digits(), 1029)
     dropout = Stream(1029, "dropout")
-    torch.manual_seed(77)  # numbers that are drawn outside of any scope go on too
+    torch.manual_seed(77)  # numbers drawn outside of any scope continue too
     epoch = position = step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -62,7 +62,7 @@ def main(path: str, kill_at: int = -1) -> None:
             len(data), generator=torch.Generator().manual_seed(derive_seed(1029, "order", epoch))
         )
         rest = Subset(data, order[position * BATCH :].tolist())
-        # A generator of its own, so that making the iterator draws nothing from torch's.
+        # The loader's own generator: making its iterator draws nothing from torch's generator.
         for x, y in DataLoader(rest, BATCH, generator=torch.Generator()):
             if step == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

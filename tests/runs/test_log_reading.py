@@ -1,4 +1,4 @@
-"""Reading the run log, also where it is torn or of a later version."""
+"""Reading the run log, even where it is torn or of a later version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers import lines
 from seedscope import RunLog, seeded
 
 
-def test_a_line_torn_anywhere_is_reported_and_kept_out_of_the_way(log):
+def test_a_line_torn_anywhere_is_reported_and_left_out(log):
     for seed in (1, 2):
         with seeded(seed, log=log) as scope:
             scope.note(inner={"event": "end", "$complete": True}, nan=math.nan)
@@ -31,7 +31,7 @@ def test_a_line_torn_anywhere_is_reported_and_kept_out_of_the_way(log):
             assert [run.seed for run in log] == [1, 3]
 
 
-def test_a_file_that_is_no_log_is_refused_and_a_missing_one_is_empty(log):
+def test_a_missing_log_is_empty_and_another_file_is_refused(log):
     assert [*log] == []
     assert log.unfinished() == []
     with open(log.path, "w") as file:
@@ -53,7 +53,7 @@ def test_find_takes_the_beginning_of_an_id(log):
         log.find("")
 
 
-def test_a_later_versions_line_reads(log):
+def test_a_line_of_a_later_version_can_be_read(log):
     with seeded(1, log=log):
         pass
     text = Path(log.path).read_text()
@@ -61,7 +61,7 @@ def test_a_later_versions_line_reads(log):
     assert [run.mood for run in log] == ["good"]
 
 
-def test_jq_and_pandas_can_read_it(log, tmp_path):
+def test_jq_and_pandas_can_read_the_log(log, tmp_path):
     import pandas
 
     with seeded(2**32 - 1, log=log) as scope:

@@ -72,21 +72,21 @@ def test_a_thread_makes_its_lock_once(log, monkeypatch):
     thread.join()
     assert made == [f"{log.path}.lock"] * 2
     other = RunLog(f"{log.path}.other")
-    with seeded(3, log=other):  # another file's lock is another
+    with seeded(3, log=other):  # another file has another lock
         pass
     assert made[2:] == [f"{other.path}.lock"]
     assert len([*log]) == 4
     assert len([*other]) == 1
 
 
-def test_an_append_that_ctrl_c_cuts_short_leaves_the_lock_free(log, monkeypatch):
+def test_an_append_that_ctrl_c_stops_leaves_the_lock_free(log, monkeypatch):
     with seeded(1, log=log):
         pass
 
     release = FileLock.release
 
     def interrupted(lock, force=False):
-        if not force:  # as what frees a lock that nobody has is
+        if not force:  # a lock that nobody holds is freed by force
             raise KeyboardInterrupt
         release(lock, force)
 
@@ -138,7 +138,7 @@ with seeded(77, log={log.path!r}):
     assert [*log] == []
 
 
-def test_processes_killed_while_they_append_leave_a_log_that_reads(log):
+def test_processes_killed_while_appending_leave_a_readable_log(log):
     def append_forever():
         i = 0
         while True:
@@ -160,16 +160,16 @@ def test_processes_killed_while_they_append_leave_a_log_that_reads(log):
         count = len([*log])
     assert count >= 1
     assert all("torn" in str(warning.message) for warning in told)
-    with seeded(1, log=log):  # and is appended to
+    with seeded(1, log=log):  # the log takes another run
         pass
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert len([*log]) == count + 1
 
 
-def test_a_run_whose_log_cannot_be_written_warns_and_keeps_its_result(tmp_path):
+def test_a_run_that_cannot_be_logged_warns_and_keeps_its_result(tmp_path):
     (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "runs.jsonl"  # its folder cannot be
+    path = tmp_path / "file" / "runs.jsonl"  # a file has the place of its folder
 
     def logged():
         with seeded(1, log=path) as scope:
@@ -181,7 +181,7 @@ def test_a_run_whose_log_cannot_be_written_warns_and_keeps_its_result(tmp_path):
     with pytest.warns(RuntimeWarning, match=r"seed 1.* could not be logged in .*runs\.jsonl"):
         result = logged()
     assert result == expected
-    # Also where warnings are made errors.
+    # This holds even where warnings are errors.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with seeded(1, log=path):
@@ -189,7 +189,7 @@ def test_a_run_whose_log_cannot_be_written_warns_and_keeps_its_result(tmp_path):
     assert result == expected
 
 
-def test_a_run_is_kept_whose_error_cannot_be_written(log):
+def test_a_run_whose_error_cannot_be_printed_is_kept(log):
     class Mute(Exception):
         def __str__(self):
             raise ValueError
@@ -199,7 +199,7 @@ def test_a_run_is_kept_whose_error_cannot_be_written(log):
     assert [run.outcome for run in log] == ["Mute"]
 
 
-def test_a_scope_opened_in_the_middle_of_an_append_is_logged_after_it(log, monkeypatch):
+def test_a_scope_opened_during_an_append_is_logged(log, monkeypatch):
     write = RunLog._append
 
     def interrupted(self, line):
@@ -214,7 +214,7 @@ def test_a_scope_opened_in_the_middle_of_an_append_is_logged_after_it(log, monke
     assert [run.seed for run in log] == [2, 1]
 
 
-def test_a_process_forked_in_the_middle_of_an_append_logs_its_own_runs(log, monkeypatch):
+def test_a_process_forked_during_an_append_logs_its_own_runs(log, monkeypatch):
     write = RunLog._append
 
     def forks(self, line):
@@ -243,9 +243,9 @@ def test_the_warning_has_the_seed_and_the_notes(tmp_path):
     assert '{"loss": 0.25}' in str(told[-1].message)
 
 
-def test_a_disk_that_fills_in_the_middle_of_a_line_leaves_no_torn_one(log):
-    # The kernel takes a part of the write, up to the limit on the file's size, as a full
-    # disk does, and refuses the rest.
+def test_a_disk_that_fills_during_a_write_leaves_no_torn_line(log):
+    # A limit on the file's size acts like a full disk: the kernel takes a part of the write, and
+    # refuses the rest.
     run_python(
         f"""
 import resource, warnings

@@ -1,4 +1,4 @@
-"""A line of the run log: what it has, and which runs have one."""
+"""The lines of the run log: their fields, and the runs that have lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seedscope import RunLog, note, seeded, snapshot
 from seedscope.support import conditions
 
 
-def test_a_block_has_a_line_when_it_begins_and_a_full_one_at_its_end(log):
+def test_a_block_has_a_begin_line_and_a_full_end_line(log):
     with seeded(log=log) as scope:
         (begun,) = lines(log)
         assert (begun["event"], begun["seed"]) == ("begin", scope.seed)
@@ -43,7 +43,7 @@ def test_a_block_has_a_line_when_it_begins_and_a_full_one_at_its_end(log):
     assert run.folder == os.getcwd()
     assert run.versions["torch"] == torch.__version__
     assert run.versions["numpy"] == np.__version__
-    assert run.settings["deterministic_algorithms"] == 2  # those inside
+    assert run.settings["deterministic_algorithms"] == 2  # the settings inside
     assert run.options == {
         "deterministic": True,
         "fill_uninitialized_memory": None,
@@ -53,7 +53,7 @@ def test_a_block_has_a_line_when_it_begins_and_a_full_one_at_its_end(log):
     assert run.threads == torch.get_num_threads()
 
 
-def test_every_line_is_plain_json_also_with_nan(log):
+def test_every_line_is_plain_json_even_with_nan(log):
     with seeded(1, log=log) as scope:
         scope.note(loss=math.nan, bound=-math.inf)
 
@@ -66,9 +66,9 @@ def test_every_line_is_plain_json_also_with_nan(log):
 
 
 @pytest.mark.parametrize("private", [True, False])
-def test_cudnns_version_is_read_and_no_gpu_is_started(monkeypatch, private):
+def test_cudnns_version_is_read_without_starting_a_gpu(monkeypatch, private):
     def version():
-        assert torch.cuda.is_initialized(), "torch.backends.cudnn.version() would start it"
+        assert torch.cuda.is_initialized(), "torch.backends.cudnn.version() would start the GPU"
         return 91900
 
     cudnn = types.SimpleNamespace(getVersionInt=lambda: 91900)
@@ -81,8 +81,8 @@ def test_cudnns_version_is_read_and_no_gpu_is_started(monkeypatch, private):
     assert conditions.versions()["cudnn"] == "91900"
 
 
-def test_the_log_does_not_move_a_random_number_inside_or_outside(tmp_path):
-    # In a fresh process: the first logged block imports, asks git, and locks.
+def test_the_log_changes_no_random_number_inside_or_outside(tmp_path):
+    # In a fresh process: its first logged block imports, runs git and makes a lock.
     run_python(
         f"""
 import sys; sys.path.insert(0, "tests")
@@ -110,7 +110,7 @@ assert before.changed(snapshot()) == ()
         (SystemExit(0), "ok"),
     ],
 )
-def test_what_ended_a_block_is_kept(log, raised, outcome):
+def test_the_outcome_of_a_block_is_kept(log, raised, outcome):
     with pytest.raises(type(raised)), seeded(1, log=log):
         raise raised
     assert [run.outcome for run in log] == [outcome]
@@ -131,7 +131,7 @@ def test_each_call_of_a_decorated_function_is_a_run(log):
             assert torch.rand(1).item() == value
 
 
-def test_a_decorated_generator_is_one_run_that_ends_with_its_body(log):
+def test_a_decorated_generator_is_a_run_that_ends_with_its_body(log):
     @seeded(log=log)
     def steps(fail=False):
         for i in range(3):
@@ -154,7 +154,7 @@ def test_a_decorated_generator_is_one_run_that_ends_with_its_body(log):
     assert [run.notes["i"] for run in log] == [2, 0, 2]
 
 
-def test_interleaved_coroutines_and_async_generators_are_a_run_each(log):
+def test_each_interleaved_coroutine_or_async_generator_is_a_run(log):
     @seeded(log=log)
     async def train(name):
         note(first=name)
@@ -189,9 +189,9 @@ def test_note_goes_to_the_innermost_run_that_has_a_log(log):
     assert {run.seed: run.notes["loss"] for run in log} == {1: 1, 3: 3}
 
 
-def test_note_where_nothing_is_logged_says_so():
+def test_note_warns_where_no_run_is_logged():
     with seeded(1) as scope:
-        scope.note(loss=1)  # the block may be run with a log or without
+        scope.note(loss=1)  # no warning: a block may run without a log
         with pytest.warns(UserWarning, match="no run is being logged, so loss was not kept"):
             note(loss=1)
 
@@ -204,14 +204,14 @@ def test_note_after_the_block_is_refused(log):
 
 
 @pytest.mark.parametrize("wrong", [3, b"runs", ["runs.jsonl"]], ids=repr)
-def test_a_log_that_is_no_path_is_refused_before_anything_is_touched(wrong):
+def test_a_log_that_is_not_a_path_is_refused_before_any_change(wrong):
     before = snapshot()
     with pytest.raises(TypeError, match="a log is a path or a RunLog"):
         seeded(1, log=wrong)
     assert before.changed(snapshot()) == ()
 
 
-def test_a_relative_log_stays_where_it_was_when_the_folder_changes(tmp_path, monkeypatch):
+def test_a_relative_log_stays_in_place_when_the_folder_changes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with seeded(1, log="runs.jsonl"):
         (tmp_path / "other").mkdir()
@@ -226,7 +226,7 @@ def test_a_scope_with_a_log_pickles(log):
     assert [run.seed for run in log] == [1]
 
 
-def test_the_scripts_commit_is_kept_and_whether_it_was_changed(tmp_path):
+def test_the_commit_is_kept_and_whether_the_script_has_changed(tmp_path):
     script = tmp_path / "repository" / "train.py"
     script.parent.mkdir()
     script.write_text('from seedscope import seeded\nwith seeded(1, log="runs.jsonl"): pass\n')

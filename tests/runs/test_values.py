@@ -122,12 +122,12 @@ def test_a_value_that_cannot_be_kept_is_refused_with_its_name(log, value):
     assert [run.notes for run in log] == [{"good": 1}]
 
 
-def test_a_name_that_could_be_taken_for_the_end_of_a_line_is_refused(log):
+def test_a_note_whose_name_could_end_a_line_is_refused(log):
     with seeded(1, log=log) as scope, pytest.raises(TypeError, match=r"must not begin with \$"):
         scope.note(**{"$complete": True})
 
 
-def test_the_notes_are_those_of_the_moment(log):
+def test_a_note_keeps_the_value_of_its_moment(log):
     history = [1]
     with seeded(1, log=log) as scope:
         scope.note(history=history)

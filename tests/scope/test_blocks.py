@@ -17,12 +17,12 @@ def test_a_block_repeats_and_leaves_nothing_behind():
     with seeded(1029) as scope:
         first = draw()
         assert scope.seed == 1029
-    assert snapshot().changed(before) == ("fake",), "the device that the block started"
+    assert snapshot().changed(before) == ("fake",), "only the device that the block started differs"
     with seeded(1029):
         assert draw() == first
 
 
-def test_each_entry_starts_the_stream_anew_also_inside_itself():
+def test_each_entry_restarts_the_stream_even_inside_itself():
     scope = seeded(1029)
     with scope:
         first = draw()
@@ -33,7 +33,7 @@ def test_each_entry_starts_the_stream_anew_also_inside_itself():
         assert (draw(), draw()) == (first, continued)
 
 
-def test_without_a_seed_each_entry_draws_a_fresh_one_that_replays():
+def test_each_entry_without_a_seed_draws_a_seed_that_replays():
     scope = seeded()
     with scope as a:
         drawn = draw()
@@ -125,12 +125,12 @@ def test_scopes_left_out_of_order_lose_nothing_and_say_so():
         first.__exit__(None, None, None)
     with seeded(2):
         expected = random.random()
-    assert random.random() == expected, "the scope that is still open goes on undisturbed"
+    assert random.random() == expected, "the scope that is still open continues undisturbed"
     second.__exit__(None, None, None)
     assert snapshot() == before
 
 
-def test_scopes_of_different_sources_left_out_of_order_lose_nothing():
+def test_scopes_of_other_sources_left_out_of_order_lose_nothing():
     before = snapshot()
     outer = seeded(1, sources=["python", "torch"])
     inner = seeded(2, sources=["torch", "numpy"], deterministic=False)
@@ -145,7 +145,7 @@ def test_scopes_of_different_sources_left_out_of_order_lose_nothing():
     assert snapshot() == before
 
 
-def test_restore_errors_carry_each_failure_and_the_blocks_own_error(monkeypatch):
+def test_restore_errors_carry_all_failures_and_the_blocks_error(monkeypatch):
     from seedscope.sources.registry import select_sources
 
     [python] = select_sources(["python"])
@@ -159,5 +159,5 @@ def test_restore_errors_carry_each_failure_and_the_blocks_own_error(monkeypatch)
         break_and_raise(patch)
     assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError]
     assert isinstance(raised.value.__context__, ValueError)
-    assert before.changed(snapshot()) == ("python",), "all others came back"
+    assert before.changed(snapshot()) == ("python",), "all other sources came back"
     before.restore()

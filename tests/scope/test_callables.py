@@ -40,7 +40,7 @@ def test_a_function_starts_the_same_stream_on_each_call():
     assert function(1) == function(2, b=3, c=4) == FIRST
 
 
-def test_bare_and_empty_decorators_draw_a_fresh_seed_on_each_call():
+def test_bare_and_empty_decorators_draw_a_fresh_seed_per_call():
     @seeded()
     def empty():
         return draw()
@@ -48,12 +48,12 @@ def test_bare_and_empty_decorators_draw_a_fresh_seed_on_each_call():
     assert len({fresh(), fresh(), empty(), empty()}) == 4
 
 
-def test_called_with_a_function_it_takes_options():
+def test_seeded_called_with_a_function_takes_options():
     decorated = seeded(lambda: torch.get_deterministic_debug_mode(), deterministic="warn")
     assert decorated() == 1
 
 
-def test_methods_of_every_kind():
+def test_methods_of_every_kind_run_in_a_scope():
     holder = Holder()
     assert holder.method() == Holder.method(holder) == holder() == (3, FIRST)
     assert Holder.of_class() == holder.of_class() == Holder.of_class_inside() == (3, FIRST)
@@ -75,7 +75,7 @@ def test_modules_initialise_and_run_the_same():
     assert torch.equal(copy.deepcopy(a)(x), a(x))
 
 
-def test_lambdas_partials_builtins_and_callable_objects():
+def test_lambdas_partials_builtins_and_objects_run_in_a_scope():
     assert seeded(1029)(lambda: draw())() == FIRST
     partial = seeded(1029)(functools.partial(function.__wrapped__, 1, c=3))
     assert partial() == FIRST
@@ -100,7 +100,7 @@ def test_classes_are_refused(decorator):
 
 
 @pytest.mark.parametrize("thing", [None, 3, "draw", [draw]])
-def test_what_cannot_be_called_is_refused(thing):
+def test_an_object_that_is_not_callable_is_refused(thing):
     with pytest.raises(TypeError, match="expected a callable"):
         seeded(1029)(thing)
 
@@ -115,7 +115,7 @@ def test_an_error_of_the_body_passes_through():
         fails()
 
 
-def test_recursion_nests():
+def test_recursive_calls_nest_their_scopes():
     @seeded(1029)
     def recursive(depth):
         first = draw()
@@ -147,7 +147,7 @@ def test_name_docstring_signature_source_and_kind_are_kept(decorated):
         assert kind(decorated) == kind(original)
 
 
-def test_the_objects_that_they_return_are_of_the_same_kind():
+def test_returned_generators_and_coroutines_keep_their_kind():
     assert inspect.isgenerator(generator())
     running = coroutine()
     assert inspect.iscoroutine(running)
@@ -175,7 +175,7 @@ def test_other_callables_pickle_and_copy():
             assert again() == decorated()
 
 
-def test_the_proxys_library_is_loaded_where_a_proxy_is_made():
+def test_wrapt_is_loaded_only_when_a_proxy_is_made():
     run_python(
         """
 import functools, sys
@@ -190,7 +190,7 @@ assert "wrapt" in sys.modules
     )
 
 
-def test_local_functions_travel_by_cloudpickle_with_their_scope():
+def test_cloudpickle_carries_a_local_function_with_its_scope():
     offset = 5
 
     @seeded(1029)

@@ -1,4 +1,4 @@
-"""With torch.compile: what eager gives, and the outer state intact."""
+"""torch.compile gives eager's results, and leaves the outer state intact."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from seedscope import Stream, seeded, snapshot
 from seedscope.support import compiler, torch_internals
 
-# The eager backends run the captured graph with torch's own kernels, so that random
-# numbers must be eager's, bit for bit. inductor has generators of its own: see below.
+# The eager backends run the captured graph with torch's own kernels, so random numbers must
+# equal eager's, bit for bit. inductor has its own generators: see below.
 BACKENDS = ["eager", "aot_eager"]
 
 
@@ -127,7 +127,7 @@ def test_compiled_functions_in_a_scope_give_eagers_results(compiled, function):
     assert before.changed(snapshot()) == ()
 
 
-def test_the_callers_draws_go_on_around_a_decorated_call(compiled):
+def test_the_callers_draws_continue_around_a_decorated_call(compiled):
     run = compiled(draws_around_decorated)
     with seeded(5):
         expected = (*draws_around_decorated(X), torch.rand(4))
@@ -151,7 +151,7 @@ def test_other_callables_keep_their_scope(compiled, target):
     assert before.changed(snapshot()) == ()
 
 
-def test_generators_decorated_and_compiled_around(compiled):
+def test_a_decorated_generator_runs_inside_compiled_code(compiled):
     @seeded(1029)
     def steps(x):
         yield draw(x)
@@ -172,7 +172,7 @@ def test_the_toolkit_is_not_traced(compiled):
     assert "lru_cache" not in breaks
 
 
-def test_the_public_way_round_disables_the_same(monkeypatch):
+def test_opaque_falls_back_to_torchs_public_disable(monkeypatch):
     monkeypatch.setattr(torch_internals, "_eval_frame", object())
 
     def body(x):
@@ -185,7 +185,7 @@ def test_the_public_way_round_disables_the_same(monkeypatch):
 
 
 @pytest.mark.slow
-def test_inductor_repeats_and_with_its_fallback_gives_eagers_results():
+def test_inductor_repeats_and_its_fallback_gives_eagers_results():
     import torch._inductor.config
 
     run = torch.compile(draw)

@@ -60,7 +60,7 @@ def test_a_coroutine_that_is_not_awaited_warns_once_by_its_name():
     assert len(warned) == 1
 
 
-def test_async_callable_objects_and_hidden_bodies():
+def test_async_objects_and_hidden_bodies_run_in_their_scope():
     decorated = seeded(1029)(AsyncCallable())
     assert asyncio.run(decorated()) == FIRST
 
@@ -102,7 +102,7 @@ def test_async_generators_see_their_own_sequence():
     assert asyncio.run(main()) == [[FIRST, SECOND, THIRD, FOURTH]] * 3
 
 
-def test_asend_athrow_aclose_and_early_drop():
+def test_asend_athrow_aclose_and_a_drop_reach_the_body():
     log = []
 
     @seeded(1029)
@@ -140,7 +140,7 @@ def test_asend_athrow_aclose_and_early_drop():
     asyncio.run(main())
 
 
-def test_an_async_generator_left_to_the_loop_is_closed_in_its_scope():
+def test_the_loop_closes_an_async_generator_in_its_scope():
     log, kept = [], []
 
     @seeded(1029)
@@ -155,5 +155,5 @@ def test_an_async_generator_left_to_the_loop_is_closed_in_its_scope():
         kept.append(running)
         await running.asend(None)
 
-    asyncio.run(main())  # closes what is unfinished at its end
+    asyncio.run(main())  # closes unfinished generators at its end
     assert log == [FIRST]

@@ -36,7 +36,7 @@ BEFORE_THE_TRY = [
 
 
 class Fault(BaseException):
-    """As Ctrl-C: no `except Exception` on the way stops it."""
+    """Like Ctrl-C: no `except Exception` stops it."""
 
 
 class FaultAt:
@@ -58,7 +58,7 @@ class FaultAt:
         return self
 
     def run(self, action) -> bool:
-        """Whether the fault happened before the action was over."""
+        """Run the action, and return whether the fault happened before its end."""
         previous = sys.gettrace()
         sys.settrace(self)
         try:
@@ -71,7 +71,7 @@ class FaultAt:
 
 
 def changed_since(before) -> tuple[str, ...]:
-    """What differs from a snapshot, and variables of which os.environ does not know the value."""
+    """The names that changed since a snapshot, and variables that os.environ has wrong."""
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_char_p
     names = ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC")
@@ -86,7 +86,7 @@ def expected_draws():
 
 def test_a_signal_never_comes_between_calls_in_one_step():
     done = []
-    # The C library's own: Python's calls that send a signal also handle it, at once.
+    # The C library's call: Python's own calls also handle the signal that they send, at once.
     send = partial(ctypes.CDLL(None)["raise"], signal.SIGALRM)
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
 
@@ -110,7 +110,7 @@ def test_calls_in_one_step_end_with_the_first_that_raises():
 
 
 def enter_in_another_thread():
-    """Hangs or raises where a fault has left the turn taken."""
+    """Enter a scope; this hangs or raises if a fault has left the turn taken."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(expected_draws).result(20)
 
@@ -201,7 +201,7 @@ def test_an_interrupt_at_any_line_of_a_snapshot_changes_nothing(outer_state):
 
 
 class Interrupted(Source):
-    """Its restore is interrupted, the first `times` times."""
+    """A source whose restore is interrupted the first `times` times."""
 
     name = "interrupted"
 
@@ -223,7 +223,7 @@ class Interrupted(Source):
 
 @pytest.mark.parametrize("times", [1, 2, 100])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_an_interrupted_restore_is_tried_again_and_stops_no_other(error, times):
+def test_an_interrupted_restore_runs_again_and_stops_no_other(error, times):
     before = snapshot()
     source = Interrupted(times, error)
     unregister = register_source(source)
@@ -239,7 +239,7 @@ def test_an_interrupted_restore_is_tried_again_and_stops_no_other(error, times):
 
 
 @pytest.mark.parametrize("make", [seeded, Stream])
-def test_an_interrupt_before_the_exit_and_one_in_its_restore_lose_nothing(make, monkeypatch):
+def test_interrupts_before_an_exit_and_in_a_restore_lose_nothing(make, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 

@@ -38,7 +38,7 @@ def test_a_process_forked_inside_a_block_can_open_its_own():
         assert run_in_fork(lambda: run_in_thread(enter)) == expected
 
 
-def test_a_process_forked_in_a_task_with_a_block_can_open_its_own():
+def test_a_process_forked_in_a_tasks_block_can_open_its_own():
     expected = enter()
 
     async def main():
@@ -57,7 +57,7 @@ def test_a_process_forked_from_another_thread_can_open_its_own():
 
 
 def test_a_fork_while_threads_wait_does_not_inherit_their_lock():
-    # Without torch: its generator has a lock of its own, which a child inherits as it is.
+    # Without torch: a child inherits the lock of its generator as it is, held or free.
     def work(seed):
         with seeded(seed, threads="wait", sources=["python"]):
             return [random.random() for _ in range(50)]
@@ -70,7 +70,7 @@ def test_a_fork_while_threads_wait_does_not_inherit_their_lock():
     assert results == [expected] * 5
 
 
-def test_a_child_that_leaves_its_parents_block_gets_the_outer_state():
+def test_a_child_that_leaves_its_parents_block_has_outer_state():
     outer = random.getstate()
     read, write = os.pipe()
     with seeded(1029):

@@ -44,7 +44,7 @@ def test_interleaved_generators_each_see_their_own_sequence():
     assert pairs == [(x, x) for x in (FIRST, SECOND, THIRD, FOURTH)]
 
 
-def test_send_throw_close_and_the_return_value():
+def test_send_throw_close_and_the_return_value_pass_through():
     log = []
 
     @seeded(1029)
@@ -73,7 +73,7 @@ def test_send_throw_close_and_the_return_value():
     assert stop.value.value == "done"
 
 
-def test_yield_from_both_ways():
+def test_yield_from_works_in_and_around_a_decorated_generator():
     @seeded(1029)
     def outer():
         return (yield from inner())
@@ -92,7 +92,7 @@ def test_yield_from_both_ways():
     assert stop.value.value == ("x", SECOND)
 
 
-def test_a_body_that_ignores_close_is_told_so():
+def test_closing_a_body_that_ignores_close_raises():
     @seeded(1029)
     def stubborn():
         for _ in range(2):  # gives in the second time, when the generator is dropped
@@ -122,8 +122,8 @@ def test_a_dropped_generator_runs_its_finally_in_its_scope():
     assert log == [FIRST]
 
 
-def test_a_generator_opens_no_scope_where_the_collector_runs():
-    """It is in a garbage cycle."""
+def test_a_generator_that_the_collector_closes_opens_no_scope():
+    """The generator is in a garbage cycle."""
     opened = []
 
     class Watch(Source):

@@ -1,7 +1,7 @@
-"""Random interleavings of everything a user can do, held against a plain model.
+"""Random interleavings of everything a user can do, compared with a plain model.
 
 The model of a source is a library's own generator object, kept on a stack: entering a
-scope pushes new ones, leaving pops them. No scope is needed to know what to expect.
+scope pushes new objects, and leaving pops them. The model itself uses no scope.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Interleavings(RuleBasedStateMachine):
         stream.__enter__()
         self.scopes.append((stream, seed))
         world.mode, world.benchmark = 2, False
-        # A stream goes on with its random numbers and, as a generator does, its settings.
+        # A stream continues its random numbers and, as a generator does, its settings.
         if hasattr(world, "left"):
             world.mode, world.benchmark = world.left
         self.worlds.append(world)

@@ -15,7 +15,7 @@ from helpers import draw
 from seedscope import ScopeConflictError, Stream, derive_seed, seeded, snapshot
 
 
-def test_each_entry_goes_on_where_the_last_one_stopped():
+def test_each_entry_continues_where_the_last_entry_stopped():
     with seeded(1029):
         expected = [draw() for _ in range(4)]
     stream = Stream(1029)
@@ -36,7 +36,7 @@ def test_each_entry_goes_on_where_the_last_one_stopped():
     assert got == expected
 
 
-def test_settings_are_applied_in_each_entry_and_restored_after_it():
+def test_settings_are_set_in_each_entry_and_restored_after_it():
     stream = Stream(1029, deterministic="warn")
     for _ in range(2):
         with stream:
@@ -55,7 +55,7 @@ def test_streams_with_other_keys_are_independent():
     assert Stream(1029).seed == 1029
 
 
-def test_it_goes_on_after_saving_and_loading():
+def test_a_stream_continues_after_saving_and_loading():
     stream = Stream(1029, "augmentation")
     with stream:
         draw()
@@ -71,7 +71,7 @@ def test_it_goes_on_after_saving_and_loading():
         assert draw() == expected
 
 
-def test_saved_inside_its_block_it_goes_on_from_there():
+def test_a_stream_saved_inside_its_block_continues_from_there():
     stream = Stream(1029)
     with stream:
         draw()
@@ -84,7 +84,7 @@ def test_saved_inside_its_block_it_goes_on_from_there():
         assert draw() == expected
 
 
-def test_saved_while_an_inner_block_is_open_it_is_the_streams_state():
+def test_a_state_saved_in_an_inner_block_is_the_streams_own():
     stream, loaded = Stream(1029), Stream(0)
     with stream as scope:
         draw()
@@ -99,7 +99,7 @@ def test_saved_while_an_inner_block_is_open_it_is_the_streams_state():
         assert draw() == expected
 
 
-def test_left_out_of_order_it_goes_on_in_its_own_stream():
+def test_a_stream_left_out_of_order_continues_its_own_numbers():
     with seeded(1029):
         expected = [draw(), draw()]
     before, stream, other = snapshot(), Stream(1029), seeded(8)
@@ -115,7 +115,7 @@ def test_left_out_of_order_it_goes_on_in_its_own_stream():
     assert before.changed(snapshot()) == ()
 
 
-def test_a_state_reaches_generators_that_are_suspended():
+def test_a_loaded_state_reaches_suspended_generators():
     stream = Stream(1029)
 
     @stream
@@ -134,7 +134,7 @@ def test_a_state_reaches_generators_that_are_suspended():
 @pytest.mark.parametrize(
     "again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
 )
-def test_a_used_stream_copies_and_pickles_where_it_stands(again):
+def test_a_copied_or_pickled_stream_continues_where_it_stands(again):
     stream = Stream(1029, deterministic="warn")
     with stream:
         draw()
@@ -151,7 +151,7 @@ class OwnStream(Stream):
 
 
 @pytest.mark.parametrize("make", [Stream, OwnStream])
-def test_a_pickle_keeps_the_class_and_that_a_thread_waits(make):
+def test_a_pickle_keeps_the_class_and_the_threads_option(make):
     stream = make(1029, threads="wait", sources=["python"])
     other = pickle.loads(pickle.dumps(stream))
     assert type(other) is make
@@ -171,7 +171,7 @@ def test_a_pickle_keeps_the_class_and_that_a_thread_waits(make):
         assert drawn == [random.random()]
 
 
-def test_saved_before_its_first_entry_it_starts_from_its_seed():
+def test_a_stream_saved_unused_starts_from_its_seed():
     loaded = Stream(1)
     loaded.load_state_dict(Stream(1029).state_dict())
     with loaded:
@@ -191,7 +191,7 @@ def test_a_stream_cannot_be_entered_inside_itself():
         assert (draw(), draw()) == (first, second)
 
 
-def test_as_a_decorator_each_call_goes_on():
+def test_each_call_of_a_decorated_function_continues():
     @Stream(1029)
     def function():
         return draw()
@@ -222,7 +222,7 @@ def test_as_a_decorator_each_call_goes_on():
         {"state": {}, "param_groups": []},
     ],
 )
-def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing(state):
+def test_a_damaged_or_foreign_state_is_refused_without_a_change(state):
     stream = Stream(1029)
     with stream:
         draw()
@@ -243,8 +243,8 @@ def test_repr_names_the_seed():
     assert "1029" in repr(Stream(1029))
 
 
-def test_a_stream_goes_on_on_a_device_that_starts_inside(fake):
-    """Outside the device has what it had."""
+def test_a_stream_continues_on_a_device_that_starts_inside(fake):
+    """Outside, the device keeps its own state."""
     fake.init()
     stream = Stream(1029)
     with stream:
@@ -261,7 +261,7 @@ def test_a_stream_goes_on_on_a_device_that_starts_inside(fake):
     assert fake.rand() == (without,) * DEVICES
 
 
-def test_a_stream_leaves_alone_a_generator_that_numpy_replaced():
+def test_a_stream_leaves_a_replaced_numpy_generator_alone():
     outer, mine = snapshot(), np.random.get_bit_generator()
     with seeded(3):
         expected = np.random.standard_normal(4).tolist()
@@ -283,7 +283,7 @@ def test_a_stream_leaves_alone_a_generator_that_numpy_replaced():
     outer.restore()
 
 
-def test_what_a_stream_has_drawn_from_is_known_after_it_is_left():
+def test_used_names_the_sources_of_a_stream_after_it_is_left():
     stream = Stream(3)
     with stream as scope:
         torch.rand(1)

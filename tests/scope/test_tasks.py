@@ -12,7 +12,7 @@ from helpers import run_in_thread
 from seedscope import ScopeConflictError, seeded, snapshot
 
 
-def test_tasks_whose_blocks_overlap_are_refused_with_nothing_changed():
+def test_tasks_with_overlapping_blocks_are_refused_unchanged():
     outcome = {}
 
     async def hold(started, done):
@@ -26,7 +26,7 @@ def test_tasks_whose_blocks_overlap_are_refused_with_nothing_changed():
         holder = asyncio.create_task(hold(started, done), name="holder")
         await started.wait()
         before = snapshot()
-        for threads in ("raise", "wait"):  # to wait here would stop the loop, and the holder
+        for threads in ("raise", "wait"):  # waiting would stop the loop, and so the holder
             with (
                 pytest.raises(ScopeConflictError, match=r"holder.*Decorate the coroutine"),
                 seeded(5, threads=threads),

@@ -93,7 +93,7 @@ def test_one_waiting_object_can_be_shared_by_threads():
 
 
 def test_a_stream_shared_by_threads_never_closes_anothers_block():
-    """It waits or refuses."""
+    """The stream waits or refuses."""
     with seeded(1029):
         expected = [random.random() for _ in range(120)]
     stream = Stream(1029, threads="wait")
@@ -150,7 +150,7 @@ def test_a_stream_hammered_by_refused_threads_keeps_its_block():
     assert before.changed(snapshot()) == ()
 
 
-def test_a_scope_that_waits_goes_on_when_the_holder_leaves():
+def test_a_waiting_scope_continues_when_the_holder_leaves():
     entered, results = threading.Event(), []
 
     def wait():
@@ -183,5 +183,5 @@ def test_backward_in_another_thread_says_what_to_do():
         with pytest.raises(ScopeConflictError, match=r"draw in forward\(\) instead"):
             run_in_thread(loss.backward)
         loss = Noise.apply(x).sum()
-        loss.backward()  # the CPU's backward runs in the thread that calls it: nested, and fine
+        loss.backward()  # the CPU's backward runs in the calling thread: the scopes nest
     assert torch.equal(x.grad, 1 + torch.rand(3, generator=torch.Generator().manual_seed(5)))

@@ -38,7 +38,7 @@ def other_value(name: str, value):
 
 @pytest.fixture(params=SETTINGS._settings, ids=SETTINGS.names)
 def setting(request):
-    """A setting that has another value than usual outside."""
+    """A setting, restored after the test."""
     name = request.param.name
     if name in UNCHANGEABLE:
         pytest.skip(UNCHANGEABLE[name])
@@ -94,7 +94,7 @@ def test_a_setting_survives_saving(setting, tmp_path):
 
 
 @pytest.mark.parametrize("value", [None, "", "5", "größe"])
-def test_the_environments_own_dictionary_and_the_public_one_agree(value):
+def test_both_dictionaries_of_the_environment_agree(value):
     name = "PYTHONHASHSEED"
     outer, outside = snapshot(), os.environ.get(name)
     for data in (environment._data, None):
@@ -108,7 +108,7 @@ def test_the_environments_own_dictionary_and_the_public_one_agree(value):
         assert os.environ.get(name) == outside
 
 
-def test_a_plain_dictionary_in_place_of_the_environment_is_left_alone(monkeypatch):
+def test_a_dictionary_in_place_of_os_environ_is_left_alone(monkeypatch):
     monkeypatch.setattr(os, "environ", {"PYTHONHASHSEED": "3"})
     with seeded(1029):
         assert environment.read_variable("PYTHONHASHSEED") == "1029"
@@ -122,11 +122,11 @@ def test_only_settings_that_are_marked_change_others(setting):
     now = zip(SETTINGS.names, before, SETTINGS.capture(), strict=True)
     changed = {other for other, was, is_now in now if was != is_now and other != name}
     entangled = {o.name for o in SETTINGS._settings if isinstance(o, base.Entangled)}
-    # Where inductor is not loaded its flag is the variable, and writing it does nothing.
+    # Until inductor is loaded, its flag is the variable, and writing the flag does nothing.
     assert changed <= (entangled if name in entangled else {"inductor.deterministic"})
 
 
-def test_one_setting_that_cannot_be_written_does_not_stop_the_others():
+def test_a_setting_that_cannot_be_written_stops_no_other():
     values = {"a": 1, "b": 2, "c": 3}
 
     def refuse(value):

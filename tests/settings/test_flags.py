@@ -29,7 +29,7 @@ assert torch.backends.cudnn.benchmark and before == snapshot()
     not hasattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy"),
     reason="before torch 2.7 the compiler is loaded with the toolkit, and has no such flag",
 )
-def test_inductors_flag_comes_back_also_when_it_is_loaded_inside():
+def test_inductors_flag_comes_back_even_if_it_is_loaded_inside():
     run_python(
         """
 import sys, torch

@@ -1,4 +1,4 @@
-"""Modes of determinism: what each sets, and what an operation that cannot repeat says."""
+"""Modes of determinism: what each sets, and the error of an operation that cannot repeat."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_mode_sets_what_it_says(mode, inside):
     before.restore()
 
 
-def test_nested_without_determinism_leaves_the_outer_blocks_settings():
+def test_an_inner_block_without_determinism_changes_no_setting():
     with seeded(1):
         outer = modes()
         with seeded(2, deterministic=False):
@@ -55,7 +55,7 @@ def test_nested_without_determinism_leaves_the_outer_blocks_settings():
 
 @pytest.mark.parametrize("fill", [None, True, False])
 @pytest.mark.parametrize("outside", [True, False])
-def test_filling_of_memory_is_as_asked_or_as_it_is_set(fill, outside):
+def test_memory_is_filled_as_the_option_or_else_torch_says(fill, outside):
     before = snapshot()
     torch.utils.deterministic.fill_uninitialized_memory = outside
     with seeded(1029, fill_uninitialized_memory=fill):
@@ -89,7 +89,7 @@ def test_children_get_the_hash_seed_and_unset_differs_from_empty(outside, monkey
     ],
 )
 @pytest.mark.parametrize("version", ["2.6.0", "2.10.0+cu128", "2.11.0+cu130", "2.14.1", "3.0.0a0"])
-def test_the_cublas_workspace_is_set_where_torch_asks_and_it_is_unset(
+def test_the_cublas_workspace_is_set_only_where_torch_needs_it(
     outside, inside, version, monkeypatch
 ):
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
@@ -102,7 +102,7 @@ def test_the_cublas_workspace_is_set_where_torch_asks_and_it_is_unset(
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == outside
 
 
-def test_an_operation_that_cannot_repeat_raises_with_the_ways_on():
+def test_an_unrepeatable_operation_raises_with_alternatives():
     target, index = torch.zeros(4), torch.tensor([0, 0])
     with (
         pytest.raises(RuntimeError, match="deterministic implementation") as raised,
@@ -133,7 +133,7 @@ def test_a_really_nondeterministic_operation_repeats_inside():
     assert len(results) == 1
 
 
-def test_old_torch_that_latched_its_cublas_workspace_is_explained():
+def test_the_error_of_a_latched_cublas_workspace_is_explained():
     error = RuntimeError(
         "Deterministic behavior was enabled ... set CUBLAS_WORKSPACE_CONFIG=:4096:8"
     )

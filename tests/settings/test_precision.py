@@ -48,7 +48,7 @@ WRITES = st.lists(
 
 
 def every_public_read() -> dict[str, object]:
-    """What a user sees through both interfaces; a read that raises is seen too."""
+    """Read both interfaces as a user does; a read that raises counts as a value."""
 
     def attempt(read):
         try:

@@ -22,7 +22,7 @@ def test_all_devices_are_seeded_and_restored(fake):
     assert snapshot() == before
 
 
-def test_a_device_that_is_not_started_is_not_started_by_a_scope(fake):
+def test_a_scope_does_not_start_a_device(fake):
     queue = list(fake._queued_calls)
     with seeded(1029):
         assert not fake.is_initialized()
@@ -32,7 +32,7 @@ def test_a_device_that_is_not_started_is_not_started_by_a_scope(fake):
     assert fake._lazy_seed_tracker.get_calls() == []
 
 
-def test_what_waits_for_a_device_waits_again_after_the_block(fake):
+def test_queued_seeds_wait_for_the_device_again_afterwards(fake):
     fake.manual_seed_all(5)
     fake.manual_seed(6)
     tracker = dict(vars(fake._lazy_seed_tracker))
@@ -55,7 +55,7 @@ def test_a_device_first_used_inside_is_seeded(fake):
         assert fake.rand() == first
     fake.reset()
     with seeded(1029):
-        torch.manual_seed(3)  # the block's own seed comes later, so it wins
+        torch.manual_seed(3)  # this seed comes later than the scope's, so it wins
         assert (
             fake.rand()
             == (torch.rand(1, generator=torch.Generator().manual_seed(3)).item(),) * DEVICES
@@ -64,7 +64,7 @@ def test_a_device_first_used_inside_is_seeded(fake):
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("waits", ["seed", "seed of one device", "state", "nothing"])
-def test_a_device_first_used_inside_ends_as_it_would_without_a_block(fake, waits, depth):
+def test_a_device_first_used_inside_ends_as_without_a_block(fake, waits, depth):
     def queue():
         if waits == "seed":
             fake.manual_seed_all(5)
@@ -87,7 +87,7 @@ def test_a_device_first_used_inside_ends_as_it_would_without_a_block(fake, waits
                 fake.rand()
                 return
             first = torch.rand(1, generator=torch.Generator().manual_seed(1029 + depth)).item()
-            assert fake.rand() == (first,) * DEVICES, "an outer block goes on in its own stream"
+            assert fake.rand() == (first,) * DEVICES, "an outer block continues in its own stream"
 
     enter(depth - 1)
     with_block = fake.rand()
@@ -100,7 +100,7 @@ def test_a_device_first_used_inside_ends_as_it_would_without_a_block(fake, waits
         assert len({*with_block, *without}) == 2 * DEVICES, "fresh entropy on each device"
 
 
-def test_a_device_started_between_two_steps_goes_on_in_its_stream(fake):
+def test_a_device_started_between_two_steps_keeps_its_stream(fake):
     @seeded(1029)
     def steps():
         yield
@@ -116,7 +116,7 @@ def test_a_device_started_between_two_steps_goes_on_in_its_stream(fake):
     assert fake.rand() != outside
 
 
-def test_a_started_devices_state_waits_for_one_that_is_not_started(fake):
+def test_a_saved_state_waits_until_the_device_starts(fake):
     fake.init()
     saved = snapshot().state_dict()
     expected = fake.rand()
@@ -136,7 +136,7 @@ def test_a_state_with_more_devices_than_there_are_warns(fake):
 
 
 @pytest.mark.skipif(torch.backends.cuda.is_built(), reason="this build of torch has CUDA")
-def test_a_device_that_this_torch_can_never_start_is_not_governed():
+def test_a_device_that_this_torch_cannot_start_is_not_governed():
     queue = list(torch.cuda._queued_calls)
     with seeded(1029, sources=["cuda"]) as scope:
         assert torch.cuda._queued_calls == queue

@@ -1,4 +1,4 @@
-"""CuPy, of which a stand-in is enough."""
+"""CuPy, replaced by a stand-in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seedscope import seeded, snapshot
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """As much of cupy.random as keeps its global generators."""
+    """The part of cupy.random that keeps its global generators."""
     module = types.ModuleType("cupy.random._generator")
     module._random_states = {}
 

@@ -96,7 +96,7 @@ def test_both_ways_give_the_same_states_and_read_each_others(gaussians, monkeypa
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32, 2**64 - 1])
-def test_a_seed_that_comes_again_gives_the_same_state(seed, ways):
+def test_a_repeated_seed_gives_the_same_state(seed, ways):
     states = []
     for between in (seed, seed, 5, seed):
         with seeded(between):
@@ -118,7 +118,7 @@ def test_a_replaced_generator_behind_random_gets_public_calls(monkeypatch):
     assert PYTHON._generator.getstate() == everyones
 
 
-def test_a_generator_that_a_block_replaces_comes_back_with_its_state():
+def test_a_generator_replaced_in_a_block_comes_back_as_it_was():
     functions = {name: getattr(random, name) for name in ("random", "getstate", "setstate", "seed")}
     before, mine = random.getstate(), random.Random(5)
     with seeded(1029):
@@ -130,7 +130,7 @@ def test_a_generator_that_a_block_replaces_comes_back_with_its_state():
     assert random.getstate() == before
 
 
-def test_an_interpreter_whose_layout_is_not_known_gets_public_calls(monkeypatch):
+def test_an_interpreter_of_unknown_layout_gets_public_calls(monkeypatch):
     class Mine(random.Random):
         pass
 
@@ -150,7 +150,7 @@ def test_an_interpreter_whose_layout_is_not_known_gets_public_calls(monkeypatch)
     assert NumPy()._gauss is not None
 
 
-def test_layouts_other_than_expected_are_noticed(monkeypatch):
+def test_an_unexpected_layout_is_noticed(monkeypatch):
     import seedscope.sources.numpy as numpy_source
     import seedscope.sources.python as python_source
 
@@ -163,11 +163,11 @@ def test_layouts_other_than_expected_are_noticed(monkeypatch):
     assert NumPy()._gauss is None
     monkeypatch.undo()
     monkeypatch.setattr(numpy_source._Memory, "write", lambda *_: None)
-    assert NumPy()._gauss is None, "what is written in place is not what NumPy reads"
+    assert NumPy()._gauss is None, "NumPy does not read what is written in place"
 
 
-def test_a_generator_whose_words_are_all_zero_is_no_hang(ways):
-    """`standard_normal` would draw from it for ever."""
+def test_a_generator_whose_words_are_all_zero_does_not_hang(ways):
+    """`standard_normal` would draw from such a generator for ever."""
     outer = snapshot()
     zeros = {"key": np.zeros(624, np.uint32), "pos": 3}
     state = {"bit_generator": "MT19937", "state": zeros, "has_gauss": 0, "gauss": 0.0}
@@ -181,9 +181,9 @@ def test_a_generator_whose_words_are_all_zero_is_no_hang(ways):
 
 
 def test_a_copy_is_never_torn_while_another_thread_draws():
-    """NumPy fills arrays without the GIL: only its own lock keeps a copy out meanwhile.
+    """NumPy fills arrays without the GIL: only NumPy's own lock keeps a copy out meanwhile.
 
-    `np.random.get_state` holds it for the words and not for the Gaussian.
+    `np.random.get_state` holds the lock for the words and not for the Gaussian.
     """
     outer, size, fills = snapshot(), 400_001, 25  # 8 ms each, nearly all of them without the GIL
     model = np.random.RandomState(5)
@@ -198,7 +198,7 @@ def test_a_copy_is_never_torn_while_another_thread_draws():
     def draw():
         for _ in range(fills):
             np.random.standard_normal(size)
-            time.sleep(0.001)  # or it takes the lock again before who waits for it
+            time.sleep(0.001)  # or this thread takes the lock again before the other
         drawn.set()
 
     thread = threading.Thread(target=draw)
@@ -213,12 +213,12 @@ def test_a_copy_is_never_torn_while_another_thread_draws():
         (p["state"]["pos"], p["has_gauss"], key) for p, key in zip(payloads, keys, strict=True)
     }
     assert found <= whole
-    assert len(found) > 3, "some were taken while the thread drew"
+    assert len(found) > 3, "some copies were taken while the thread drew"
     outer.restore()
 
 
 def test_a_write_waits_for_a_thread_that_draws():
-    """Else the thread's array would go on in the midst from another state."""
+    """Otherwise the thread's array would continue from another state in its middle."""
     outer, size = snapshot(), 200_001
     fresh = np.random.RandomState(7).standard_normal(size)
     go_on = threading.Event()
@@ -236,7 +236,7 @@ def test_a_write_waits_for_a_thread_that_draws():
         NUMPY.restore(before)
     go_on.set()
     thread.join()
-    # A write between the thread's two calls gives another array, but a whole one: as is drawn
+    # A write between the thread's two calls gives another array, but a whole one, drawn
     # from `before`. No array begins in one state and ends in another.
     NUMPY.restore(before)
     other = np.random.standard_normal(size)

@@ -37,7 +37,7 @@ def test_seeds_give_what_each_library_gives(seed):
     assert numpy_got == np.random.RandomState(words).rand()
 
 
-def test_seeds_above_32_bits_do_not_fold_into_one_for_numpy():
+def test_seeds_above_32_bits_stay_distinct_for_numpy():
     values = set()
     for seed in (5, 5 + 2**32, 5 + 2**33, 5 + 2**63):
         with seeded(seed):

@@ -13,7 +13,7 @@ from helpers import Lottery
 from seedscope import RestoreError, Source, Stream, register_source, seeded, snapshot
 
 
-def test_a_registered_source_is_governed_until_it_is_unregistered():
+def test_a_source_is_governed_until_it_is_unregistered():
     source = Lottery()
     unregister = register_source(source)
     with seeded(1029):

@@ -1,4 +1,4 @@
-"""The contract that every source keeps, on each device that is there."""
+"""The contract that every source keeps, on each device of the machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ DRAWS = {
 
 @pytest.fixture(params=[*DRAWS, "lottery", pytest.param("cuda", marks=pytest.mark.cuda)])
 def source(request, lottery):
-    """A name and a draw, for every source."""
+    """The name of each source, and a function that draws from it."""
     if request.param == "fake":
         FAKE.init()
     draws = {

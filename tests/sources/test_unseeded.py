@@ -1,4 +1,4 @@
-"""Generators that are made without a seed: they repeat inside, and are as ever outside."""
+"""Generators made without a seed: they repeat inside, and are as usual outside."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_operating_systems_own_entropy_is_never_touched():
     assert not set(first) & set(second)
 
 
-def test_names_of_temporary_files_do_not_shift_what_numpy_gets():
+def test_names_of_temporary_files_do_not_shift_the_generators():
     with seeded(1029):
         expected = np.random.default_rng().random(), random.Random().random()
     with seeded(1029):
@@ -50,7 +50,7 @@ def test_names_of_temporary_files_do_not_shift_what_numpy_gets():
     assert (numpy_got, random_got) == expected
 
 
-def test_pythons_and_numpys_unseeded_generators_are_separate_streams():
+def test_unseeded_generators_of_python_and_numpy_are_separate():
     with seeded(1029):
         expected = [np.random.default_rng().random() for _ in range(3)]
     with seeded(1029):
@@ -76,7 +76,7 @@ def test_a_finaliser_that_draws_does_not_stop_the_process():
     gc.collect()
 
 
-def test_a_thread_that_draws_while_a_block_ends_leaves_nothing_behind(monkeypatch):
+def test_a_thread_that_draws_as_a_block_ends_leaves_no_trace(monkeypatch):
     outer, original = snapshot(), unseeded.UnseededState._replace
     drawing, ended = threading.Event(), threading.Event()
 
@@ -106,7 +106,7 @@ def test_processes_of_a_pool_forked_inside_draw_real_entropy():
     assert len({value for values in drawn for value in values}) == 16
 
 
-def test_a_snapshot_from_inside_leaves_no_patch_when_restored_outside():
+def test_a_snapshot_from_inside_restores_no_patch_outside():
     import numpy.random.bit_generator as bits
 
     outer, patched = snapshot(), (bits.randbits, random.Random.seed)
@@ -118,7 +118,7 @@ def test_a_snapshot_from_inside_leaves_no_patch_when_restored_outside():
     outer.restore()
 
 
-def test_seeded_generators_are_as_ever():
+def test_generators_with_a_seed_are_left_alone():
     with seeded(1029):
         inside = np.random.default_rng(5).random(), random.Random(5).random()
     assert inside == (np.random.default_rng(5).random(), random.Random(5).random())
@@ -135,7 +135,7 @@ def test_patches_are_gone_outside():
 
 
 @pytest.mark.parametrize("made", ["random.Random()", "np.random.default_rng()"])
-def test_what_a_library_makes_for_itself_on_import_is_not_the_blocks(made, tmp_path, monkeypatch):
+def test_a_generator_made_by_a_librarys_import_is_not_seeded(made, tmp_path, monkeypatch):
     (tmp_path / "lazy_library.py").write_text(
         f"import random, numpy as np\ndef make(): return {made}\nmine = make()\n"
     )
@@ -156,7 +156,7 @@ def test_what_a_library_makes_for_itself_on_import_is_not_the_blocks(made, tmp_p
     del sys.modules["lazy_library"]
 
 
-def test_a_block_at_the_top_of_a_module_that_is_imported_is_covered(tmp_path, monkeypatch):
+def test_a_block_at_the_top_of_an_imported_module_is_covered(tmp_path, monkeypatch):
     (tmp_path / "with_block.py").write_text(
         "import random, numpy as np\nfrom seedscope import seeded\n"
         "with seeded(1029):\n"
@@ -198,7 +198,7 @@ class Items(torch.utils.data.Dataset):
         return torch.tensor(_unseeded_and_global(index), dtype=torch.float64)
 
 
-def test_forked_loader_workers_neither_repeat_each_other_nor_vary():
+def test_forked_loader_workers_differ_and_repeat():
     def epoch():
         loader = torch.utils.data.DataLoader(
             Items(), num_workers=2, batch_size=1, multiprocessing_context="fork"

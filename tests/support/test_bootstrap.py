@@ -1,4 +1,4 @@
-"""Resampling: how many, from which values, and the same each time."""
+"""Resampling: its size, its values, and that it repeats."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from seedscope.support import bootstrap
 from seedscope.support.bootstrap import Bootstrap, interval
 
 
-def test_each_call_gives_the_same_statistics_in_pieces_too(monkeypatch):
+def test_each_call_gives_the_same_statistics_even_in_pieces(monkeypatch):
     values = np.arange(7.0)
     whole = Bootstrap().statistics(values, np.mean, 10)
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", 21)  # three resamples at a time, and one is left
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 21)  # three resamples at a time, then the last
     assert Bootstrap().statistics(values, np.mean, 10).tolist() == whole.tolist()
     assert len(whole) == 10
 
 
-def test_a_resample_holds_the_values_alone_and_as_many():
+def test_a_resample_holds_only_the_values_and_as_many():
     seen = []
     Bootstrap().statistics(
         np.array([3.0, 5.0]), lambda drawn, axis: seen.append(drawn) or drawn, 50

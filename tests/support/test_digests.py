@@ -1,4 +1,4 @@
-"""`digest`: any bit, type or shape that differs shows."""
+"""`digest` differs with any bit, type or shape."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_digest_tells_every_bit_type_and_shape_apart():
     assert digest(torch.zeros(2)) == digest(torch.zeros(2))
     network = torch.nn.BatchNorm1d(3)
     before = digest(network)
-    network.running_mean[1] = 1e-45  # a buffer, and the smallest of numbers
+    network.running_mean[1] = 1e-45  # the smallest number, in a buffer
     assert digest(network) != before
     before, weight = digest(network), digest(network.weight)
     network.weight.grad = torch.zeros(3)
@@ -74,7 +74,7 @@ def test_the_sums_differ_with_several_last_bits_signs_or_places(seed, places, dt
     others = [first.clone() for _ in range(3)]
     others[0][which] = torch.nextafter(first[which].float(), torch.tensor(0.0)).to(dtype)
     others[1][which] = first[which.roll(1)]
-    others[2][which] *= -1  # the top bit alone, as of an eigenvector of the other sign
+    others[2][which] *= -1  # only the top bits, as in an eigenvector of the other sign
     sums = [_sums(x.view(torch.uint8)) for x in others]
     for other, found in zip(others, sums, strict=True):
         if not torch.equal(other, first):

@@ -26,7 +26,7 @@ def expected_table() -> list[tuple]:
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_processes_give_what_one_gives(method):
+def test_processes_give_the_values_of_one_process(method):
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         assert table(sweep(draws, 6, executor=pool)) == expected_table()
@@ -35,7 +35,7 @@ def test_processes_give_what_one_gives(method):
         assert [o.seed for o in result.failed] == [3, 7]
 
 
-def test_loky_gives_what_one_process_gives():
+def test_loky_gives_the_values_of_one_process():
     loky = pytest.importorskip("loky")
     with loky.ProcessPoolExecutor(2) as pool:
         assert table(sweep(draws, 6, executor=pool)) == expected_table()
@@ -47,13 +47,13 @@ def test_loky_gives_what_one_process_gives():
 
 @pytest.fixture
 def dask_may_change_this_process():
-    """It draws from `random`, and sets PYTHONHASHSEED for its workers."""
+    """Dask draws from `random`, and sets PYTHONHASHSEED for its workers."""
     before = snapshot()
     yield
     before.restore()
 
 
-def test_dask_gives_what_one_process_gives(monkeypatch, tmp_path, dask_may_change_this_process):
+def test_dask_gives_the_values_of_one_process(monkeypatch, tmp_path, dask_may_change_this_process):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setenv("PYTHONPATH", f"{PROGRAMS}{os.pathsep}{ROOT}")
     with (
@@ -68,13 +68,13 @@ def test_dask_gives_what_one_process_gives(monkeypatch, tmp_path, dask_may_chang
     ):
         log = RunLog(tmp_path / "runs.jsonl")
         result = sweep(draws_for_long, 6, executor=client.get_executor(), log=log)
-        # Dask gives its workers one thread for OpenMP; the run has as many as here.
+        # Dask gives its workers one thread for OpenMP; the run has as many as this process.
         assert {run.notes["threads"] for run in log} == {torch.get_num_threads()}
     assert table(result) == table(sweep(draws_for_long, 6))
     assert len({run.process for run in log}) > 1
 
 
-def test_mpi_gives_what_one_process_gives(tmp_path):
+def test_mpi_gives_the_values_of_one_process(tmp_path):
     pytest.importorskip("mpi4py")
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():
@@ -100,16 +100,16 @@ if __name__ == "__main__":
     assert there == here
 
 
-def test_threads_are_not_used_and_it_says_so():
+def test_a_thread_pool_is_not_used_and_a_warning_says_so():
     with ThreadPoolExecutor(4) as pool, pytest.warns(UserWarning, match="ran here one after"):
         found = table(sweep(draws, 6, executor=pool))
     assert found == expected_table()
-    # Also where this thread holds a scope, which the pool's would wait for.
+    # The same where this thread holds a scope, for which the pool's threads would wait.
     with ThreadPoolExecutor(4) as pool, seeded(1), pytest.warns(UserWarning, match="ran here"):
         assert table(sweep(draws, 6, executor=pool)) == found
 
 
-def test_an_executor_that_breaks_raises_and_keeps_what_was_logged(tmp_path):
+def test_an_executor_that_breaks_raises_and_keeps_logged_seeds(tmp_path):
     context = multiprocessing.get_context("fork")
     with (
         ProcessPoolExecutor(1, mp_context=context) as pool,

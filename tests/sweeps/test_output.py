@@ -63,7 +63,7 @@ def test_the_command_prints_the_table_json_and_a_plot(tmp_path):
     assert [row["value"] for row in json.loads(done.stdout)] == [1 / 3, 1 / 4, 1 / 5, 1 / 6]
 
 
-def test_on_a_terminal_the_time_left_is_shown_and_in_a_pipe_nothing(tmp_path):
+def test_the_time_left_is_shown_only_on_a_terminal(tmp_path):
     command = [sys.executable, "-c", "from seedscope import sweep; import sweep_functions as f;"]
     command[-1] += "sweep(f.slow, 20)"
     environment = {**os.environ, "PYTHONPATH": f"{PROGRAMS}{os.pathsep}{ROOT}", "TERM": "xterm"}

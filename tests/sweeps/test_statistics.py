@@ -1,4 +1,4 @@
-"""What a sweep says of its values: their statistics, and luck."""
+"""The statistics of a sweep's values, and luck."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_statistics_are_those_of_the_values():
     assert sweep_of(1, 1, 1).luck() is None
 
 
-def test_the_interval_of_the_mean_is_the_bootstrap_that_scipy_gives():
+def test_the_interval_of_the_mean_is_scipys_bootstrap():
     stats = pytest.importorskip("scipy.stats")
     values = np.random.Generator(np.random.PCG64(5)).normal(3, 2, 60)
     low, high = sweep_of(*values).interval(0.9)
@@ -63,7 +63,7 @@ def test_luck_is_measured_against_the_best_of_as_many_draws():
         assert mirrored == Luck(n, -luck.expected, luck.distance, luck.chance, luck.skewness)
 
 
-def test_luck_is_said_when_it_is_all_and_not_when_it_is_not():
+def test_luck_is_reported_only_when_it_explains_the_best_seed():
     generator = np.random.Generator(np.random.PCG64(5))
     ordinary = generator.normal(10, 2, 50)
     assert sweep_of(*ordinary).luck().is_all
@@ -76,7 +76,7 @@ def test_luck_is_said_when_it_is_all_and_not_when_it_is_not():
         sweep(lambda: next(values), 50)
 
 
-def test_skewed_values_are_said_to_be_compared_roughly():
+def test_the_comparison_of_skewed_values_is_called_rough():
     generator = np.random.Generator(np.random.PCG64(5))
     assert "so this comparison is a rough guide" in " ".join(
         str(sweep_of(*generator.exponential(1, 200))).split()
@@ -84,8 +84,8 @@ def test_skewed_values_are_said_to_be_compared_roughly():
     assert "rough guide" not in str(sweep_of(*generator.normal(0, 1, 200)))
 
 
-def test_few_seeds_of_one_kind_hardly_ever_look_like_more_than_luck():
+def test_ordinary_seeds_rarely_look_like_more_than_luck():
     generator = np.random.Generator(np.random.PCG64(5))
     for n in (3, 5, 10, 100):
         alarms = sum(not sweep_of(*generator.normal(0, 1, n)).luck().is_all for _ in range(300))
-        assert alarms <= 24  # 15 were as many as one time in 20
+        assert alarms <= 24  # 15 would be one time in 20

@@ -20,7 +20,7 @@ from sweep_functions import draws, not_a_number, sometimes_fails, tensor
 pytestmark = pytest.mark.filterwarnings("ignore:the best seed may be only luck")
 
 
-def test_each_seed_has_a_scope_of_its_own_and_nothing_happens_outside():
+def test_each_seed_has_its_own_scope_and_changes_nothing_outside():
     before = snapshot()
     result = sweep(draws, range(5, 8))
     assert before.changed(snapshot()) == ()
@@ -34,7 +34,7 @@ def test_each_seed_has_a_scope_of_its_own_and_nothing_happens_outside():
     assert len(result) == 3
 
 
-def test_a_function_gets_the_seed_if_it_asks_for_it():
+def test_a_function_gets_the_seed_if_it_takes_a_seed():
     def with_default(seed=7):
         return seed
 
@@ -89,7 +89,7 @@ def test_wrong_arguments_are_refused(arguments, says):
         sweep(**arguments)
 
 
-def test_a_seed_that_raises_keeps_its_traceback_and_the_others_go_on():
+def test_a_seed_that_raises_keeps_its_traceback_and_others_run():
     with pytest.warns(UserWarning, match="2 of 8 seeds failed, the first is 3:\nTraceback"):
         result = sweep(sometimes_fails, 8, best="max")
     assert [o.seed for o in result.failed] == [3, 7]
@@ -101,7 +101,7 @@ def test_a_seed_that_raises_keeps_its_traceback_and_the_others_go_on():
     assert "not finite 2, left out below" in str(result)
 
 
-def test_what_is_no_number_is_that_seeds_error():
+def test_a_value_that_is_not_a_number_is_the_seeds_error():
     with pytest.warns(UserWarning, match="must return a number, got '0.5'"):
         result = sweep(not_a_number, 2)
     assert len(result.failed) == 2
@@ -127,7 +127,7 @@ def test_no_seed_costs_the_others_their_results(wrong):
     assert "not finite 1" in str(result) or wrong != math.inf
 
 
-def test_ctrl_c_keeps_what_is_done_and_leaves_the_scope():
+def test_ctrl_c_keeps_the_finished_seeds_and_leaves_the_scope():
     def stopped(seed):
         if seed == 3:
             raise KeyboardInterrupt
@@ -141,7 +141,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_the_scope():
     assert isinstance(caught.value, KeyboardInterrupt)
 
 
-def test_a_sweep_inside_a_scope_and_inside_a_sweep():
+def test_a_sweep_runs_inside_a_scope_and_inside_a_sweep():
     def inner(seed):
         return sweep(lambda: torch.rand(1).item(), [seed, seed + 100]).mean
 

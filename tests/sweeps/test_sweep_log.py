@@ -1,4 +1,4 @@
-"""A sweep that logs: it goes on where it stopped."""
+"""A sweep with a log continues where it stopped."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sweep_functions import draws, sometimes_fails, tensor
 pytestmark = pytest.mark.filterwarnings("ignore:the best seed may be only luck")
 
 
-def test_a_sweep_goes_on_from_its_log(tmp_path):
+def test_a_sweep_continues_from_its_log(tmp_path):
     log = RunLog(tmp_path / "runs.jsonl")
     with pytest.warns(UserWarning, match="1 of 5 seeds failed"):
         first = sweep(sometimes_fails, 5, log=log)
     size = os.path.getsize(log.path)
     with pytest.warns(UserWarning, match="1 of 5 seeds failed"):
         again = sweep(sometimes_fails, 5, log=log)
-    assert os.path.getsize(log.path) == size  # nothing was run
+    assert os.path.getsize(log.path) == size  # no seed ran
     assert str([*again]) == str([*first])  # NaN, traceback and durations included
     with pytest.warns(UserWarning, match="2 of 9 seeds failed"):
         more = sweep(sometimes_fails, 9, log=log)
@@ -36,7 +36,7 @@ def test_a_sweep_goes_on_from_its_log(tmp_path):
     assert [o.seed for o in more] == [*range(9)]
 
 
-def test_a_sweep_takes_nothing_from_another_function_or_other_options(tmp_path):
+def test_a_sweep_takes_no_outcome_of_another_function_or_option(tmp_path):
     log = tmp_path / "runs.jsonl"
     sweep(draws, 3, log=log)
     sweep(tensor, 3, log=log)
@@ -48,8 +48,8 @@ def test_a_sweep_takes_nothing_from_another_function_or_other_options(tmp_path):
     assert table(sweep(draws, 3, log=log)) == table(sweep(draws, 3))
 
 
-def test_outcomes_of_other_code_versions_or_threads_are_run_again(tmp_path):
-    """And it says so."""
+def test_seeds_run_again_under_other_code_versions_or_threads(tmp_path):
+    """A warning says so."""
     log = RunLog(tmp_path / "runs.jsonl")
     sweep(draws, 3, log=log)
     text = Path(log.path).read_text()
@@ -65,7 +65,7 @@ def test_outcomes_of_other_code_versions_or_threads_are_run_again(tmp_path):
         assert len([*log]) == 6
 
 
-def test_another_function_of_the_same_name_is_another_function(tmp_path):
+def test_a_changed_function_of_the_same_name_runs_again(tmp_path):
     log = tmp_path / "runs.jsonl"
     namespace = {"__name__": "changing"}
 
@@ -78,7 +78,7 @@ def test_another_function_of_the_same_name_is_another_function(tmp_path):
         assert values("-seed") == [0, -1, -2]
 
 
-def test_outcomes_of_another_commit_are_used_and_it_says_so(tmp_path):
+def test_outcomes_of_another_commit_are_used_with_a_warning(tmp_path):
     log = RunLog(tmp_path / "runs.jsonl")
     sweep(draws, 3, log=log)
     text = Path(log.path).read_text()
@@ -91,7 +91,7 @@ def test_outcomes_of_another_commit_are_used_and_it_says_so(tmp_path):
     assert len([*log]) == 3
 
 
-def test_threads_are_those_asked_for():
+def test_the_threads_option_sets_the_number_of_threads():
     before = torch.get_num_threads()
     assert [o.value for o in sweep(torch.get_num_threads, 2, threads=before + 1)] == [
         before + 1
@@ -141,7 +141,7 @@ def test_a_sweep_killed_at_any_point_runs_only_what_is_missing(processes, tmp_pa
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert kills >= 2
-    # Each kill loses at most the seeds that were running or on their way home.
+    # Each kill loses at most the seeds that were running or not yet logged.
     assert marks.read_text().count("x") <= 40 + kills * 3 * processes
     rows = [line.split(",")[:2] for line in done.stdout.splitlines()[1:]]
     expected = {str(o.seed): str(o.value) for o in sweep(lambda: torch.rand(1).item(), 40)}

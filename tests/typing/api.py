@@ -1,4 +1,4 @@
-"""What type checkers must see; checked by mypy and pyright, never run."""
+"""The types that checkers must see; checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 
