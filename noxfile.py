@@ -18,7 +18,7 @@ PYTHONS = nox.project.python_versions(PROJECT)  # those of the classifiers
 # Tests that count what a fresh interpreter has loaded: a measured interpreter has loaded more.
 NOT_MEASURED = [
     "test_importing_is_light",
-    "test_the_package_and_its_command_load_torch_only_when_they_need_it",
+    "test_the_package_and_its_command_load_torch_only_when_needed",
     "test_the_commands_help_loads_nothing_that_it_does_not_need",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,9 @@ def test_every_public_name_is_there_and_documented():
     ids=lambda command: " ".join(command[:2]),
 )
 def test_type_checkers_and_linter_find_nothing(command):
+    pinned = re.search(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+    if command[0] != "ruff" and torch.__version__.split("+")[0] != pinned:
+        pytest.skip(f"the types are checked with the types of torch {pinned}")
     # pyright looks for the package in the Python that comes first on the path.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
