@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..seeds import derive_seed
@@ -31,11 +32,13 @@ class Scope:
 
     __slots__ = (
         "__weakref__",
+        "_changes",
         "_fingerprints",
         "_inner",
         "_options",
         "_outer",
         "_resumes",
+        "_values",
         "opener",
         "recorder",
         "seed",
@@ -61,6 +64,8 @@ class Scope:
         self.task: Any = None
         self._outer: dict[Any, Any] | None = None  # the states to restore on exit
         self._inner = inner or {}  # the states at the last exit, if the block resumes
+        self._changes: dict[str, Any] = {}  # the settings that a block that resumes has changed
+        self._values: Mapping[str, Any] = {}  # the settings that the entry has applied
         self._fingerprints: dict[Source, Any] = {}  # at the last exit, for used()
 
     @property
@@ -110,7 +115,7 @@ class Scope:
                 states |= {s: x for s, x in (scope._outer or {}).items() if s in states}
             return states
         if self._inner:
-            return {thing: state for thing, state in self._inner.items() if thing is not SETTINGS}
+            return dict(self._inner)
         sources = select_sources(self._options.sources)
         now = capture_all(sources)
         try:
@@ -195,8 +200,8 @@ class Scope:
             if raised[1] is not None:
                 explain(raised[1])
             if self._resumes:
-                settings = (SETTINGS,) if SETTINGS in self._outer else ()
-                self._inner = {**capture_all(settings), **self.states()}
+                self._keep_changes()
+                self._inner = self.states()
             elif not open_scopes.entered_later(self):
                 # A fingerprint may move sources that a later scope still draws from.
                 self._fingerprints = fingerprints(self._governed())
@@ -212,16 +217,30 @@ class Scope:
 
     def _begin(self, outer: dict[Any, Any]) -> None:
         """Seed the sources and apply the settings in `outer`, or resume where the block stopped."""
-        seed, options, inner = self.seed, self._options, self._inner
-        if SETTINGS in inner:
-            SETTINGS.restore(inner[SETTINGS], outer[SETTINGS])
-        elif SETTINGS in outer:
-            SETTINGS.apply(values_for(options.deterministic, options.fill, seed), outer[SETTINGS])
+        seed, options, inner, settings = self.seed, self._options, self._inner, outer[SETTINGS]
+        values = values_for(options.deterministic, options.fill, seed)
+        if self._changes:
+            values = {**values, **self._changes}
+            SETTINGS.restore(SETTINGS.merged(settings, values), settings)
+        else:
+            SETTINGS.apply(values, settings)
+        self._values = values
         for source in self._governed():
             if source in inner:
                 source.resume(seed, inner[source])
             else:
                 source.seed(seed)
+
+    def _keep_changes(self) -> None:
+        """Keep the settings that the block itself has changed, for the next entry."""
+        assert self._outer is not None
+        if SETTINGS not in self._outer:  # an outer block was left before this one
+            return
+        now = None
+        for scope in reversed(open_scopes.entered_later(self)):
+            now = (scope._outer or {}).get(SETTINGS, now)  # as this block will have them again
+        now = SETTINGS.capture() if now is None else now
+        self._changes |= SETTINGS.changes(self._outer[SETTINGS], self._values, now)
 
     def _governed(self) -> list[Source]:
         assert self._outer is not None

@@ -53,6 +53,26 @@ class Settings:
             if now[place] != value:
                 self._settings[place].write(value)
 
+    def merged(self, state: list[Any], values: Mapping[str, Any]) -> list[Any]:
+        """Return `state` with `values` in it."""
+        return [values.get(name, value) for name, value in zip(self._places, state, strict=True)]
+
+    def changes(
+        self, state: list[Any], values: Mapping[str, Any], now: list[Any]
+    ) -> dict[str, Any]:
+        """Return the values of `now` that differ from `state` with `values` in it."""
+        found = {
+            name: now[place]
+            for name, value in values.items()
+            if now[place := self._places[name]] != value
+        }
+        for setting, value in compress(
+            zip(self._settings, now, strict=True), map(operator.ne, now, state)
+        ):
+            if setting.name not in values:
+                found[setting.name] = value
+        return found
+
     def restore(self, state: list[Any], now: list[Any] | None = None) -> None:
         """Write the values of `state` that differ from the present values.
 

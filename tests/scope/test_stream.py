@@ -44,6 +44,38 @@ def test_settings_are_set_in_each_entry_and_restored_after_it():
         assert torch.get_deterministic_debug_mode() == 0
 
 
+@pytest.mark.parametrize("kind", ["stream", "generator"])
+def test_settings_follow_the_caller_where_the_block_has_not_changed_them(kind):
+    def read():
+        return torch.get_deterministic_debug_mode(), torch.get_float32_matmul_precision()
+
+    def steps():
+        torch.backends.cudnn.benchmark = True
+        while True:
+            yield read(), torch.backends.cudnn.benchmark
+
+    if kind == "stream":
+        stream, body = Stream(1029, deterministic=False), steps()
+
+        def step():
+            with stream:
+                return next(body)
+    else:
+        step = seeded(1029, deterministic=False)(steps)().__next__
+
+    before = snapshot()
+    assert step() == ((0, "highest"), True)
+    assert before.changed(snapshot()) == ()
+    torch.set_float32_matmul_precision("high")
+    assert step() == ((0, "high"), True)
+    with seeded(3):
+        assert step() == ((2, "high"), True)
+        assert read() == (2, "high")
+    before.restore()
+    assert step() == ((0, "highest"), True)
+    assert before.changed(snapshot()) == ()
+
+
 def test_streams_with_other_keys_are_independent():
     def first(*keys):
         with Stream(1029, *keys):
