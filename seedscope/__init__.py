@@ -85,11 +85,12 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _rebuild(kind: str | type, state: Any) -> Any:
+def _rebuild(kind: str | type, state: Any, more: dict[str, Any]) -> Any:
     """Return a pickled object; its public name lets pickles survive a move of the module."""
     cls: Any = __getattr__(kind) if isinstance(kind, str) else kind
     rebuilt = cls.__new__(cls)
     rebuilt.__setstate__(state)
+    vars(rebuilt).update(more)
     return rebuilt
 
 

@@ -72,7 +72,7 @@ class SeededDataset(Dataset[Any]):
         self._sources: tuple[Source, ...] | None = None  # a worker's, set at its first sample
         self._derive: tuple[int, Callable[..., int]] | None = None  # of the last epoch drawn from
         # Shared with the workers, so that persistent ones see a new epoch.
-        self._epoch: Any = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch: Any = torch.zeros((), dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
         self._epoch_view: Any = self._epoch.numpy()  # the same memory, faster to read
 
     @property

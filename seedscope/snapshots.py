@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -68,7 +69,7 @@ class Snapshot:
         return f"<Snapshot of {', '.join(thing.name for thing in self._states)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reduce_publicly(self, Snapshot, self.state_dict())
+        return reduce_publicly(self, Snapshot, self.state_dict(), {"_states"})
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.load_state_dict(state)
@@ -170,12 +171,13 @@ def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _check_savable(name: str, payload: Any) -> None:
     """Refuse at saving what `torch.load(weights_only=True)` would refuse at loading."""
-    if isinstance(payload, dict):
+    # Exact types: torch.load refuses subclasses, such as a NamedTuple and np.float64.
+    if type(payload) in (dict, OrderedDict):
         payload = [*payload.keys(), *payload.values()]
-    if isinstance(payload, (list, tuple)):
+    if type(payload) in (list, tuple):
         for item in payload:
             _check_savable(name, item)
-    elif not isinstance(payload, (bool, int, float, str, torch.Tensor, type(None))):
+    elif type(payload) not in (bool, int, float, str, torch.Tensor, type(None)):
         raise TypeError(
             f"the source {name!r} has a {type(payload).__name__} in its state, which "
             "torch.load(weights_only=True) would refuse: give the source encode() and decode()"

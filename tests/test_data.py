@@ -188,6 +188,14 @@ def test_a_setting_that_a_sample_changes_stays_as_in_a_worker(kind):
     outer.restore()
 
 
+def test_a_default_device_besides_the_cpu_changes_nothing(expected):
+    with torch.device("meta"):
+        dataset = SeededDataset(range(8), 1029)
+        dataset.set_epoch(3)
+        assert dataset.epoch == 3
+        assert dataset[5] == 5
+
+
 def test_indices_of_every_type_are_accepted():
     dataset = SeededDataset(Noisy(), 1029)
     last = dataset[SIZE - 1]

@@ -4,6 +4,9 @@ import copy
 import io
 import pickle
 import random
+import sys
+import types
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -77,6 +80,15 @@ def test_a_snapshot_from_a_scope_keeps_its_unseeded_generators():
         assert (np.random.default_rng().random(), random.Random().random()) == expected
 
 
+def test_a_saved_snapshot_of_a_block_equals_itself(monkeypatch):
+    with seeded(1029):
+        np.random.default_rng()
+        moment = snapshot()
+        saved = moment.state_dict()
+        monkeypatch.setitem(sys.modules, "loaded in between", types.ModuleType("x"))
+        assert Snapshot.from_state_dict(saved) == moment
+
+
 def test_a_pickle_names_no_module_inside_the_package():
     for thing in (snapshot(), Stream(3, "fold", sources=["python"])):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -89,7 +101,10 @@ class OwnSnapshot(Snapshot):
 
 def test_a_pickle_keeps_the_class_of_the_user():
     moment = OwnSnapshot(snapshot()._states)
-    assert type(pickle.loads(pickle.dumps(moment))) is OwnSnapshot
+    moment.epoch = 3
+    again = pickle.loads(pickle.dumps(moment))
+    assert type(again) is OwnSnapshot
+    assert again.epoch == 3
 
 
 def test_a_snapshot_copies_and_pickles():
@@ -104,12 +119,18 @@ def test_a_snapshot_copies_and_pickles():
     outer.restore()
 
 
-def test_a_state_that_could_not_be_loaded_is_refused_at_saving():
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), np.float64(7), np.str_("7"), Pair(1, 2), {1, 2}])
+def test_a_state_that_could_not_be_loaded_is_refused_at_saving(value):
     class Arrays(Source):
         name = "arrays"
 
         def capture(self):
-            return {"a": [np.zeros(2)]}
+            return {"a": [value]}
 
         def seed(self, seed):
             pass
@@ -119,7 +140,7 @@ def test_a_state_that_could_not_be_loaded_is_refused_at_saving():
 
     unregister = register_source(Arrays())
     try:
-        with pytest.raises(TypeError, match="'arrays' has a ndarray in its state"):
+        with pytest.raises(TypeError, match=f"'arrays' has a {type(value).__name__} in its state"):
             snapshot().state_dict()
         with pytest.raises(TypeError, match="encode"):
             Stream(1029).state_dict()
@@ -136,6 +157,15 @@ DAMAGES = [
     lambda state: state["sources"]["python"].update(words=[1, 2]),
     lambda state: state["sources"]["python"].update(gauss_next="0.5"),
     lambda state: state["sources"]["python"].pop("version"),
+    lambda state: state["sources"]["python"].update(words=[0] * 624 + [1]),
+    lambda state: state["sources"]["python"].update(words=[2**40] * 624 + [1]),
+    lambda state: state["sources"]["numpy"]["state"].update(pos=10**9),
+    lambda state: state["sources"]["numpy"]["state"].update(pos=-5),
+    lambda state: state["sources"]["numpy"]["state"].update(pos=2.5),
+    lambda state: state["sources"]["numpy"]["state"].update(key=[0] * 624),
+    lambda state: state["sources"]["numpy"]["state"].update(key=[1.5] * 624),
+    lambda state: state["sources"]["numpy"]["state"].update(key=[5] * 700),
+    lambda state: state["sources"]["numpy"].update(has_gauss=2),
     lambda state: state["sources"]["numpy"].update(bit_generator="rand"),
     lambda state: state["sources"]["numpy"]["state"].pop("key"),
     lambda state: state["sources"]["numpy"].update(gauss=None),
@@ -155,6 +185,19 @@ def test_a_damaged_state_is_refused_before_anything_is_touched(damage):
     with pytest.raises(ValueError, match=r"not a Snapshot|state has|the saved state of"):
         Snapshot.from_state_dict(state)
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("place", [-1, 5, 2**40])
+def test_a_position_outside_of_its_buffer_is_refused(place):
+    # NumPy takes it, and reads there.
+    outer = snapshot()
+    np.random.set_bit_generator(np.random.Philox(5))
+    state = snapshot().state_dict()
+    outer.restore()
+    Snapshot.from_state_dict(state)
+    state["sources"]["numpy"]["buffer_pos"] = place
+    with pytest.raises(ValueError, match="the saved state of"):
+        Snapshot.from_state_dict(state)
 
 
 @pytest.mark.parametrize("foreign", [None, 5, [], {"model": {}}, torch.zeros(3)])

@@ -101,6 +101,6 @@ def decode(value: Any) -> Any:
         return {decode(key): decode(item) for key, item in inside}
     plain, shape = decode(value["value"]), value.get("shape", ())
     if tag == "$torch":
-        return torch.tensor(plain, dtype=getattr(torch, inside)).reshape(shape)
+        return torch.tensor(plain, dtype=getattr(torch, inside), device="cpu").reshape(shape)
     array = np.array(plain, dtype=inside)
     return array.reshape(shape) if "shape" in value else array[()]

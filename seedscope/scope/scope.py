@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..seeds import derive_seed
 from ..settings.registry import SETTINGS, values_for
 from ..snapshots import RestoreError, capture_all, restore_all
-from ..sources.base import Source, fingerprints, same_state
+from ..sources.base import Source, fingerprints
 from ..sources.registry import select_sources
 from ..support.compiler import opaque
 from . import open_scopes
@@ -97,7 +97,7 @@ class Scope:
             source.name
             for source in sources
             # None: the source is missing, or its device was not started.
-            if prints[source] is not None and not same_state(prints[source], fresh[source])
+            if prints[source] is not None and not source.same(prints[source], fresh[source])
         )
 
     @opaque
@@ -217,24 +217,29 @@ class Scope:
 
     def _begin(self, outer: dict[Any, Any]) -> None:
         """Seed the sources and apply the settings in `outer`, or resume where the block stopped."""
-        seed, options, inner, settings = self.seed, self._options, self._inner, outer[SETTINGS]
-        values = values_for(options.deterministic, options.fill, seed)
-        if self._changes:
-            values = {**values, **self._changes}
-            SETTINGS.restore(SETTINGS.merged(settings, values), settings)
-        else:
-            SETTINGS.apply(values, settings)
-        self._values = values
+        seed, inner = self.seed, self._inner
+        if SETTINGS in outer:
+            self._apply(outer[SETTINGS])
         for source in self._governed():
             if source in inner:
                 source.resume(seed, inner[source])
             else:
                 source.seed(seed)
 
+    def _apply(self, outer: list[Any]) -> None:
+        """Apply the settings of the options, and those that the block itself has changed."""
+        options = self._options
+        self._values = values_for(options.deterministic, options.fill, self.seed)
+        if self._changes:
+            self._values = {**self._values, **self._changes}
+            SETTINGS.restore(SETTINGS.merged(outer, self._values), outer)
+        else:
+            SETTINGS.apply(self._values, outer)
+
     def _keep_changes(self) -> None:
         """Keep the settings that the block itself has changed, for the next entry."""
         assert self._outer is not None
-        if SETTINGS not in self._outer:  # an outer block was left before this one
+        if SETTINGS not in self._outer:  # not governed, or an outer block was left before
             return
         now = None
         for scope in reversed(open_scopes.entered_later(self)):

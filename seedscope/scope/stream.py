@@ -68,8 +68,8 @@ class Stream:
         return f"<Stream of seed {self.seed}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = self._options.as_arguments()
-        return reduce_publicly(self, Stream, {"options": options, "state": self.state_dict()})
+        state = {"options": self._options.as_arguments(), "state": self.state_dict()}
+        return reduce_publicly(self, Stream, state, {"seed", "_options", "_scope"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.seed, self._options = state["state"]["seed"], Options(**state["options"])

@@ -62,7 +62,7 @@ class Source:
         return payload
 
     def same(self, a: Any, b: Any) -> bool:
-        """Return whether two states are equal."""
+        """Return whether two states, or two fingerprints, are equal."""
         return same_state(a, b)
 
     def changed(self, a: Any, b: Any) -> list[str]:
@@ -83,16 +83,28 @@ class ForeignSource(Source):
 def same_state(a: Any, b: Any) -> bool:
     """Return whether two states are equal; compare tensors, arrays, containers by content."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+        return a.dtype == b.dtype and a.shape == b.shape and _equal_tensors(a, b)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and np.array_equal(a, b)
+        has_bytes = not a.dtype.hasobject
+        return (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and (a.tobytes() == b.tobytes() if has_bytes else np.array_equal(a, b))
+        )
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same_state, a, b))
-    return bool(a == b)
+    return bool(a == b) or bool(a != a and b != b)  # NaN
+
+
+def _equal_tensors(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if torch.equal(a, b):
+        return True
+    has_nan = a.is_floating_point() or a.is_complex()
+    return has_nan and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def fingerprints(sources: Iterable[Source]) -> dict[Source, Any]:

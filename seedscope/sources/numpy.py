@@ -135,13 +135,18 @@ class NumPy(Source):
         if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
             raise ValueError(f"np.random has no bit generator {payload['bit_generator']!r}")
         scratch = np.random.RandomState(kind(0))
-        scratch.set_state(payload)  # a scratch generator refuses a damaged state
-        if type(payload["gauss"]) is not float or payload["has_gauss"] not in (0, 1):
-            raise ValueError("the cached Gaussian is damaged")
-        return NumpyState(None, scratch.get_state(legacy=False))
+        scratch.set_state(payload)
+        state: Any = scratch.get_state(legacy=False)
+        if _plain(state) != _plain(payload) or not _is_possible(state):
+            raise ValueError(f"no {kind.__name__} can have this state")
+        return NumpyState(None, state)
 
-    def same(self, a: NumpyState, b: NumpyState) -> bool:
-        return bool(self.encode(a) == self.encode(b))
+    def same(self, a: Any, b: Any) -> bool:
+        # A fingerprint is compared as it is.
+        return bool(self._comparable(a) == self._comparable(b))
+
+    def _comparable(self, state: Any) -> Any:
+        return self.encode(state) if isinstance(state, NumpyState) else state
 
     def _memory(self) -> _Memory | None:
         """Return the memory of the present generator, or None if its layout is unknown."""
@@ -198,6 +203,20 @@ def _public(state: NumpyState) -> dict[str, Any]:
         "has_gauss": has_gauss,
         "gauss": gauss,
     }
+
+
+def _is_possible(state: dict[str, Any]) -> bool:
+    """Return whether a generator can have a state that NumPy has accepted.
+
+    NumPy does not check a position, and would read outside of the words. An MT19937 whose
+    words are all 0 draws 0 for ever.
+    """
+    inner = state["state"]
+    if any(state.get(flag, 0) not in (0, 1) for flag in ("has_gauss", "has_uint32")):
+        return False
+    if "key" in inner and "pos" in inner:  # MT19937
+        return 0 <= inner["pos"] <= len(inner["key"]) and bool(inner["key"].any())
+    return "buffer" not in state or 0 <= state["buffer_pos"] <= len(state["buffer"])
 
 
 def _plain(value: Any) -> Any:

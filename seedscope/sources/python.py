@@ -74,8 +74,11 @@ class Python(Source):
 
     def decode(self, payload: Any) -> tuple[Any, ...]:
         state = (payload["version"], tuple(payload["words"]), payload["gauss_next"])
-        random.Random(0).setstate(state)  # a scratch generator refuses a damaged state
-        if not isinstance(state[2], (float, type(None))):
+        scratch = random.Random(0)
+        scratch.setstate(state)  # refuses some damage, and truncates the rest
+        if scratch.getstate() != state or not any(state[1][:-1]):
+            raise ValueError("the state is none that this generator can have")
+        if type(state[2]) not in (float, type(None)):
             raise ValueError(f"gauss_next must be a float or None, got {state[2]!r}")
         return state
 

@@ -52,7 +52,10 @@ def register_source(source: Any) -> Callable[[], None]:
         )
     if name in source_names():
         raise ValueError(f"a source named {name!r} is already registered; choose another name")
-    entry = source if isinstance(source, Source) else ForeignSource(source)
+    # A scope keeps states by source: a source that compares by value would lose its own.
+    kind: Any = type(source)
+    is_key = isinstance(source, Source) and kind.__eq__ is object.__eq__
+    entry: Source = source if is_key else ForeignSource(source)
     _registered = (*_registered, entry)
 
     def unregister() -> None:

@@ -105,6 +105,13 @@ class Unseeded(Source):
             raise ValueError(f"expected a seed and two counts, got {payload!r}")
         return UnseededState(seed, os.getpid(), len(sys.modules), numpy, python)
 
+    def same(self, a: Any, b: Any) -> bool:
+        # The process and the modules say where the state was captured.
+        return bool(self._comparable(a) == self._comparable(b))
+
+    def _comparable(self, state: Any) -> Any:
+        return self.encode(state) if isinstance(state, UnseededState) else state
+
     def _numpy_randbits(self, bits: int) -> int:
         return self._draw("numpy", bits)
 

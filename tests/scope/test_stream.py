@@ -181,6 +181,20 @@ def test_a_copied_or_pickled_stream_continues_where_it_stands(again):
 class OwnStream(Stream):
     """A user's subclass, which a pickle has to name."""
 
+    def __init__(self, *args, label="", **options):
+        super().__init__(*args, **options)
+        self.label = label
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
+)
+def test_a_copy_keeps_the_attributes_of_the_user(again):
+    assert again(OwnStream(1029, label="fold 3")).label == "fold 3"
+    plain = Stream(1029)
+    plain.label = ["fold 3"]
+    assert again(plain).label == ["fold 3"]
+
 
 @pytest.mark.parametrize("make", [Stream, OwnStream])
 def test_a_pickle_keeps_the_class_and_the_threads_option(make):

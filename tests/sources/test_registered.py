@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import random
 import types
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 
 from helpers import Lottery
 from seedscope import RestoreError, Source, Stream, register_source, seeded, snapshot
+from seedscope.sources.base import same_state
 
 
 def test_a_source_is_governed_until_it_is_unregistered():
@@ -42,6 +46,72 @@ def test_a_source_is_governed_until_it_is_unregistered():
 def test_a_source_that_cannot_work_is_refused(attributes, error, says):
     with pytest.raises(error, match=says):
         register_source(types.SimpleNamespace(**attributes))
+
+
+@pytest.mark.parametrize("is_hashed", [False, True])
+def test_a_source_that_compares_by_value_keeps_its_state(is_hashed):
+    @dataclass(unsafe_hash=is_hashed)
+    class ByValue(Source):
+        name: str
+        state: int = 1
+
+        def capture(self):
+            return self.state
+
+        def seed(self, seed):
+            self.state = seed
+
+        def restore(self, state):
+            self.state = state
+
+    source = ByValue("by value")
+    unregister = register_source(source)
+    try:
+        stream = Stream(1029)
+        with stream as scope:
+            source.state += 1
+            assert scope.used() == ("by value",)
+        assert source.state == 1
+        with stream:
+            assert source.state == 1030
+    finally:
+        unregister()
+
+
+def test_a_source_is_compared_by_its_own_same():
+    class OfArrays:
+        name = "arrays"
+        state = (np.zeros(2), math.nan)
+
+        def capture(self):
+            return [self.state]
+
+        def seed(self, seed):
+            self.state = (np.full(2, seed), math.nan)
+
+        def restore(self, state):
+            [self.state] = state
+
+        def same(self, a, b):
+            return bool((a[0][0] == b[0][0]).all())
+
+    source = OfArrays()
+    unregister = register_source(source)
+    try:
+        with seeded(1029) as scope:
+            assert scope.used() == ()
+            source.state = (np.ones(2), math.nan)
+            assert scope.used() == ("arrays",)
+    finally:
+        unregister()
+
+
+@pytest.mark.parametrize(
+    "state", [math.nan, [np.array([math.nan])], {"x": torch.tensor([1, math.nan])}]
+)
+def test_a_state_with_a_nan_equals_itself(state):
+    assert same_state(state, copy.deepcopy(state))
+    assert not same_state(state, 0.0)
 
 
 def test_the_optional_methods_of_a_users_own_object_are_called():
