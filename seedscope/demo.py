@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .scope.seeded import note, seeded
 from .snapshots import snapshot
+from .support.remarks import is_terminal
 
 # Forked workers inherit the scope. A spawned worker is a new process: PyTorch seeds its
 # `random`, NumPy and torch, but nothing can reach its unseeded generators.
@@ -129,7 +130,7 @@ class Run:
 def main(seed: int, epochs: int, device: torch.device) -> int:
     """Run the demo and print its table; return 1 if a promise was broken, else 0."""
     bare, inside = "bare", f"seeded({seed})"
-    live = sys.stderr.isatty()
+    live = is_terminal(sys.stderr)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

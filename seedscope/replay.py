@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -14,10 +13,9 @@ from .runs.run import Run, changed_since
 from .runs.values import encode
 from .scope.options import Options
 from .support import conditions
+from .support.remarks import remark
 from .support.user_function import load_function, seed_parameter
 from .sweeps.job import Job
-
-_say = logging.getLogger("seedscope").info
 
 
 class ReplayError(Exception):
@@ -34,14 +32,14 @@ def replay(log: RunLog, run: Run) -> bool:
         ReplayError: the run cannot be replayed.
     """
     _check(run)
-    _say(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
+    remark(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
     known = changed_since(run)
     for difference in known:
-        _say(f"differs from then: {difference}")
+        remark(f"differs from then: {difference}")
     again = _replay_sweep(log, run) if run.sweep else _replay_command(log, run)
     for difference in run.differences(again):
         if difference.name not in {other.name for other in known}:
-            _say(f"differed in the run: {difference}")
+            remark(f"differed in the run: {difference}")
     return _compare(run, again)
 
 
@@ -96,29 +94,33 @@ def _replay_sweep(log: RunLog, run: Run) -> Run:
 def _compare(then: Run, now: Run) -> bool:
     """Report for each noted value whether it is equal, and return whether all values are."""
     if then.outcome is None:
-        _say(f"the first run had not ended: there is nothing to compare; now: {now.outcome}")
+        remark(f"the first run had not ended: there is nothing to compare; now: {now.outcome}")
         return True
     equal = True
     for name in {**then.notes, **now.notes}:
         bits = [_bits(run, name) for run in (then, now)]
         if bits[0] == bits[1]:
-            _say(f"equal: {name} is {_shown(then, name)}")
+            remark(f"equal: {name} is {_shown(then, name)}")
         else:
             equal = False
             shown = [_shown(run, name) for run in (then, now)]
             shown = bits if shown[0] == shown[1] else shown
-            _say(f"NOT equal: {name} was {shown[0]}, is {shown[1]}")
+            remark(f"NOT equal: {name} was {shown[0]}, is {shown[1]}")
     if then.outcome != now.outcome:
         equal = False
-        _say(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
+        remark(f"NOT equal: the run ended with {then.outcome}, and now with {now.outcome}")
     if not equal:
         if then.text_hash != now.text_hash:
-            _say("hashes of strings differ between the two runs: seedscope run sets PYTHONHASHSEED")
-        _say("the run did not repeat")
+            remark(
+                "hashes of strings differ between the two runs: seedscope run sets PYTHONHASHSEED"
+            )
+        remark("the run did not repeat")
     elif then.notes:
-        _say("the same again: every noted value is equal, bit for bit")
+        remark("the same again: every noted value is equal, bit for bit")
     else:
-        _say("the run ended in the same way; no values were noted, so nothing more can be compared")
+        remark(
+            "the run ended in the same way; no values were noted, so nothing more can be compared"
+        )
     return equal
 
 

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from .arguments import command
-from .messages import Unusable, print_json
+from .messages import Unusable, show, show_json, write_error
 
 
 def add(commands: Any) -> None:
@@ -49,10 +49,10 @@ def _execute(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # the step's own, with the traceback of its process
-        print(error.__cause__ or "", file=sys.stderr)
+        write_error(str(error.__cause__ or ""))
         raise Unusable(f"{options.function} failed: {type(error).__name__}: {error}") from error
     if options.json:
-        print_json(found.as_dict())
+        show_json(found.as_dict())
     else:
-        print(found)
+        show(str(found))
     return 0 if found.cheapest is not None else 1

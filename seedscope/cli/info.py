@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..support.tables import aligned
 from .arguments import command
-from .messages import print_json
+from .messages import show, show_json
 
 _VARIABLES = (
     "PYTHONHASHSEED CUBLAS_WORKSPACE_CONFIG TORCHINDUCTOR_DETERMINISTIC CUDA_VISIBLE_DEVICES "
@@ -35,10 +35,11 @@ def add(commands: Any) -> None:
 def _execute(options: argparse.Namespace) -> int:
     info = collect_info()
     if options.json:
-        print_json(info)
+        show_json(info)
         return 0
     for section, values in info.items():
-        print(section, *aligned((name, _shown(value)) for name, value in values.items()), sep="\n")
+        rows = aligned((name, _shown(value)) for name, value in values.items())
+        show("\n".join([section, *rows]))
     return 0
 
 

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_options, add_shapes, command, condition
-from .messages import Unusable, print_json, say
+from .messages import Unusable, say, show_json
 
 if TYPE_CHECKING:
     from ..runs.log import RunLog
@@ -62,11 +62,11 @@ def _execute(options: argparse.Namespace) -> int:
     except query.ViewError as error:
         raise Unusable(str(error)) from error
     if options.json:
-        print_json([query.plain(run) for run in runs])
+        show_json([query.plain(run) for run in runs])
     elif options.csv:
-        log_table.write_csv(runs)
+        log_table.show_csv(runs)
     else:
-        log_table.show(runs, options.log, options.best)
+        log_table.show_table(runs, options.log, options.best)
         if not options.unfinished and (count := len(log.unfinished())):
             say(f"runs that have not ended: {count}; --unfinished shows them")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 from ..runs.query import field, note_names
 from ..runs.run import Run
 from ..support.optional_imports import import_extra
+from ..support.remarks import is_terminal
+from .messages import show
 
 _FIELDS = ("id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays")
 
@@ -21,14 +24,15 @@ def _column(note: str) -> str:
     return f"notes.{note}" if note in (*_FIELDS, "time", "command") else note
 
 
-def write_csv(runs: list[Run]) -> None:
+def show_csv(runs: list[Run]) -> None:
     """Print the runs as comma-separated values, with a column for each note."""
-    notes = note_names(runs)
-    writer = csv.writer(sys.stdout)
+    notes, text = note_names(runs), io.StringIO()
+    writer = csv.writer(text)
     writer.writerow([*_FIELDS, *(_column(name) for name in notes)])
     for run in runs:
         row = [field(run, name) for name in _FIELDS]
         writer.writerow([*row, *(shown(run.notes.get(name, "")) for name in notes)])
+    show(text.getvalue(), end="")
 
 
 def shown(value: Any) -> str:
@@ -36,15 +40,18 @@ def shown(value: Any) -> str:
     return str(value.item()) if getattr(value, "ndim", None) == 0 else str(value)
 
 
-def show(runs: list[Run], path: str, best: str | None) -> None:
+def show_table(runs: list[Run], path: str, best: str | None) -> None:
     """Print a table that fits the terminal; ids and the note `best` are never cut."""
     # In a pipe, a table is as wide as needed.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    width = None if is_terminal(sys.stdout) or "COLUMNS" in os.environ else 10_000
     console = import_extra("rich.console", "The table").Console(highlight=False, width=width)
     columns, hidden = _columns(runs, console.width, (best or "").partition(":")[0])
-    console.print(_table(runs, path, columns))
-    if hidden:
-        console.print(f" more notes, shown by --json and --csv: {', '.join(hidden)}", style="dim")
+    with console.capture() as table:
+        console.print(_table(runs, path, columns))
+        if hidden:
+            more = f" more notes, shown by --json and --csv: {', '.join(hidden)}"
+            console.print(more, style="dim")
+    show(table.get(), end="")
 
 
 def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[str]], list[str]]:

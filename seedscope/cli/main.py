@@ -7,40 +7,34 @@ as long as the start of Python.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from . import cost, demo, info, log, replay, run, sweep
-from .messages import Unusable, say
+from .messages import Unusable, said, say, show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of the process, and return the exit code.
 
     0: done. 1: the answer is no (demo: a promise was broken; replay: a value differs; sweep:
-    every seed failed; cost: no setting repeats). 2: the command could not run. 130: Ctrl-C
-    stopped the command. `seedscope run` ends as its script ends.
+    every seed failed, or a process died; cost: no setting repeats). 2: the command could not
+    run. 130: Ctrl-C stopped the command. `seedscope run` ends as its script ends.
     """
     arguments = sys.argv[1:] if arguments is None else [*arguments]
     options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     if options.is_program:
         return int(options.execute(options))  # the program's exceptions must not be caught below
-    from .remarks import said
-
     with said(options.says_warnings):
         try:
             code = options.execute(options)
-            sys.stdout.flush()  # here, where a closed pipe is handled
+            show("", end="")  # what the user's function has printed
         except (Unusable, ImportError) as error:
             if isinstance(error, ImportError) and "seedscope[" not in str(error):
                 raise
             say(str(error))
             return 2
-        except BrokenPipeError:  # `seedscope log | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
     return int(code)
 
 

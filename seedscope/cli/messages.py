@@ -1,9 +1,15 @@
-"""The messages and JSON output of the commands."""
+"""The messages and the output of the commands."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
+
+from ..support.remarks import printed_by
 
 
 class Unusable(Exception):
@@ -12,13 +18,51 @@ class Unusable(Exception):
 
 def say(text: str) -> None:
     """Print `text` on standard error, as a line of its own."""
-    from .remarks import LOGGER
-
-    LOGGER.info("%s", text)
+    write_error(f"seedscope: {text}")
 
 
-def print_json(value: Any) -> None:
+def write_error(text: str) -> None:
+    """Print `text` on standard error; if that is closed or full, the command goes on."""
+    if sys.stderr is not None:  # print() would take standard output
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Print `text` on standard output; its reader may have gone, as in `seedscope log | head`.
+
+    Raises:
+        Unusable: standard output cannot be written, such as on a full disk.
+    """
+    if sys.stdout is None:
+        return
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), end=end, flush=True)
+    except BrokenPipeError:
+        # Python writes the rest at its end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise Unusable(f"cannot write the output: {error}") from error
+
+
+def show_json(value: Any) -> None:
     import json
 
-    json.dump(value, sys.stdout, indent=1)
-    print()
+    show(json.dumps(value, indent=1))
+
+
+@contextlib.contextmanager
+def said(says_warnings: bool) -> Iterator[None]:
+    """Print the package's remarks and, if `says_warnings`, everyone's warnings, each once."""
+    known: set[str] = set()
+
+    def say_once(message: Any, *_: Any) -> None:
+        if str(message) not in known:
+            known.add(str(message))
+            say(str(message))
+
+    with warnings.catch_warnings(), printed_by(say_once):
+        if says_warnings:
+            warnings.showwarning = say_once  # type: ignore[assignment]
+        yield

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from ..support.modes import MODES
 from .arguments import add_options, command, seed
+from .messages import say
 
 
 def add(commands: Any) -> None:
@@ -44,7 +44,7 @@ def _execute(options: argparse.Namespace) -> int:
 
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not words:
-        _tell("run needs a script, or -m and a module: seedscope run train.py")
+        say("run needs a script, or -m and a module: seedscope run train.py")
         return 2
     try:
         launch(
@@ -57,11 +57,6 @@ def _execute(options: argparse.Namespace) -> int:
             restart=["-m", "seedscope", *options.arguments],
         )
     except LaunchError as error:
-        _tell(str(error))
+        say(str(error))
         return 2
     return 0
-
-
-def _tell(text: str) -> None:
-    # Not through logging, which belongs to the program.
-    print(f"seedscope: {text}", file=sys.stderr)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..support.modes import MODES
 from .arguments import add_options, add_shapes, command, positive, seed_range
-from .messages import Unusable, print_json, say
+from .messages import Unusable, say, show, show_json
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
+    from ..runs.log import RunLog
     from ..sweeps.result import Sweep
 
 
@@ -63,8 +64,9 @@ def add(commands: Any) -> None:
 
 
 def _execute(options: argparse.Namespace) -> int:
+    from ..runs.log import RunLog
     from ..support.user_function import load_function
-    from ..sweeps.result import SweepInterrupted
+    from ..sweeps.result import SweepBroken, SweepInterrupted
 
     try:
         function = load_function(options.function)
@@ -72,14 +74,18 @@ def _execute(options: argparse.Namespace) -> int:
         raise Unusable(str(error)) from error
     if options.plot:
         _check_plot(options.plot)  # before the sweep: a late error would waste its time
+    log = RunLog(options.log)
     try:
-        result = _sweep(function, options)
-    except (TypeError, ValueError) as error:
+        result = _sweep(function, log, options)
+    except (TypeError, ValueError, OSError) as error:
         raise Unusable(str(error)) from error
-    except SweepInterrupted as stopped:
-        say(f"{stopped}, kept in {options.log}: the same command resumes the sweep")
-        print(stopped.sweep)
-        return 130
+    except (SweepInterrupted, SweepBroken) as ended:
+        if log.lost:
+            say(f"{ended}; {log.lost} of them are NOT in {options.log}")
+        else:
+            say(f"{ended}, kept in {options.log}: the same command resumes the sweep")
+        show(str(ended.sweep))
+        return 130 if isinstance(ended, SweepInterrupted) else 1
     _print(result, options)
     if options.plot and result.best is not None:
         result.plot(options.plot)
@@ -87,7 +93,7 @@ def _execute(options: argparse.Namespace) -> int:
     return 0 if len(result.failed) < len(result) else 1
 
 
-def _sweep(function: Callable[..., Any], options: argparse.Namespace) -> Sweep:
+def _sweep(function: Callable[..., Any], log: RunLog, options: argparse.Namespace) -> Sweep:
     import torch
 
     from ..sweeps.sweep import sweep
@@ -101,7 +107,7 @@ def _sweep(function: Callable[..., Any], options: argparse.Namespace) -> Sweep:
             function,
             options.seeds,
             executor=pool,
-            log=options.log,
+            log=log,
             best=options.best,
             deterministic=MODES[options.deterministic],
             threads=threads,
@@ -112,11 +118,11 @@ def _print(result: Sweep, options: argparse.Namespace) -> None:
     from ..runs.values import encode
 
     if options.json:
-        print_json([{**vars(o), "value": encode(o.value, "value")} for o in result])
+        show_json([{**vars(o), "value": encode(o.value, "value")} for o in result])
     elif options.csv:
         _print_csv(result)
     else:
-        print(result)
+        show(str(result))
 
 
 def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
@@ -137,9 +143,11 @@ def _print_csv(result: Sweep) -> None:
 
     from .log_table import shown
 
-    writer = csv.writer(sys.stdout)
+    text = io.StringIO()
+    writer = csv.writer(text)
     writer.writerow(["seed", "value", "duration", "error"])
     writer.writerows([o.seed, shown(o.value), o.duration, o.error] for o in result)
+    show(text.getvalue(), end="")
 
 
 def _check_plot(path: str) -> None:

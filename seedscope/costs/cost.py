@@ -7,19 +7,17 @@ slow spell of the machine affects all of them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..support.fresh_process import in_fresh_process
+from ..support.remarks import remark
 from ..support.user_function import import_name
 from .configurations import CONFIGURATIONS, QUICK, Effort, benchmark_order, configurations_of
 from .result import Cost, combine
 from .session import run_session
-
-_LOGGER = logging.getLogger("seedscope")
 
 
 def cost(
@@ -57,7 +55,7 @@ def cost(
     sessions = []
     for number, benchmark in enumerate(order := benchmark_order(is_cuda), 1):
         switch = f", cudnn.benchmark {'on' if benchmark else 'off'}" if is_cuda else ""
-        _LOGGER.info("process %d of %d%s", number, len(order), switch)
+        remark(f"process {number} of {len(order)}{switch}")
         configurations, effort = (
             configurations_of(CONFIGURATIONS, benchmark, is_cuda),
             QUICK if quick else Effort(),

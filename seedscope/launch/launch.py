@@ -50,6 +50,7 @@ def launch(
             raise LaunchError(f"cannot run {command[0]}: there is no such file")
         start_anew(choose_seed(seed), restart)
     # Imported before the program's folder is on the path: its modules may have the same names.
+    from ..runs.log import RunLog
     from ..runs.process import set_command
     from ..scope.seeded import seeded
 
@@ -57,18 +58,20 @@ def launch(
     sys.argv[:] = ["-m" if is_module else command[0], *command[1:]]
     main, code = _find_or_exit(command[0], is_module)
     sys.modules["__main__"] = main
+    kept = RunLog(log)
     scope = seeded(
         int(started_for),
         deterministic=deterministic,
         fill_uninitialized_memory=fill_uninitialized_memory,
-        log=log,
+        log=kept,
     ).__enter__()
     scope.share()  # the program's own threads may open scopes
     ended: list[BaseException] = []
     # Python calls it after the program's threads have ended and its own exit functions have run.
     atexit.register(_close, scope, ended)
     if seed is None and os.environ.get("RANK", "0") == "0":
-        _say(f"run {str(scope.run_id)[:8]} of seed {scope.seed}, logged in {log}")
+        where = f"NOT logged in {log}" if kept.lost else f"logged in {log}"
+        _say(f"run {str(scope.run_id)[:8]} of seed {scope.seed}, {where}")
     if sys.flags.ignore_environment:
         _say("python -E and -I ignore PYTHONHASHSEED: hashes of strings differ in each run")
     _execute(main, code, command[0] if is_module else None, ended)

@@ -13,14 +13,16 @@ import json
 import os
 import sys
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from filelock import FileLock  # comes with torch
 
+from ..support.remarks import warn
 from .run import Run
 from .values import decode
+
+T = TypeVar("T")
 
 _LOCK_PATIENCE_S = 60
 _appending = threading.local()
@@ -39,6 +41,10 @@ class RunLog:
     line, such as a line torn by a killed process, is left out with a warning. A log whose
     file does not exist is empty.
 
+    Attributes:
+        path: the absolute path of the file.
+        lost: the number of lines that this object could not write.
+
     Raises:
         TypeError: `path` is not a path.
         ValueError: `path` contains a null character.
@@ -51,6 +57,7 @@ class RunLog:
         self.path: str = os.path.abspath(os.fsdecode(path))
         if "\0" in self.path:
             raise ValueError(f"a path must not contain a null character, got {path!r}")
+        self.lost: int = 0
 
     def __repr__(self) -> str:
         return f"RunLog({self.path!r})"
@@ -61,22 +68,17 @@ class RunLog:
         Raises:
             ValueError: the file has lines, and none of them is a run record.
         """
-        for line in self._lines():
-            if line.startswith(_END):
-                yield _run(line)
+        yield from self._read(lambda line: _run(line) if line.startswith(_END) else None)
 
     def unfinished(self) -> list[Run]:
         """Return the runs that began but have not ended: killed, or still running."""
-        began: dict[bytes, bytes] = {}
-        for line in self._lines():
-            is_begin = line.startswith(_BEGIN)
-            start = len(_BEGIN if is_begin else _END)
-            identity = line[start : line.index(b'"', start)]
-            if is_begin:
-                began[identity] = line
+        began: dict[bytes, Run] = {}
+        for identity, run in self._read(_begun):
+            if run is not None:
+                began[identity] = run
             else:
                 began.pop(identity, None)
-        return [_run(line) for line in began.values()]
+        return [*began.values()]
 
     def find(self, prefix: str) -> Run:
         """Return the run, ended or not, whose id starts with `prefix`.
@@ -91,8 +93,8 @@ class RunLog:
             raise LookupError(f"{what} with an id that starts with {prefix!r} in {self.path}")
         return next(iter(found.values()))
 
-    def _lines(self) -> Iterator[bytes]:
-        """Yield the readable lines; warn of the others."""
+    def _read(self, parse: Callable[[bytes], T | None]) -> Iterator[T]:
+        """Yield what `parse` returns for each readable line; warn of the other lines."""
         bad: list[str] = []
         good = 0
         try:
@@ -101,17 +103,22 @@ class RunLog:
             return
         with file:
             for number, line in enumerate(file, 1):
-                if line.endswith(_COMPLETE) and line.startswith((_END, _BEGIN)):
-                    good += 1
-                    yield line
-                elif not line.isspace():
-                    bad.append(f"line {number} {_unreadable(line)}")
+                if line.isspace():
+                    continue
+                try:
+                    found = parse(line) if _is_complete(line) else _refuse(line)
+                except ValueError as error:
+                    bad.append(f"line {number} {error}")
+                    continue
+                good += 1
+                if found is not None:
+                    yield found
         if bad and not good and line.endswith(b"\n"):
             raise ValueError(f"{self.path} is not a run log: {bad[0]}")
         if bad:
             more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
             left_out = "; ".join(bad[:3]) + more
-            warnings.warn(f"{self.path}: lines left out: {left_out}", RuntimeWarning, stacklevel=3)
+            warn(f"{self.path}: lines left out: {left_out}", RuntimeWarning, stacklevel=3)
 
     def append(self, event: str, run: Mapping[str, Any]) -> None:
         """Append a line; if that fails, warn with the run's seed and notes."""
@@ -134,6 +141,7 @@ class RunLog:
         try:
             self._append(f"{_to_json(whole)}\n".encode())
         except (OSError, NotImplementedError, ValueError) as error:  # a Timeout is an OSError
+            self.lost += 1
             notes = f" with notes {json.dumps(whole['notes'])}" if whole.get("notes") else ""
             _tell(
                 f"the run of seed {whole['seed']}{notes} could not be logged in {self.path} "
@@ -183,7 +191,7 @@ def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:
 def _tell(message: str) -> None:
     # A filter that turns warnings into errors, or a closed stderr, must not end the run.
     try:
-        warnings.warn(message, RuntimeWarning, stacklevel=5)
+        warn(message, RuntimeWarning, stacklevel=5)
     except RuntimeWarning:
         with contextlib.suppress(OSError, ValueError):
             print(f"seedscope: {message}", file=sys.stderr)
@@ -191,17 +199,31 @@ def _tell(message: str) -> None:
         pass
 
 
-def _unreadable(line: bytes) -> str:
+def _is_complete(line: bytes) -> bool:
+    return line.endswith(_COMPLETE) and line.startswith((_END, _BEGIN))
+
+
+def _refuse(line: bytes) -> NoReturn:
     if line.startswith((_BEGIN, _END)):
-        return "is torn: a killed process left it, or a process is writing it now"
-    return "is not a run record"
+        raise ValueError("is torn: a killed process left it, or a process is writing it now")
+    raise ValueError("is not a run record")
+
+
+def _begun(line: bytes) -> tuple[bytes, Run | None]:
+    """Return the id in a line, and the run if the line is of its begin."""
+    is_begin = line.startswith(_BEGIN)
+    start = len(_BEGIN if is_begin else _END)
+    return line[start : line.index(b'"', start)], _run(line) if is_begin else None
 
 
 def _run(line: bytes) -> Run:
-    record = json.loads(line)
-    if b'{"$' in line and "notes" in record:
-        record["notes"] = {name: decode(value) for name, value in record["notes"].items()}
-    return Run(**record)
+    try:
+        record = json.loads(line)
+        if b'{"$' in line and "notes" in record:
+            record["notes"] = {name: decode(value) for name, value in record["notes"].items()}
+        return Run(**record)
+    except Exception as error:  # whatever the damage leads to
+        raise ValueError(f"is damaged ({type(error).__name__}: {error})") from error
 
 
 def _after_fork_in_child() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,9 @@ from .values import encode
 
 #: A field or note, a comparison sign and a value, as in `--where`.
 Condition = tuple[str, str, str]
+
+
+_IDS = ("id", "commit", "process", "replays")
 
 
 class ViewError(Exception):
@@ -46,7 +48,8 @@ def select(runs: list[Run], conditions: list[Condition], replays: bool) -> list[
     for name, sign, value in conditions:
         if runs and not any(_has(run, name) for run in runs):
             raise ViewError(f"no run has a field or note {name!r}; the notes are: {_noted(runs)}")
-        runs = [run for run in runs if _holds(field(run, name), sign, value)]
+        holds = _is_id if name in _IDS else _holds
+        runs = [run for run in runs if holds(field(run, name), sign, value)]
     return runs
 
 
@@ -70,12 +73,15 @@ def _has(run: Run, name: str) -> bool:
     return name in known or name.removeprefix("notes.") in run.notes
 
 
+def _is_id(value: Any, sign: str, text: str) -> bool:
+    """Return whether an id compares with `text`, a prefix of at least 4 digits or the whole id."""
+    is_prefix = isinstance(value, str) and len(text) >= 4 and value.startswith(text)
+    return _holds(value, sign, value if is_prefix else text)
+
+
 def _holds(value: Any, sign: str, text: str) -> bool:
     wanted: Any = text
-    if isinstance(value, str):
-        if sign in ("=", "==") and len(text) >= 4 and re.fullmatch("[0-9a-f]+", value):
-            return value.startswith(text)  # an id or a commit, or a prefix of at least 4 digits
-    else:
+    if not isinstance(value, str):
         with suppress(ValueError):  # not JSON: a string equals no other type
             wanted = json.loads(text)
     try:

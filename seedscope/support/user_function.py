@@ -110,11 +110,29 @@ def seed_parameter(fn: Any) -> Literal["by name", "first", "no"]:
 
 
 def digest_of(fn: Any) -> str | None:
-    """Return a digest of the code of `fn`; None if it has no code, as a callable object."""
-    code = getattr(fn, "__code__", None)
-    return code and hashlib.sha256(_spelled(code).encode()).hexdigest()[:16]
+    """Return a digest of the code and the defaults of `fn`.
+
+    Return None if `fn` has no code, as a callable object. Of a default that is neither a
+    number, a string, a function nor a collection of these, the digest has the type alone.
+    """
+    if getattr(fn, "__code__", None) is None:
+        return None
+    return hashlib.sha256(_spelled(fn).encode()).hexdigest()[:16]
 
 
-def _spelled(code: types.CodeType) -> str:
-    inner = [_spelled(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    return repr((code.co_code, code.co_names, code.co_varnames, inner))
+def _spelled(value: Any) -> str:
+    """Return a text of a value that is the same in each process."""
+    if isinstance(value, types.FunctionType):
+        defaults = (value.__defaults__, value.__kwdefaults__)
+        return _spelled((value.__code__, *defaults) if any(defaults) else value.__code__)
+    if isinstance(value, types.CodeType):
+        inner = [_spelled(constant) for constant in value.co_consts]
+        return repr((value.co_code, value.co_names, value.co_varnames, inner))
+    if isinstance(value, (set, frozenset)):  # their order follows the hash seed
+        return f"{{{', '.join(sorted(map(_spelled, value)))}}}"
+    if isinstance(value, dict):
+        return _spelled([*value.items()])
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_spelled, value))})"
+    is_plain = isinstance(value, (int, float, complex, str, bytes, type(None), type(...)))
+    return repr(value) if is_plain else type(value).__qualname__  # its repr may have an address

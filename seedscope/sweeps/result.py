@@ -38,20 +38,21 @@ class Outcome:
     duration: float
 
 
-class SweepInterrupted(KeyboardInterrupt):
+class _Ended(BaseException):
+    def __init__(self, message: str, sweep: Sweep) -> None:
+        super().__init__(message)
+        self.sweep: Sweep = sweep
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.sweep)
+
+
+class SweepInterrupted(_Ended, KeyboardInterrupt):
     """Ctrl-C stopped a sweep; the attribute `sweep` has the outcomes so far."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        super().__init__(f"stopped after {len(sweep)} seeds")
-        self.sweep = sweep
 
-
-class SweepBroken(RuntimeError):
+class SweepBroken(_Ended, RuntimeError):
     """The executor of a sweep broke; the attribute `sweep` has the outcomes so far."""
-
-    def __init__(self, sweep: Sweep, error: Exception) -> None:
-        super().__init__(f"the executor broke after {len(sweep)} seeds: {error}")
-        self.sweep = sweep
 
 
 class Sweep:

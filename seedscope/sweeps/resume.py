@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..runs.log import RunLog
 from ..runs.process import is_replaying
 from ..runs.run import Difference, Run, changed_since
 from ..runs.values import decode
+from ..support.remarks import warn
 from .job import Job
 from .result import Outcome
 
@@ -65,6 +65,4 @@ def _is_outdated(run: Run, job: Job, code: Mapping[str, Any]) -> bool:
 
 def _warn_of_conditions(what: str, found: Iterable[Difference], then: str) -> None:
     texts = [str(difference) for difference in found if difference.then != difference.now]
-    warnings.warn(
-        f"{what} were made under other conditions ({'; '.join(texts)}): {then}", stacklevel=4
-    )
+    warn(f"{what} were made under other conditions ({'; '.join(texts)}): {then}", stacklevel=4)

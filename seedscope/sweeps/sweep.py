@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from os import PathLike
 from typing import Any
@@ -16,6 +16,7 @@ from ..scope.options import Options
 from ..seeds import check_seed
 from ..support import conditions
 from ..support.modes import Deterministic
+from ..support.remarks import warn
 from ..support.user_function import digest_of, import_name, seed_parameter, source_of
 from .job import Job
 from .progress import progress_bar
@@ -87,20 +88,33 @@ def sweep(
         found = [outcomes[seed] for seed in wanted if seed in outcomes]
         return Sweep(title, found, best, len(wanted) - len(missing))
 
+    records = run_all(job, missing, executor)
+    if executor is not None:
+        records = _or_broken(records, collect)
     try:
         with progress_bar(title, len(wanted), len(outcomes), progress) as tick:
-            for record in run_all(job, missing, executor):
+            for record in records:
                 if log is not None:
                     log.append("end", record)
                 outcomes[record["seed"]] = to_outcome(record)
                 tick()
     except KeyboardInterrupt:
-        raise SweepInterrupted(collect()) from None
-    except Exception as error:
-        raise SweepBroken(collect(), error) from error
+        raise SweepInterrupted(f"stopped after {len(outcomes)} seeds", collect()) from None
     result = collect()
     _warn_of(result)
     return result
+
+
+def _or_broken(
+    records: Iterable[dict[str, Any]], collect: Callable[[], Sweep]
+) -> Iterator[dict[str, Any]]:
+    """Yield the records; say of an exception that it is the executor's."""
+    try:
+        yield from records
+    except Exception as error:
+        found = collect()
+        message = f"the executor broke after {len(found)} seeds: {error}"
+        raise SweepBroken(message, found) from error
 
 
 def _facts(fn: Callable[..., Any], name: str | None) -> dict[str, Any]:
@@ -120,7 +134,7 @@ def _warn_of(result: Sweep) -> None:
     if result.failed:
         first = result.failed[0]
         message = f"{len(result.failed)} of {len(result)} seeds failed, the first is {first.seed}"
-        warnings.warn(f"{message}:\n{first.error}", stacklevel=3)
+        warn(f"{message}:\n{first.error}", stacklevel=3)
     if (luck := result.luck()) and luck.is_all:
         warnings.warn(f"the best seed may be only luck: {luck}", stacklevel=3)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import threading
-import warnings
 from collections.abc import Collection, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
 
+from ..support.remarks import warn
 from .job import Job
 
 
@@ -93,7 +93,7 @@ def _by_thread(strangers: Collection[int | None], theirs: Any, ours: Any) -> Any
 
 
 def warn_of_threads(where: str) -> None:
-    warnings.warn(
+    warn(
         f"random sources are process-wide, so seeds that share a process ran {where} one after "
         "another; to run seeds in parallel, use an executor with one thread per process",
         stacklevel=3,

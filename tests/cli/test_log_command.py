@@ -98,6 +98,14 @@ def test_a_note_named_like_a_field_hides_neither(capsys):
     assert seeds_of(capsys, "--where", "notes.seed=5") == [7]
 
 
+def test_where_compares_a_note_as_a_whole(capsys):
+    for text in ("1000", "10000"):
+        with seeded(int(text), log="runs.jsonl") as scope:
+            scope.note(split=text)
+    assert seeds_of(capsys, "--where", "split=1000") == [1000]
+    assert seeds_of(capsys, "--where", "split!=1000") == [10000]
+
+
 def test_where_takes_the_beginning_of_an_id_or_a_commit(runs, capsys):
     assert seeds_of(capsys, "--where", f"id={runs[1].id[:6]}") == [1]
     if runs[1].git:

@@ -31,6 +31,26 @@ def test_a_line_torn_anywhere_is_reported_and_left_out(log):
             assert [run.seed for run in log] == [1, 3]
 
 
+@pytest.mark.parametrize("damage", [b"\0" * 50, b"x" * 50, b"\xff" * 50, b'"' * 50])
+@pytest.mark.parametrize("line", [0, 1])
+def test_a_line_damaged_in_its_middle_is_reported_and_left_out(log, damage, line):
+    for seed in (1, 2):
+        with seeded(seed, log=log):
+            pass
+    whole = Path(log.path).read_bytes().splitlines(keepends=True)
+    middle = len(whole[line]) // 2
+    whole[line] = whole[line][:middle] + damage + whole[line][middle + 50 :]
+    Path(log.path).write_bytes(b"".join(whole))
+    kept = [1, 2] if line == 0 else [2]
+    if line == 0:  # the begin of a run that has ended
+        assert [run.seed for run in log] == kept
+        with pytest.warns(RuntimeWarning, match="line 1 is damaged"):
+            assert log.unfinished() == []
+    else:
+        with pytest.warns(RuntimeWarning, match="line 2 is damaged"):
+            assert [run.seed for run in log] == kept
+
+
 def test_a_missing_log_is_empty_and_another_file_is_refused(log):
     assert [*log] == []
     assert log.unfinished() == []

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import math
+import pickle
 import re
+import sys
 import warnings
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 import torch
 
 from helpers import table
-from seedscope import SweepInterrupted, seeded, snapshot, sweep
+from seedscope import RunLog, SweepBroken, SweepInterrupted, seeded, snapshot, sweep
 from seedscope.sweeps.result import Outcome
 from sweep_functions import draws, not_a_number, sometimes_fails, tensor
 
@@ -139,6 +142,32 @@ def test_ctrl_c_keeps_the_finished_seeds_and_leaves_the_scope():
     assert before.changed(snapshot()) == ()
     assert [o.value for o in caught.value.sweep] == [0, 1, 2]
     assert isinstance(caught.value, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("kind", [SweepInterrupted, SweepBroken])
+def test_an_ended_sweep_travels_between_processes(kind):
+    error = kind("stopped after 2 seeds", sweep(lambda seed: float(seed), 2))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == "stopped after 2 seeds"
+    assert table(again.sweep) == [(0, 0.0, None), (1, 1.0, None)]
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_a_sweep_needs_no_standard_error(monkeypatch, stream):
+    if stream is not None:
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert sweep(lambda seed: float(seed), 3).values.tolist() == [0, 1, 2]
+
+
+def test_an_error_of_a_users_log_is_not_said_to_be_an_executors(tmp_path):
+    class Broken(RunLog):
+        def append(self, event, run):
+            raise KeyError("my log")
+
+    with pytest.raises(KeyError, match="my log"):
+        sweep(draws, 3, log=Broken(tmp_path / "runs.jsonl"))
 
 
 def test_a_sweep_runs_inside_a_scope_and_inside_a_sweep():

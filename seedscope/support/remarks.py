@@ -1,0 +1,44 @@
+"""The package's remarks and warnings: to the program, or to a command that prints them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_printer: Callable[[str], None] | None = None
+
+
+@contextmanager
+def printed_by(printer: Callable[[str], None]) -> Iterator[None]:
+    """Give remarks and warnings to `printer`, whatever a program does to logging and filters."""
+    global _printer
+    before, _printer = _printer, printer
+    try:
+        yield
+    finally:
+        _printer = before
+
+
+def remark(text: str) -> None:
+    """Log `text` to the logger `seedscope`, at level `INFO`."""
+    if _printer is not None:
+        _printer(text)
+        return
+    import logging  # takes a third as long as the start of Python
+
+    logging.getLogger("seedscope").info("%s", text)
+
+
+def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
+    """Warn of something that must not be lost under a command."""
+    if _printer is not None:
+        _printer(text)
+    else:
+        warnings.warn(text, category, stacklevel=stacklevel + 1)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether `stream` is a terminal; a daemon's `sys.stderr` is None, or closed."""
+    return stream is not None and not stream.closed and bool(stream.isatty())
