@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -102,16 +103,15 @@ class Snapshot:
         """Return the snapshot saved in `state_dict`.
 
         A setting that `state_dict` lacks, because another version of torch saved it, gets
-        its present value.
+        its present value. A setting that this version of torch lacks is left out, with a
+        warning.
 
         Raises:
             ValueError: `state_dict` is damaged, is not a snapshot's, or has a source that is
                 not registered here. Nothing was changed.
         """
         check_format(state_dict, "Snapshot", ("sources", "settings"))
-        saved = state_dict["settings"]
-        present = zip(SETTINGS.names, SETTINGS.capture(), strict=True)
-        settings = [saved.get(name, value) for name, value in present]
+        settings = _decode_settings(state_dict["settings"])
         return cls({SETTINGS: settings, **decode_states(state_dict["sources"])})
 
 
@@ -167,6 +167,22 @@ def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
             _check_savable(source.name, payload)
             payloads[source.name] = payload
     return payloads
+
+
+def _decode_settings(saved: Mapping[str, Any]) -> list[Any]:
+    present = dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True))
+    if unknown := [name for name in saved if name not in present]:
+        warnings.warn(
+            f"this torch {torch.__version__} has no setting {', '.join(map(str, unknown))}: the "
+            "saved values are left out",
+            stacklevel=3,
+        )
+    for name, value in present.items():
+        # None: a variable that is not set, or a flag that torch leaves open.
+        kinds = {type(saved.get(name, value)), type(value)} - {type(None)}
+        if len(kinds) > 1:
+            raise ValueError(f"the saved state has {saved[name]!r:.50} as the setting {name}")
+    return [saved.get(name, value) for name, value in present.items()]
 
 
 def _check_savable(name: str, payload: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import subprocess
@@ -52,6 +53,24 @@ def enter() -> tuple:
 def run_in_thread(function: Callable[[], Any]) -> Any:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
+
+
+def _in_child(connection, function):
+    try:
+        connection.send(function())
+    except BaseException as error:
+        connection.send(repr(error))
+
+
+def run_in_fork(function):
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_in_child, args=(theirs, function))
+    process.start()
+    assert ours.poll(30)
+    result = ours.recv()
+    process.join(30)
+    return result
 
 
 def run_python(code: str, *arguments: str, timeout: int = 120, **options) -> str:

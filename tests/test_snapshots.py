@@ -154,6 +154,8 @@ DAMAGES = [
     lambda state: state.pop("sources"),
     lambda state: state.update(settings=None),
     lambda state: state["sources"].update(martian=1),
+    lambda state: state["settings"].update({"cudnn.benchmark": 1}),
+    lambda state: state["settings"].update({"matmul.precision": 1.5}),
     lambda state: state["sources"]["python"].update(words=[1, 2]),
     lambda state: state["sources"]["python"].update(gauss_next="0.5"),
     lambda state: state["sources"]["python"].pop("version"),
@@ -185,6 +187,14 @@ def test_a_damaged_state_is_refused_before_anything_is_touched(damage):
     with pytest.raises(ValueError, match=r"not a Snapshot|state has|the saved state of"):
         Snapshot.from_state_dict(state)
     assert snapshot() == before
+
+
+def test_a_setting_that_this_torch_lacks_is_named_and_left_out():
+    state = snapshot().state_dict()
+    state["settings"]["cudnn.newer"] = True
+    with pytest.warns(UserWarning, match=r"has no setting cudnn\.newer") as told:
+        assert Snapshot.from_state_dict(state) == snapshot()
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize("place", [-1, 5, 2**40])

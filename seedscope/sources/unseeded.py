@@ -73,6 +73,9 @@ class Unseeded(Source):
         self._replace(UnseededState(seed, os.getpid(), len(sys.modules)))
 
     def resume(self, seed: int, state: UnseededState | bool) -> None:
+        # Entered here and now: in a forked child, or after other modules were imported.
+        if isinstance(state, UnseededState):
+            state = state._replace(process=os.getpid(), modules=len(sys.modules))
         self._replace(state)
 
     def restore(self, state: UnseededState | bool) -> None:

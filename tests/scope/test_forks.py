@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from helpers import enter, run_in_thread
+from helpers import enter, run_in_fork, run_in_thread
 from seedscope import seeded
-
-
-def _in_child(connection, function):
-    try:
-        connection.send(function())
-    except BaseException as error:
-        connection.send(repr(error))
-
-
-def run_in_fork(function):
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_in_child, args=(theirs, function))
-    process.start()
-    assert ours.poll(30)
-    result = ours.recv()
-    process.join(30)
-    return result
 
 
 def test_a_process_forked_inside_a_block_can_open_its_own():

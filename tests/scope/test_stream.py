@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import pickle
 import random
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from fake_accelerator import DEVICES, FAKE
-from helpers import draw
+from helpers import draw, run_in_fork
 from seedscope import ScopeConflictError, Stream, derive_seed, seeded, snapshot
 
 
@@ -215,6 +216,25 @@ def test_a_pickle_keeps_the_class_and_the_threads_option(make):
     thread.join(20)
     with stream:
         assert drawn == [random.random()]
+
+
+def test_a_stream_resumes_unseeded_generators_in_an_import_and_a_fork(tmp_path, monkeypatch):
+    def draws():
+        with stream:
+            return np.random.default_rng().random(), random.Random().random()
+
+    stream = Stream(1029)
+    draws()
+    state, expected = stream.state_dict(), draws()
+    stream.load_state_dict(state)
+    assert run_in_fork(draws) == expected
+    stream.load_state_dict(state)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "imports_later.py").write_text(
+        "import sys\nfound = sys.modules['builtins'].draws_of_the_test()\n"
+    )
+    monkeypatch.setattr("builtins.draws_of_the_test", draws, raising=False)
+    assert importlib.import_module("imports_later").found == expected
 
 
 def test_a_stream_saved_unused_starts_from_its_seed():
