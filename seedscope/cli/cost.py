@@ -7,8 +7,9 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
+from ..support.remarks import write_error
 from .arguments import command
-from .messages import Unusable, show, show_json, write_error
+from .messages import Unusable, show, show_json
 
 
 def add(commands: Any) -> None:

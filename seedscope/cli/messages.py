@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from ..support.remarks import printed_by
+from ..support.remarks import printed_by, write_error
 
 
 class Unusable(Exception):
@@ -19,13 +19,6 @@ class Unusable(Exception):
 def say(text: str) -> None:
     """Print `text` on standard error, as a line of its own."""
     write_error(f"seedscope: {text}")
-
-
-def write_error(text: str) -> None:
-    """Print `text` on standard error; if that is closed or full, the command goes on."""
-    if sys.stderr is not None:  # print() would take standard output
-        with contextlib.suppress(OSError, ValueError):
-            print(text, file=sys.stderr, flush=True)
 
 
 def show(text: str, end: str = "\n") -> None:
@@ -39,11 +32,11 @@ def show(text: str, end: str = "\n") -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         print(text.encode(encoding, "replace").decode(encoding), end=end, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         # Python writes the rest at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        raise Unusable(f"cannot write the output: {error}") from error
+        if not isinstance(error, BrokenPipeError):
+            raise Unusable(f"cannot write the output: {error}") from error
 
 
 def show_json(value: Any) -> None:

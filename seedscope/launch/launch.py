@@ -16,6 +16,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..support.remarks import write_error
 from .interpreter import SEED_VARIABLE, LaunchError, choose_seed, interpreter_options, start_anew
 from .program import find_program, print_as_python_does
 
@@ -117,7 +118,4 @@ def _close(scope: Scope, ended: list[BaseException]) -> None:
 
 
 def _say(text: str) -> None:
-    # A closed stderr or a full disk must not stop the run. Written without the buffer: text
-    # that stays in the buffer would fail again when Python ends.
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        os.write(sys.stderr.fileno(), f"seedscope: {text}\n".encode())
+    write_error(f"seedscope: {text}")

@@ -7,18 +7,16 @@ append-only. The last key of a line is unique in the line and marks the line as 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from filelock import FileLock  # comes with torch
 
-from ..support.remarks import warn
+from ..support.remarks import warn, write_error
 from .run import Run
 from .values import decode
 
@@ -192,11 +190,8 @@ def _tell(message: str) -> None:
     # A filter that turns warnings into errors, or a closed stderr, must not end the run.
     try:
         warn(message, RuntimeWarning, stacklevel=5)
-    except RuntimeWarning:
-        with contextlib.suppress(OSError, ValueError):
-            print(f"seedscope: {message}", file=sys.stderr)
-    except (OSError, ValueError):
-        pass
+    except (RuntimeWarning, OSError, ValueError):
+        write_error(f"seedscope: {message}")
 
 
 def _is_complete(line: bytes) -> bool:

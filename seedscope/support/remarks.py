@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _printer: Callable[[str], None] | None = None
@@ -37,6 +39,20 @@ def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) 
         _printer(text)
     else:
         warnings.warn(text, category, stacklevel=stacklevel + 1)
+
+
+def write_error(text: str) -> None:
+    """Print `text` on standard error; if that is closed or full, the program goes on."""
+    if sys.stderr is None:  # print() would take standard output
+        return
+    with suppress(OSError, ValueError):
+        try:
+            number = sys.stderr.fileno()
+        except OSError:  # a notebook's stream, which has no file
+            print(text, file=sys.stderr, flush=True)
+            return
+        # Past the buffer: text that stays there would fail again when Python ends.
+        os.write(number, f"{text}\n".encode(errors="backslashreplace"))
 
 
 def is_terminal(stream: Any) -> bool:

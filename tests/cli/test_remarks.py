@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -74,7 +75,11 @@ def test_a_program_that_silences_itself_does_not_silence_the_command():
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     command = command.replace("seedscope ", f"{sys.executable} -m seedscope ")
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=120
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
 
 

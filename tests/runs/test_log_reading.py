@@ -31,7 +31,7 @@ def test_a_line_torn_anywhere_is_reported_and_left_out(log):
             assert [run.seed for run in log] == [1, 3]
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 50, b"x" * 50, b"\xff" * 50, b'"' * 50])
+@pytest.mark.parametrize("damage", [b"\0" * 50, b"\xff" * 50, b'"' * 50])
 @pytest.mark.parametrize("line", [0, 1])
 def test_a_line_damaged_in_its_middle_is_reported_and_left_out(log, damage, line):
     for seed in (1, 2):
