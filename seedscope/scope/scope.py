@@ -245,7 +245,8 @@ class Scope:
         for scope in reversed(open_scopes.entered_later(self)):
             now = (scope._outer or {}).get(SETTINGS, now)  # as this block will have them again
         now = SETTINGS.capture() if now is None else now
-        self._changes |= SETTINGS.changes(self._outer[SETTINGS], self._values, now)
+        applied = SETTINGS.merged(self._outer[SETTINGS], self._values)
+        self._changes |= SETTINGS.changes(applied, now)
 
     def _governed(self) -> list[Source]:
         assert self._outer is not None

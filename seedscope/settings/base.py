@@ -55,23 +55,17 @@ class Settings:
 
     def merged(self, state: list[Any], values: Mapping[str, Any]) -> list[Any]:
         """Return `state` with `values` in it."""
-        return [values.get(name, value) for name, value in zip(self._places, state, strict=True)]
+        merged = [*state]
+        for name, value in values.items():
+            merged[self._places[name]] = value
+        return merged
 
-    def changes(
-        self, state: list[Any], values: Mapping[str, Any], now: list[Any]
-    ) -> dict[str, Any]:
-        """Return the values of `now` that differ from `state` with `values` in it."""
-        found = {
-            name: now[place]
-            for name, value in values.items()
-            if now[place := self._places[name]] != value
-        }
-        for setting, value in compress(
-            zip(self._settings, now, strict=True), map(operator.ne, now, state)
-        ):
-            if setting.name not in values:
-                found[setting.name] = value
-        return found
+    def changes(self, before: list[Any], after: list[Any]) -> dict[str, Any]:
+        """Return the values of `after` that differ from those of `before`, by name."""
+        if before == after:
+            return {}
+        pairs = zip(self._places, before, after, strict=True)
+        return {name: value for name, old, value in pairs if value != old}
 
     def restore(self, state: list[Any], now: list[Any] | None = None) -> None:
         """Write the values of `state` that differ from the present values.
