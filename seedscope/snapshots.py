@@ -130,8 +130,12 @@ def capture_all(governed: Iterable[Any]) -> dict[Any, Any]:
     return {thing: state for thing in governed if (state := thing.capture()) is not None}
 
 
-def restore_all(states: Mapping[Any, Any]) -> None:
+def restore_all(states: Mapping[Any, Any], settings: list[Any] | None = None) -> None:
     """Restore each state, in reverse order of capture; a failure does not stop the others.
+
+    Args:
+        states: the states by source or settings.
+        settings: the present values of the settings, if they were just captured.
 
     Raises:
         RestoreError: some could not be restored; it has one exception for each.
@@ -141,7 +145,10 @@ def restore_all(states: Mapping[Any, Any]) -> None:
     for thing, state in reversed([*states.items()]):
         try:
             try:
-                thing.restore(state)
+                if settings is not None and thing is SETTINGS:
+                    thing.restore(state, settings)
+                else:
+                    thing.restore(state)
             except BaseException as error:
                 if isinstance(error, Exception):
                     raise

@@ -199,13 +199,14 @@ class Scope:
         try:
             if raised[1] is not None:
                 explain(raised[1])
+            settings = None
             if self._resumes:
-                self._keep_changes()
+                settings = self._keep_changes()
                 self._inner = self.states()
             elif not open_scopes.entered_later(self):
                 # A fingerprint may move sources that a later scope still draws from.
                 self._fingerprints = fingerprints(self._governed())
-            self.close()
+            self.close(settings=settings)
         except BaseException:
             self.close(again=True)  # finish the restore, even if Ctrl-C interrupted it
             raise
@@ -236,26 +237,31 @@ class Scope:
         else:
             SETTINGS.apply(self._values, outer)
 
-    def _keep_changes(self) -> None:
-        """Keep the settings that the block itself has changed, for the next entry."""
+    def _keep_changes(self) -> list[Any] | None:
+        """Keep the settings that the block has changed, for the next entry.
+
+        Return the present settings, or None if this block will not restore them.
+        """
         assert self._outer is not None
         if SETTINGS not in self._outer:  # not governed, or an outer block was left before
-            return
-        now = None
+            return None
+        now = of_block = SETTINGS.capture()
         for scope in reversed(open_scopes.entered_later(self)):
-            now = (scope._outer or {}).get(SETTINGS, now)  # as this block will have them again
-        now = SETTINGS.capture() if now is None else now
+            # As this block would have them again.
+            of_block = (scope._outer or {}).get(SETTINGS, of_block)
         applied = SETTINGS.merged(self._outer[SETTINGS], self._values)
-        self._changes |= SETTINGS.changes(applied, now)
+        self._changes |= SETTINGS.changes(applied, of_block)
+        return now
 
     def _governed(self) -> list[Source]:
         assert self._outer is not None
         return [thing for thing in self._outer if thing is not SETTINGS]
 
-    def close(self, again: bool = False) -> None:
+    def close(self, again: bool = False, settings: list[Any] | None = None) -> None:
         """Restore the outer state, and let other threads open scopes. Every exit ends here.
 
         Safe to repeat. With `again`, an interrupt no longer stops the close: for a second try.
+        `settings` are the present ones, if they were just captured.
         """
         later = open_scopes.entered_later(self)
         failure: BaseException | None = None
@@ -263,7 +269,7 @@ class Scope:
             for scope in later:
                 scope._take_over(self._outer)
             try:
-                restore_all(self._outer)
+                restore_all(self._outer, settings)
             except RestoreError as error:
                 failure = error
             except BaseException as error:

@@ -74,8 +74,9 @@ class Unseeded(Source):
 
     def resume(self, seed: int, state: UnseededState | bool) -> None:
         # Entered here and now: in a forked child, or after other modules were imported.
-        if isinstance(state, UnseededState):
-            state = state._replace(process=os.getpid(), modules=len(sys.modules))
+        here = os.getpid(), len(sys.modules)
+        if isinstance(state, UnseededState) and state[1:3] != here:
+            state = UnseededState(state.seed, *here, *state[3:])
         self._replace(state)
 
     def restore(self, state: UnseededState | bool) -> None:
