@@ -6,13 +6,14 @@ import pickle
 import random
 import sys
 import types
+from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import draw
+from helpers import Lottery, draw
 from seedscope import Snapshot, Source, Stream, register_source, seeded, snapshot
 
 
@@ -117,6 +118,24 @@ def test_a_snapshot_copies_and_pickles():
     again.restore()
     assert (random.gauss(0, 1), random.random()) == value
     outer.restore()
+
+
+def test_a_state_in_an_ordered_dict_is_saved_and_loaded():
+    class Ordered(Lottery):
+        def encode(self, state):
+            return OrderedDict(state=state)
+
+        def decode(self, payload):
+            return payload["state"]
+
+    unregister = register_source(Ordered())
+    try:
+        file = io.BytesIO()
+        torch.save(snapshot().state_dict(), file)
+        file.seek(0)
+        assert Snapshot.from_state_dict(torch.load(file, weights_only=True)) == snapshot()
+    finally:
+        unregister()
 
 
 class Pair(NamedTuple):

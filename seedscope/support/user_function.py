@@ -63,7 +63,7 @@ def load_function(name: str, script: str | None = None) -> Callable[..., Any]:
         raise LookupError(f"no module {module!r} in the working folder or on sys.path") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            where = getattr(sys.modules[module], "__file__", "built in")
+            where = getattr(sys.modules[module], "__file__", None) or "no file"
             raise LookupError(f"{module} has no {path!r} ({where})")
         found = getattr(found, part)
     function: Callable[..., Any] = found

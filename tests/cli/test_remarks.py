@@ -101,8 +101,15 @@ def test_a_replay_that_differs_exits_with_1_whoever_listens(differs, end):
 @pytest.mark.parametrize("end", ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full", "| head -c 1"])
 def test_a_command_that_succeeds_exits_with_0_whoever_listens(end):
     Path("steady.py").write_text("def value(seed):\n    return seed\n")
-    for command in ("info", "info --json", "sweep steady:value --seeds 2 --csv"):
+    for command in ("info", "info --json", "sweep steady:value --seeds 2 --csv", "log"):
         assert shell(f"seedscope {command} {end}").returncode == 0
+
+
+def test_a_function_that_prints_to_a_reader_that_has_gone_costs_no_answer():
+    Path("prints.py").write_text("def value(seed):\n    print('x' * 99)\n    return seed\n")
+    seedscope_command("sweep", "prints:value", "--seeds", "1", "--log", "a.jsonl")
+    run = next(iter(RunLog("a.jsonl")))
+    assert shell(f"seedscope replay {run.id} --log a.jsonl | true").returncode == 0
 
 
 def test_output_that_cannot_be_written_is_an_error():

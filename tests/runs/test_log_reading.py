@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers import lines
 from seedscope import RunLog, seeded
@@ -49,6 +50,14 @@ def test_a_line_damaged_in_its_middle_is_reported_and_left_out(log, damage, line
     else:
         with pytest.warns(RuntimeWarning, match="line 2 is damaged"):
             assert [run.seed for run in log] == kept
+
+
+def test_a_noted_tensor_is_read_under_another_default_device(log):
+    with seeded(1, log=log) as scope:
+        scope.note(loss=torch.tensor([0.5, 0.25]))
+    with torch.device("meta"):
+        (run,) = log
+    assert run.notes["loss"].tolist() == [0.5, 0.25]
 
 
 def test_a_missing_log_is_empty_and_another_file_is_refused(log):

@@ -18,6 +18,7 @@ import torch
 
 import seedscope
 from fake_accelerator import FAKE
+from helpers import Lottery
 from seedscope import Seeded, Source, Stream, register_source, seeded, snapshot
 from seedscope.scope.open_scopes import _open_scopes
 from seedscope.scope.scope import Scope
@@ -200,25 +201,20 @@ def test_an_interrupt_at_any_line_of_a_snapshot_changes_nothing(outer_state):
     assert lines > 30
 
 
-class Interrupted(Source):
-    """A source whose restore is interrupted the first `times` times."""
+class Interrupted(Lottery, Source):
+    """Its restore is interrupted, the first `times` times."""
 
     name = "interrupted"
 
     def __init__(self, times, error=KeyboardInterrupt):
-        self.left, self.error, self.state = times, error, 7
-
-    def capture(self):
-        return self.state
-
-    def seed(self, seed):
-        self.state = seed
+        super().__init__()
+        self.left, self.error = times, error
 
     def restore(self, state):
         if self.left:
             self.left -= 1
             raise self.error
-        self.state = state
+        super().restore(state)
 
 
 @pytest.mark.parametrize("times", [1, 2, 100])

@@ -148,6 +148,20 @@ def test_a_stream_left_out_of_order_continues_its_own_numbers():
     assert before.changed(snapshot()) == ()
 
 
+def test_a_stream_left_out_of_order_keeps_no_setting_of_the_other_block():
+    stream, other = Stream(1029, deterministic=False), seeded(5)
+    stream.__enter__()
+    torch.backends.cudnn.benchmark = True
+    other.__enter__()
+    with pytest.raises(ScopeConflictError, match="entered later"):
+        stream.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    with stream:
+        assert torch.backends.cudnn.benchmark
+        assert torch.get_deterministic_debug_mode() == 0
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_a_loaded_state_reaches_suspended_generators():
     stream = Stream(1029)
 

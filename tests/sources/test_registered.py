@@ -51,18 +51,9 @@ def test_a_source_that_cannot_work_is_refused(attributes, error, says):
 @pytest.mark.parametrize("is_hashed", [False, True])
 def test_a_source_that_compares_by_value_keeps_its_state(is_hashed):
     @dataclass(unsafe_hash=is_hashed)
-    class ByValue(Source):
+    class ByValue(Lottery, Source):
         name: str
         state: int = 1
-
-        def capture(self):
-            return self.state
-
-        def seed(self, seed):
-            self.state = seed
-
-        def restore(self, state):
-            self.state = state
 
     source = ByValue("by value")
     unregister = register_source(source)

@@ -17,6 +17,7 @@ import torch
 
 from helpers import table
 from seedscope import RunLog, SweepBroken, SweepInterrupted, seeded, snapshot, sweep
+from seedscope.sweeps.job import Job
 from seedscope.sweeps.result import Outcome
 from sweep_functions import draws, not_a_number, sometimes_fails, tensor
 
@@ -168,6 +169,15 @@ def test_an_error_of_a_users_log_is_not_said_to_be_an_executors(tmp_path):
 
     with pytest.raises(KeyError, match="my log"):
         sweep(draws, 3, log=Broken(tmp_path / "runs.jsonl"))
+
+
+def test_an_error_without_an_executor_is_not_said_to_be_an_executors(monkeypatch):
+    def fails(job, seed):
+        raise OSError("of this process")
+
+    monkeypatch.setattr(Job, "__call__", fails)
+    with pytest.raises(OSError, match="of this process"):
+        sweep(draws, 3)
 
 
 def test_a_sweep_runs_inside_a_scope_and_inside_a_sweep():

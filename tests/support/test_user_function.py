@@ -1,4 +1,4 @@
-"""The digest of a function: which changes of it a resumed sweep notices."""
+"""A function of the user: which changes of it are noticed, and where it is looked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import pytest
 
 from helpers import run_python
-from seedscope.support.user_function import digest_of
+from seedscope.support.user_function import digest_of, load_function
 
 
 @pytest.mark.parametrize("rate", [0.2, "0.1", (0.1,), [0.1], {"rate": 0.1}, {0.1}, lambda: 0.1])
@@ -43,10 +43,18 @@ def test_a_default_that_is_an_object_gives_the_same_digest_each_time():
 
 def test_a_digest_does_not_follow_the_hash_seed():
     code = """
-from seedscope.support.user_function import digest_of
+from seedscope.support.user_function import digest_of, load_function
 def f(seed, names=frozenset({"a", "b", "c"})):
     return ("a" in {"a", "b", "c", "d"}, lambda: "x" in {"x", "y", "z"})
 print(digest_of(f))
 """
     found = {run_python(code, env=os.environ | {"PYTHONHASHSEED": str(seed)}) for seed in range(4)}
     assert len(found) == 1
+
+
+def test_a_package_without_a_file_is_named_without_one(tmp_path, monkeypatch):
+    (tmp_path / "a_namespace").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("a_namespace:nothing", "sys:nothing"):
+        with pytest.raises(LookupError, match=r"has no 'nothing' \(no file\)"):
+            load_function(name)
