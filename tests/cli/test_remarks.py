@@ -54,7 +54,7 @@ def make_step():
 """
 
 
-def test_a_program_that_silences_itself_does_not_silence_the_command():
+def test_a_program_that_is_silent_leaves_the_command_its_voice():
     Path("silent.py").write_text(SILENT)
     swept = seedscope_command("sweep", "silent:value", "--seeds", "3", "--log", "a.jsonl")
     assert "1 of 3 seeds failed, the first is 1" in swept.stderr
@@ -105,7 +105,7 @@ def test_a_command_that_succeeds_exits_with_0_whoever_listens(end):
         assert shell(f"seedscope {command} {end}").returncode == 0
 
 
-def test_a_function_that_prints_to_a_reader_that_has_gone_costs_no_answer():
+def test_prints_to_a_reader_that_has_gone_cost_no_answer():
     Path("prints.py").write_text("def value(seed):\n    print('x' * 99)\n    return seed\n")
     seedscope_command("sweep", "prints:value", "--seeds", "1", "--log", "a.jsonl")
     run = next(iter(RunLog("a.jsonl")))

@@ -46,7 +46,7 @@ def test_settings_are_set_in_each_entry_and_restored_after_it():
 
 
 @pytest.mark.parametrize("kind", ["stream", "generator"])
-def test_settings_follow_the_caller_where_the_block_has_not_changed_them(kind):
+def test_settings_follow_the_caller_unless_the_block_changed_them(kind):
     def read():
         return torch.get_deterministic_debug_mode(), torch.get_float32_matmul_precision()
 
@@ -148,7 +148,7 @@ def test_a_stream_left_out_of_order_continues_its_own_numbers():
     assert before.changed(snapshot()) == ()
 
 
-def test_a_stream_left_out_of_order_keeps_no_setting_of_the_other_block():
+def test_a_stream_left_out_of_order_keeps_its_own_settings():
     stream, other = Stream(1029, deterministic=False), seeded(5)
     stream.__enter__()
     torch.backends.cudnn.benchmark = True
@@ -232,7 +232,7 @@ def test_a_pickle_keeps_the_class_and_the_threads_option(make):
         assert drawn == [random.random()]
 
 
-def test_a_stream_resumes_unseeded_generators_in_an_import_and_a_fork(tmp_path, monkeypatch):
+def test_unseeded_generators_resume_in_an_import_and_a_fork(tmp_path, monkeypatch):
     def draws():
         with stream:
             return np.random.default_rng().random(), random.Random().random()

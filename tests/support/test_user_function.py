@@ -30,7 +30,7 @@ def test_another_keyword_default_is_another_function():
     assert digest_of(f) != before
 
 
-def test_a_default_that_is_an_object_gives_the_same_digest_each_time():
+def test_a_default_that_is_an_object_keeps_the_digest():
     def f(seed, own=None):
         return seed
 

@@ -171,7 +171,7 @@ def test_an_error_of_a_users_log_is_not_said_to_be_an_executors(tmp_path):
         sweep(draws, 3, log=Broken(tmp_path / "runs.jsonl"))
 
 
-def test_an_error_without_an_executor_is_not_said_to_be_an_executors(monkeypatch):
+def test_an_error_without_an_executor_is_raised_as_it_is(monkeypatch):
     def fails(job, seed):
         raise OSError("of this process")
 
