@@ -46,7 +46,7 @@ def test_settings_are_set_in_each_entry_and_restored_after_it():
 
 
 @pytest.mark.parametrize("kind", ["stream", "generator"])
-def test_settings_follow_the_caller_unless_the_block_changed_them(kind):
+def test_settings_follow_the_caller_unless_a_block_changed_them(kind):
     def read():
         return torch.get_deterministic_debug_mode(), torch.get_float32_matmul_precision()
 
