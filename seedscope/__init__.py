@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .data import SeededDataset, loader_options
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
+    from .random_state import RandomState
     from .runs.log import RunLog
     from .runs.run import Run
     from .scope.open_scopes import ScopeConflictError
@@ -32,6 +33,7 @@ _MODULES = {
     "data": ["SeededDataset", "loader_options"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
+    "random_state": ["RandomState"],
     "runs.log": ["RunLog"],
     "runs.run": ["Run"],
     "scope.open_scopes": ["ScopeConflictError"],
@@ -49,6 +51,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Cost",
+    "RandomState",
     "RestoreError",
     "Run",
     "RunLog",
