@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from .random_state import RandomState
     from .runs.log import RunLog
     from .runs.run import Run
+    from .scope.isolated import Isolated, isolated
     from .scope.open_scopes import ScopeConflictError
     from .scope.scope import Scope
-    from .scope.seeded import Seeded, note, seeded
+    from .scope.seeded import Seeded, current_scope, note, seeded
     from .scope.stream import Stream
     from .seeds import derive_seed, fresh_seed
     from .snapshots import RestoreError, Snapshot, snapshot
@@ -36,9 +37,10 @@ _MODULES = {
     "random_state": ["RandomState"],
     "runs.log": ["RunLog"],
     "runs.run": ["Run"],
+    "scope.isolated": ["Isolated", "isolated"],
     "scope.open_scopes": ["ScopeConflictError"],
     "scope.scope": ["Scope"],
-    "scope.seeded": ["Seeded", "note", "seeded"],
+    "scope.seeded": ["Seeded", "current_scope", "note", "seeded"],
     "scope.stream": ["Stream"],
     "seeds": ["derive_seed", "fresh_seed"],
     "snapshots": ["RestoreError", "Snapshot", "snapshot"],
@@ -51,6 +53,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Cost",
+    "Isolated",
     "RandomState",
     "RestoreError",
     "Run",
@@ -66,9 +69,11 @@ __all__ = [
     "SweepBroken",
     "SweepInterrupted",
     "cost",
+    "current_scope",
     "derive_seed",
     "evaluating",
     "fresh_seed",
+    "isolated",
     "loader_options",
     "note",
     "rank_seed",

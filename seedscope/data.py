@@ -15,6 +15,7 @@ from .scope.seeded import Seeded
 from .seeds import check_seed, derive_seed, deriver
 from .sources.base import Source
 from .sources.registry import running_sources, select_sources
+from .sources.watch import WATCH
 
 
 class _SourcesAlone(Options):
@@ -22,8 +23,8 @@ class _SourcesAlone(Options):
 
     __slots__ = ()
 
-    def governed(self) -> tuple[Source, ...]:
-        return select_sources()
+    def governed(self) -> tuple[Any, ...]:
+        return (*select_sources(), WATCH)
 
 
 _SAMPLE = _SourcesAlone(deterministic=False)

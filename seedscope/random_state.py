@@ -7,6 +7,7 @@ from typing import Any
 
 from .snapshots import capture_all, check_format, decode_states, encode_states, restore_all
 from .sources.registry import select_sources
+from .sources.watch import WATCH
 from .support.compiler import opaque
 
 
@@ -54,4 +55,5 @@ class RandomState:
         check_format(state_dict, "RandomState", ("sources",))
         states = decode_states(state_dict["sources"])
         chosen = select_sources(self._sources)
-        restore_all({source: state for source, state in states.items() if source in chosen})
+        restore = WATCH.restoring(restore_all)
+        restore({source: state for source, state in states.items() if source in chosen})

@@ -11,6 +11,7 @@ import torch
 
 from .settings.registry import SETTINGS
 from .sources.registry import select_sources
+from .sources.watch import WATCH
 from .support.compiler import opaque
 from .support.pickles import reduce_publicly
 
@@ -44,7 +45,7 @@ class Snapshot:
         Raises:
             RestoreError: some could not be restored. All others were.
         """
-        restore_all(self._states)
+        WATCH.restoring(restore_all)(self._states)
 
     @opaque
     def changed(self, other: Snapshot) -> tuple[str, ...]:
@@ -128,6 +129,17 @@ def snapshot(sources: Iterable[str] | None = None) -> Snapshot:
 def capture_all(governed: Iterable[Any]) -> dict[Any, Any]:
     """Return the state of each source or setting that is present."""
     return {thing: state for thing in governed if (state := thing.capture()) is not None}
+
+
+def seeded_states(sources: Iterable[Any], seed: int) -> dict[Any, Any]:
+    """Return the state that `seed` gives to each source that is present."""
+    now = capture_all(sources)
+    try:
+        for source in now:
+            source.seed(seed)
+        return capture_all(now)
+    finally:
+        restore_all(now)
 
 
 def restore_all(states: Mapping[Any, Any], settings: list[Any] | None = None) -> None:

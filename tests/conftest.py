@@ -9,6 +9,7 @@ from seedscope import evaluation
 from seedscope.scope import open_scopes
 from seedscope.settings import environment
 from seedscope.sources.registry import select_sources
+from seedscope.sources.watch import WATCH
 
 fake_accelerator.register()
 
@@ -32,6 +33,7 @@ def nothing_happens_outside():
     changed = before.changed(seedscope.snapshot())
     before.restore()
     assert not still_open, f"the test left {still_open} open"
+    assert not WATCH.capture(), "the test left the functions of libraries replaced"
     assert not changed, f"the test left {changed} changed"
 
 

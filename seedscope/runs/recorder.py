@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
-from ..seeds import check_seed, fresh_seed
 from ..settings.registry import SETTINGS
 from ..support import conditions
 from ..support.process_start import START_FOLDER
@@ -22,22 +21,29 @@ from .values import encode
 class Recorder:
     """The recorder of a run: its seed, conditions and notes.
 
-    With `log=None` nothing is written: the worker of a sweep returns its record instead.
+    With `log=None` nothing is written: the worker of a sweep returns its record instead. In a
+    replay a seed that was drawn (`is_drawn`) gives way to that of the run replayed.
     """
 
     def __init__(
-        self, log: RunLog | None, seed: int | None, counted: bool = True, **more: Any
+        self,
+        log: RunLog | None,
+        seed: int,
+        *,
+        is_drawn: bool = False,
+        counted: bool = True,
+        **more: Any,
     ) -> None:
         process = Process.this()
         # The seeds of a sweep have no ordinal: a replay matches the other runs by ordinal.
         self.ordinal: int | None = next(process.ordinals) if counted else None
         then = None if self.ordinal is None else process.replayed.get(self.ordinal)
-        if seed is None:
-            seed = then.seed if then else fresh_seed()
+        if is_drawn and then:
+            seed = then.seed
         if then:
             more["replays"] = then.id
             log = process.replay_log if log else None
-        self.seed: int = check_seed(seed)
+        self.seed: int = seed
         self.id: str = secrets.token_hex(6)
         self._log, self._process, self._clock = log, process, 0.0
         self._more = more
@@ -45,6 +51,7 @@ class Recorder:
         self._is_written = False
         self._notes: dict[str, Any] = {}
         self._outcome: str | None = None
+        self._reseeded: list[str] = []
 
     def begin(self) -> None:
         """Record the time and conditions of the run, and append its first line, once."""
@@ -78,9 +85,9 @@ class Recorder:
             raise TypeError(f"a note's name must not begin with $, got {wrong[0]!r}")
         self._notes |= {name: encode(value, name) for name, value in values.items()}
 
-    def leave(self, error: BaseException | None) -> None:
+    def leave(self, error: BaseException | None, reseeded: Iterable[str]) -> None:
         """Record the outcome of the block, which may be entered again."""
-        self._outcome = outcome_of(error)
+        self._outcome, self._reseeded = outcome_of(error), [*reseeded]
 
     def end(self) -> dict[str, Any]:
         """Append the run's second line, once, and return its record."""
@@ -90,6 +97,7 @@ class Recorder:
             "outcome": self._outcome,
             "devices": conditions.devices(),
             "notes": self._notes,
+            "reseeded": self._reseeded,
         }
         # In a forked child that leaves the block, the parent writes the record.
         if self._log and self._begun and not self._is_written and self._process.is_current():

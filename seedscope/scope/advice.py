@@ -1,6 +1,14 @@
-"""The remedy for errors of torch that name none."""
+"""What to do: notes for errors of torch that name no remedy, and the text of a warning."""
 
 from __future__ import annotations
+
+WORKERS = (
+    "worker processes do not follow the seed of this block, which has started {count} of them: "
+    "what they draw differs each time, or is the same in each worker. Pass a seed to each task "
+    "and enter `seeded(seed)` in it, or seed each worker in an initializer; pass "
+    "`random_state=scope.derive(NAME) % 2**32` to scikit-learn; or use seedscope.sweep as the "
+    "parallel map: docs/recipes.md"
+)
 
 
 def explain(error: BaseException | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..settings.registry import SETTINGS
 from ..sources.registry import select_sources
+from ..sources.watch import WATCH
 from ..support.modes import MODES, Deterministic
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class Options:
 
     def governed(self) -> tuple[Any, ...]:
         """Return the settings and sources that a scope with these options captures and restores."""
-        return (SETTINGS, *select_sources(self.sources))
+        return (SETTINGS, *select_sources(self.sources), WATCH)
 
-    def recorder(self, seed: int | None, **more: Any) -> Recorder:
+    def recorder(self, seed: int, **more: Any) -> Recorder:
         """Return the recorder of a run with these options."""
         from ..runs.recorder import Recorder
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..seeds import check_seed, fresh_seed
+from ..seeds import check_seed
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
 from .open_scopes import innermost_first
+from .opener import Opener
 from .options import Options, Threads
+from .position import Position
 from .scope import Scope
-from .wrapping import is_decorable, wrap
+from .wrapping import is_decorable
 
 if TYPE_CHECKING:
     from ..runs.log import RunLog
@@ -31,15 +33,25 @@ def note(**values: Any) -> None:
     Raises:
         TypeError: the log cannot keep a value, see `Scope.note`.
     """
-    for scope in innermost_first():
-        if scope.recorder is not None:
-            scope.note(**values)
+    for block in innermost_first():
+        if isinstance(block, Scope) and block.recorder is not None:
+            block.note(**values)
             return
     names = ", ".join(values)
     warnings.warn(f"note(): no run is being logged, so {names} was not kept", stacklevel=2)
 
 
-class Seeded:
+@opaque
+def current_scope() -> Scope | None:
+    """Return the innermost open scope, or None.
+
+    For code that does not have its scope at hand: `current_scope().derive("fold", 3)`. A block
+    of `isolated()` has no seed, and is no scope.
+    """
+    return next((block for block in innermost_first() if isinstance(block, Scope)), None)
+
+
+class Seeded(Opener[Scope]):
     """The context manager and decorator that `seeded(...)` returns.
 
     A `Seeded` can be entered again, also inside itself. Each entry starts anew from the
@@ -50,45 +62,11 @@ class Seeded:
         self._seed = None if seed is None else check_seed(seed)
         self._options = options
 
-    @opaque
-    def __enter__(self) -> Scope:
-        return self._scope(self).__enter__()
-
-    @opaque
-    def __exit__(self, *raised: Any) -> None:
-        scope = None
-        try:
-            scope = self._opened()
-            scope.__exit__(*raised)
-        except BaseException:
-            # Ctrl-C came before the scope's own exit had begun.
-            (scope or self._opened()).close(again=True)
-            raise
-
-    def _opened(self) -> Scope:
-        """Return the innermost open scope that this object has entered."""
-        for scope in innermost_first():
-            if scope.opener is self:
-                return scope
-        raise RuntimeError(f"{self!r} was left without having been entered")
-
-    def __call__(self, function: F) -> F:
-        return cast(F, wrap(function, self.for_call))
-
     def __repr__(self) -> str:
         return f"seeded({'' if self._seed is None else self._seed})"
 
-    def for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> Scope:
-        """Return the scope of one call, as `wrap` requires."""
-        return self._scope(None, resumes)
-
-    def _scope(self, opener: Seeded | None, resumes: bool = False) -> Scope:
-        options = self._options
-        if options.log is not None:
-            recorder = options.recorder(self._seed)
-            return Scope(recorder.seed, options, opener, resumes, recorder=recorder)
-        seed = fresh_seed() if self._seed is None else self._seed
-        return Scope(seed, options, opener, resumes)
+    def _block(self, opener: Opener[Scope] | None, resumes: bool) -> Scope:
+        return Scope(self._seed, self._options, opener, Position() if resumes else None)
 
 
 @overload
@@ -124,7 +102,8 @@ def seeded(
     On exit every governed source and setting is bit for bit what it was before.
 
     Args:
-        seed: an integer in [0, 2**64). `None` draws a fresh seed for each entry or call;
+        seed: an integer in [0, 2**64). `None` draws a fresh seed for each entry or call, inside
+            another scope from that scope, else from the operating system;
             `with seeded() as scope:` has that seed as `scope.seed`. Up to 2**32 - 1 the sources
             give the numbers of `random.seed`, `np.random.seed` and `torch.manual_seed`.
         deterministic: `True` switches to deterministic algorithms, and an operation without
@@ -149,5 +128,5 @@ def seeded(
     """
     options = Options(deterministic, fill_uninitialized_memory, threads, sources, log)
     if is_decorable(seed):  # a bare @seeded
-        return Seeded(None, options).__call__(seed)
+        return Seeded(None, options)(seed)
     return Seeded(seed, options)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from ..seeds import check_seed, derive_seed
-from ..snapshots import check_format, decode_states, encode_states
-from ..sources.base import Source
+from ..snapshots import check_format, decode_states, encode_states, seeded_states
+from ..sources.registry import select_sources
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
 from ..support.pickles import reduce_publicly
+from .open_scopes import open_at
+from .opener import Opener
 from .options import Options, Threads
+from .position import Position
+from .recomputation import Recomputation
 from .scope import Scope
-from .wrapping import wrap
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Stream:
+class Stream(Opener[Scope]):
     """A seeded scope that can be left and entered again without starting anew.
 
-    The first entry seeds; each later entry continues the same random numbers. A checkpoint can
-    keep a stream, also one of `torch.distributed.checkpoint`, Lightning or Accelerate, which
-    call `state_dict` and `load_state_dict`.
+    The first entry seeds; each later entry continues the same random numbers, also an entry
+    inside another one. Settings do not continue: each entry applies those of the options. A
+    checkpoint can keep a stream, also one of `torch.distributed.checkpoint`, Lightning or
+    Accelerate, which call `state_dict` and `load_state_dict`.
 
     Args:
         seed: an integer in [0, 2**64).
@@ -47,33 +50,35 @@ class Stream:
     ) -> None:
         self.seed: int = derive_seed(seed, *keys) if keys else check_seed(seed)
         self._options = Options(deterministic, fill_uninitialized_memory, threads, sources)
-        self._scope = self._begin({})
+        self.position = Position(self.seed)
 
-    @opaque
-    def __enter__(self) -> Scope:
-        return self._scope.__enter__()
+    def recompute(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        """Return the contexts that make `torch.utils.checkpoint` replay the stream.
 
-    @opaque
-    def __exit__(self, *raised: Any) -> None:
-        try:
-            self._scope.__exit__(*raised)
-        except BaseException:
-            self._scope.close(again=True)  # Ctrl-C came before the scope's own exit had begun
-            raise
+        Pass the method itself: `checkpoint(f, x, use_reentrant=False,
+        context_fn=stream.recompute)`. What `f` draws from the stream, inside of it or around
+        it, is then drawn again in the recomputation, which leaves the stream where it was. For
+        several streams, combine their contexts with `contextlib.ExitStack`.
 
-    def __call__(self, function: F) -> F:
-        return cast(F, wrap(function, self._continue))
+        See: https://docs.pytorch.org/docs/stable/checkpoint.html
+        """
+        is_open = open_at(self.position) is not None
+        return nullcontext(), Recomputation(self, dict(self.position.now()), is_open)
+
+    def block_at(self, position: Position) -> Scope:
+        """Return a block of the stream that continues from `position`."""
+        return Scope(self.seed, self._options, self, position)
 
     def __repr__(self) -> str:
         return f"<Stream of seed {self.seed}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {"options": self._options.as_arguments(), "state": self.state_dict()}
-        return reduce_publicly(self, Stream, state, {"seed", "_options", "_scope"})
+        return reduce_publicly(self, Stream, state, {"seed", "_options", "position"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.seed, self._options = state["state"]["seed"], Options(**state["options"])
-        self._scope = self._begin(decode_states(state["state"]["sources"]))
+        self.position = Position(self.seed, decode_states(state["state"]["sources"]))
 
     @opaque
     def state_dict(self) -> dict[str, Any]:
@@ -81,7 +86,10 @@ class Stream:
 
         Inside the stream's own block this is the present state of the block.
         """
-        return {"format": 1, "seed": self.seed, "sources": encode_states(self._scope.states())}
+        states = self.position.now()
+        if not states:  # before the first entry
+            states = seeded_states(select_sources(self._options.sources), self.seed)
+        return {"format": 1, "seed": self.seed, "sources": encode_states(states)}
 
     @opaque
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -97,13 +105,11 @@ class Stream:
         except (KeyError, TypeError) as error:
             raise ValueError(f"the Stream state has no usable seed: {error}") from error
         states = decode_states(state_dict["sources"])
-        if self._scope.is_open:
+        if open_at(self.position) is not None:
             raise RuntimeError(f"{self!r} is open: load a state before or after the block")
-        self.seed = self._scope.seed = seed
-        self._scope.resume_from(states)  # in place: a suspended generator resumes from `states` too
+        # In place: a suspended generator of the stream resumes from here, too.
+        self.seed = self.position.seed = seed
+        self.position.states = states
 
-    def _begin(self, states: dict[Source, Any]) -> Scope:
-        return Scope(self.seed, self._options, opener=self, resumes=True, inner=states)
-
-    def _continue(self, args: Any, kwargs: Any, *, resumes: bool = True) -> Scope:
-        return self._scope
+    def _block(self, opener: Opener[Scope] | None, resumes: bool) -> Scope:
+        return Scope(self.seed, self._options, opener, self.position)

@@ -121,6 +121,10 @@ class Accelerator(Source):
     def fingerprint(self) -> list[torch.Tensor] | None:
         return self.states() if self.is_running() else None
 
+    def last_seed(self) -> list[int] | None:
+        generators = getattr(self.module, "default_generators", ()) if self.is_running() else ()
+        return [generator.initial_seed() for generator in generators] or None
+
     def encode(self, state: list[torch.Tensor] | Waiting | None) -> list[torch.Tensor] | None:
         return state if isinstance(state, list) else None
 

@@ -46,6 +46,13 @@ class Source:
         """
         return self.capture()
 
+    def last_seed(self) -> Any:
+        """Return the seed with which the generator was last seeded, None if it does not know.
+
+        A scope then tells whether other code has seeded the source.
+        """
+        return None
+
     def encode(self, state: Any) -> Any:
         """Return `state` as numbers, strings, lists, dicts and tensors.
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..support.interrupts import in_one_step
 from .base import Source
 from .memory import copy_at, is_addressable, map_at
+from .watch import unwatched
 
 # struct mt19937_state: uint32 key[624]; int pos.
 # https://github.com/numpy/numpy/blob/main/numpy/random/src/mt19937/mt19937.h
@@ -92,7 +93,7 @@ class NumPy(Source):
         if again and (memory := self._memory()) is not None:
             memory.write(_seeded_words(seed), _NO_GAUSS)
         elif isinstance(generator := _bit_generator(), np.random.MT19937):
-            np.random.seed(_as_words(seed))
+            unwatched(np.random.seed)(_as_words(seed))
         else:
             fresh = type(generator)(seed).state
             np.random.set_state({**fresh, "has_gauss": 0, "gauss": 0.0})

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .base import Source
 from .memory import copy_at, is_addressable, map_at
+from .watch import unwatched
 
 # struct RandomObject, after the object header: int index; uint32_t state[624].
 # https://github.com/python/cpython/blob/main/Modules/_randommodule.c
@@ -54,7 +55,7 @@ class Python(Source):
         if again and (memory := self._memory()) is not None:
             memory[:], self._generator.gauss_next = _seeded_words(seed), None
         else:
-            random.seed(seed)
+            unwatched(random.seed)(seed)
 
     def restore(self, state: PythonState | tuple[Any, ...]) -> None:
         memory = self._memory()

@@ -13,13 +13,15 @@ from .python import Python
 from .torch_cpu import TorchCPU
 from .unseeded import Unseeded
 
+UNSEEDED = Unseeded()
+
 _registered: tuple[Source, ...] = (
     Python(),
     NumPy(),
     TorchCPU(),
     *accelerators(),
     CuPy(),
-    Unseeded(),
+    UNSEEDED,
 )
 
 

@@ -26,7 +26,7 @@ class UnseededState(NamedTuple):
         seed: the scope's seed.
         process: the pid of the process that entered the block.
         modules: the number of imported modules when the block began.
-        numpy, python: the number of draws from each stream.
+        numpy, python, scopes: the number of draws from each stream.
     """
 
     seed: int
@@ -34,6 +34,7 @@ class UnseededState(NamedTuple):
     modules: int
     numpy: int = 0
     python: int = 0
+    scopes: int = 0
 
 
 class _Entropy:
@@ -49,7 +50,7 @@ class _Entropy:
 
 
 class Unseeded(Source):
-    """Entropy for `np.random.default_rng()`, `SeedSequence()` and `random.Random()`.
+    """Entropy for `np.random.default_rng()`, `SeedSequence()`, `random.Random()`, fresh scopes.
 
     Inside a scope, entropy comes from the scope's seed instead of the operating system.
     NumPy calls `secrets.randbits` through a name in its own module, which a scope replaces.
@@ -101,13 +102,13 @@ class Unseeded(Source):
         return None if self._entropy is None else self._entropy.state[3:]
 
     def encode(self, state: Any) -> list[int] | None:
-        return [state.seed, state.numpy, state.python] if state else None
+        return [state.seed, *state[3:]] if state else None
 
     def decode(self, payload: Any) -> UnseededState:
-        seed, numpy, python = payload
-        if not all(type(number) is int and number >= 0 for number in payload):
-            raise ValueError(f"expected a seed and two counts, got {payload!r}")
-        return UnseededState(seed, os.getpid(), len(sys.modules), numpy, python)
+        # Before the count of scopes was added, a state had two counts.
+        if len(payload) not in (3, 4) or not all(type(n) is int and n >= 0 for n in payload):
+            raise ValueError(f"expected a seed and three counts, got {payload!r}")
+        return UnseededState(payload[0], os.getpid(), len(sys.modules), *payload[1:])
 
     def same(self, a: Any, b: Any) -> bool:
         # The process and the modules say where the state was captured.
@@ -115,6 +116,10 @@ class Unseeded(Source):
 
     def _comparable(self, state: Any) -> Any:
         return self.encode(state) if isinstance(state, UnseededState) else state
+
+    def scope_seed(self) -> int:
+        """Return the seed of a fresh scope, below 2**32 as that of `fresh_seed`."""
+        return self._draw("scopes", 32)
 
     def _numpy_randbits(self, bits: int) -> int:
         return self._draw("numpy", bits)

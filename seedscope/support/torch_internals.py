@@ -32,6 +32,13 @@ def hide_from_compiler(function: Any, recursive: bool) -> Any:
     return function
 
 
+# ------------------------------------------------------------------------------ autograd
+
+#: Return the number of the backward that runs in this thread, or -1. It is also that of a
+#: recomputation by `torch.utils.checkpoint`, with both kinds of checkpointing.
+current_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+
+
 # ----------------------------------------------------------------- versions and settings
 
 

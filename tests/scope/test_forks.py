@@ -8,8 +8,12 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import pytest
+
 from helpers import enter, run_in_fork, run_in_thread
 from seedscope import seeded
+
+pytestmark = pytest.mark.filterwarnings("ignore:worker processes")
 
 
 def test_a_process_forked_inside_a_block_can_open_its_own():

@@ -6,6 +6,7 @@ scope pushes new objects, and leaving pops them. The model itself uses no scope.
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -77,22 +78,18 @@ class Interleavings(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 2))
     def enter_a_stream(self, seed):
         stream, world = self.streams.setdefault(seed, (Stream(seed), World(seed)))
-        if any(scope is stream for scope, _ in self.scopes):
-            return
         stream.__enter__()
         self.scopes.append((stream, seed))
-        world.mode, world.benchmark = 2, False
-        # A stream continues its random numbers and, as a generator does, its settings.
-        if hasattr(world, "left"):
-            world.mode, world.benchmark = world.left
-        self.worlds.append(world)
+        # Entered again, also inside itself, a stream continues its random numbers alone.
+        entry = copy.copy(world)
+        entry.mode, entry.benchmark = 2, False
+        self.worlds.append(entry)
 
     @precondition(lambda self: self.scopes)
     @rule(error=st.sampled_from([None, ValueError, KeyboardInterrupt]))
     def leave(self, error):
         scope, _ = self.scopes.pop()
-        world = self.worlds.pop()
-        world.left = (world.mode, world.benchmark)
+        self.worlds.pop()
         raised = None if error is None else error("in the block")
         assert not scope.__exit__(error, raised, None)
 

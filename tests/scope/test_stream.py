@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fake_accelerator import DEVICES, FAKE
-from helpers import draw, run_in_fork
-from seedscope import ScopeConflictError, Stream, derive_seed, seeded, snapshot
+from helpers import Lottery, draw, run_in_fork
+from seedscope import ScopeConflictError, Stream, derive_seed, register_source, seeded, snapshot
 
 
 def test_each_entry_continues_where_the_last_entry_stopped():
@@ -45,8 +45,8 @@ def test_settings_are_set_in_each_entry_and_restored_after_it():
         assert torch.get_deterministic_debug_mode() == 0
 
 
-@pytest.mark.parametrize("kind", ["stream", "generator"])
-def test_settings_follow_the_caller_unless_a_block_changed_them(kind):
+@pytest.mark.parametrize("kind", [Stream, seeded])
+def test_settings_follow_the_caller_unless_a_step_changed_them(kind):
     def read():
         return torch.get_deterministic_debug_mode(), torch.get_float32_matmul_precision()
 
@@ -55,15 +55,7 @@ def test_settings_follow_the_caller_unless_a_block_changed_them(kind):
         while True:
             yield read(), torch.backends.cudnn.benchmark
 
-    if kind == "stream":
-        stream, body = Stream(1029, deterministic=False), steps()
-
-        def step():
-            with stream:
-                return next(body)
-    else:
-        step = seeded(1029, deterministic=False)(steps)().__next__
-
+    step = kind(1029, deterministic=False)(steps)().__next__
     before = snapshot()
     assert step() == ((0, "highest"), True)
     assert before.changed(snapshot()) == ()
@@ -148,18 +140,17 @@ def test_a_stream_left_out_of_order_continues_its_own_numbers():
     assert before.changed(snapshot()) == ()
 
 
-def test_a_stream_left_out_of_order_keeps_its_own_settings():
-    stream, other = Stream(1029, deterministic=False), seeded(5)
-    stream.__enter__()
-    torch.backends.cudnn.benchmark = True
-    other.__enter__()
-    with pytest.raises(ScopeConflictError, match="entered later"):
-        stream.__exit__(None, None, None)
-    other.__exit__(None, None, None)
+def test_a_stream_continues_its_numbers_and_not_its_settings():
+    """The same rule holds for a stream in one process and for one that was loaded."""
+    stream, loaded = Stream(1029, deterministic=False), Stream(0, deterministic=False)
     with stream:
-        assert torch.backends.cudnn.benchmark
-        assert torch.get_deterministic_debug_mode() == 0
-    assert not torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True
+        torch.use_deterministic_algorithms(True)
+    loaded.load_state_dict(stream.state_dict())
+    for one in (stream, loaded):
+        with one:
+            assert not torch.backends.cudnn.benchmark
+            assert torch.get_deterministic_debug_mode() == 0
 
 
 def test_a_loaded_state_reaches_suspended_generators():
@@ -260,15 +251,79 @@ def test_a_stream_saved_unused_starts_from_its_seed():
         assert draw() == got
 
 
-def test_a_stream_cannot_be_entered_inside_itself():
-    stream = Stream(1029)
-    with stream:
-        first = draw()
-        with pytest.raises(ScopeConflictError, match="already open"), stream:
-            pass
-        second = draw()
+def test_an_entry_inside_a_stream_goes_on_from_where_it_stands():
+    stream, before = Stream(1029), snapshot()
     with seeded(1029):
-        assert (draw(), draw()) == (first, second)
+        expected = [draw() for _ in range(7)]
+    FAKE.reset()
+    with stream:
+        got = [draw()]
+        with stream as inner:
+            got += [draw()]
+            assert inner.seed == 1029
+        got += [draw()]
+        with seeded(5):
+            other = draw()
+            with stream, stream:
+                got += [draw()]
+                saved = stream.state_dict()
+            assert draw() != other  # the block between goes on with its own numbers
+        got += [draw()]
+    loaded = Stream(0)
+    loaded.load_state_dict(saved)
+    for one in (stream, loaded):
+        with one:
+            after = draw()
+        assert after == expected[5 if one is stream else 4]
+    assert got == expected[:5]
+    FAKE.reset()
+    assert snapshot() == before
+
+
+def test_two_layers_that_share_a_stream_continue_each_other():
+    stream = Stream(1029)
+
+    @stream
+    def inner():
+        return draw()
+
+    @stream
+    def outer():
+        return [draw(), inner(), draw()]
+
+    with seeded(1029):
+        expected = [draw() for _ in range(4)]
+    assert [*outer(), inner()] == expected
+
+
+def test_an_interrupted_entry_inside_a_stream_loses_nothing():
+    before, stream = snapshot(), Stream(1029)
+    with pytest.raises(KeyboardInterrupt), stream:
+        first = draw()
+        with stream:
+            second = draw()
+            raise KeyboardInterrupt
+    with stream:
+        third = draw()
+    with seeded(1029):
+        assert [draw(), draw(), draw()] == [first, second, third]
+    FAKE.reset()
+    assert snapshot() == before
+
+
+def test_an_entry_inside_a_stream_leaves_the_sources_that_it_does_not_govern():
+    before, stream = snapshot(), Stream(1029, sources=["python"])
+    with stream:
+        first = random.random()
+        lottery = Lottery()
+        unregister = register_source(lottery)
+        with seeded(3), stream:
+            second = random.random()
+        unregister()
+        assert lottery.state == 7
+    with seeded(1029):
+        assert [random.random(), random.random()] == [first, second]
+    assert snapshot() == before
 
 
 def test_each_call_of_a_decorated_function_continues():

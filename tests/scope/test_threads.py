@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import sys
 import threading
@@ -13,7 +14,7 @@ import torch
 
 from helpers import draw, enter, run_in_thread
 from seedscope import ScopeConflictError, Stream, seeded, snapshot
-from seedscope.scope import open_scopes
+from seedscope.scope import turns
 
 
 def test_a_second_thread_is_refused_with_nothing_changed():
@@ -62,11 +63,11 @@ def test_threads_that_wait_get_the_single_threaded_results():
 def test_a_release_just_before_a_thread_is_listed_wakes_it(monkeypatch):
     class ListedTooLate(list):
         def append(self, woken):
-            open_scopes._holder.pop("thread")  # the holder left, and found nobody to wake
+            turns._holder.pop("thread")  # the holder left, and found nobody to wake
             super().append(woken)
 
-    monkeypatch.setattr(open_scopes, "_holder", {"thread": -1})
-    monkeypatch.setattr(open_scopes, "_waiting_threads", ListedTooLate())
+    monkeypatch.setattr(turns, "_holder", {"thread": -1})
+    monkeypatch.setattr(turns, "_waiting_threads", ListedTooLate())
 
     drawn = []
 
@@ -126,14 +127,14 @@ def test_a_stream_hammered_by_refused_threads_keeps_its_block():
     def hammer():
         while not stop.is_set():
             try:
-                with stream:
-                    assert scope_is_mine()
+                with stream as scope:
+                    assert scope_is_mine(scope)
             except ScopeConflictError:
                 refused.append(1)
 
-    def scope_is_mine():
+    def scope_is_mine(scope):
         mine = random.getstate()
-        return stream._scope.is_open and random.getstate() == mine
+        return scope.is_open and random.getstate() == mine
 
     sys.setswitchinterval(1e-6)
     try:
@@ -166,22 +167,104 @@ def test_a_waiting_scope_continues_when_the_holder_leaves():
     assert results == [random.Random(5).random()]
 
 
-def test_backward_in_another_thread_says_what_to_do():
-    class Noise(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 2
+class Noise(torch.autograd.Function):
+    """Its backward enters a scope."""
 
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        with seeded(5):
+            return gradient + torch.rand_like(gradient)
+
+
+NOISE = torch.rand(3, generator=torch.Generator().manual_seed(5))
+
+
+def test_a_backward_borrows_the_turn_of_the_thread_that_waits():
+    x = torch.ones(3, requires_grad=True)
+    with seeded(1029):
+        first = torch.rand(1)
+        run_in_thread(Noise.apply(x).sum().backward)
+        assert torch.equal(x.grad, 1 + NOISE)
+        second = torch.rand(1)
+        Noise.apply(x).sum().backward()  # on the CPU in the calling thread: the scopes nest
+    assert torch.equal(x.grad, 2 * (1 + NOISE))
+    with seeded(1029):
+        assert torch.equal(torch.cat([first, second]), torch.cat([torch.rand(1), torch.rand(1)]))
+    assert run_in_thread(enter) == enter()
+
+
+def test_a_backward_beside_a_busy_thread_says_what_to_do():
+    x = torch.ones(3, requires_grad=True)
+    with seeded(1029):
+        loss, is_busy = Noise.apply(x).sum(), threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(lambda: is_busy.wait(20) and loss.backward())
+            is_busy.set()
+            while done._state != "FINISHED":  # this thread may draw at any time
+                pass
+        with pytest.raises(ScopeConflictError, match=r"draw in forward\(\) instead"):
+            done.result()
+
+
+def test_a_lender_that_goes_on_is_told_of():
+    """The holder of the block waits, but not for the end of the backward."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(Noise):
         @staticmethod
         def backward(ctx, gradient):
             with seeded(5):
-                return gradient + torch.rand_like(gradient)
+                inside.set()
+                assert go_on.wait(20)
+                return gradient
 
     x = torch.ones(3, requires_grad=True)
+    before = snapshot()
+    with ThreadPoolExecutor(1) as pool:
+        with seeded(1029):
+            started = threading.Event()
+            loss = Slow.apply(x).sum()
+            done = pool.submit(lambda: started.wait(20) and loss.backward())
+            started.set()
+            assert inside.wait(20)
+            go_on.set()
+            time.sleep(0)
+            with pytest.raises(RuntimeError, match="went on with its block"):
+                done.result(20)
+    assert snapshot() == before
+    assert run_in_thread(enter) == enter()
+
+
+def test_a_backward_in_an_engines_thread_borrows_the_turn(monkeypatch):
+    """As on a GPU: the thread that calls backward waits in the engine, in no Python frame."""
+    answers = queue.SimpleQueue()
+
+    def node():
+        found = []
+        monkeypatch.setattr(turns, "current_backward", lambda: 1)
+        try:
+            found.append(enter())
+        except BaseException as error:
+            found.append(error)
+        monkeypatch.undo()
+        results.extend(found)
+        answers.put(None)
+
+    results: list = []
+    x = torch.ones(1, requires_grad=True)
+    # Called from C++, so that this thread stands in the engine as it does for a GPU.
+    y = x * 2
+    y.register_hook(answers.get)
     with seeded(1029):
-        loss = Noise.apply(x).sum()
-        with pytest.raises(ScopeConflictError, match=r"draw in forward\(\) instead"):
-            run_in_thread(loss.backward)
-        loss = Noise.apply(x).sum()
-        loss.backward()  # the CPU's backward runs in the calling thread: the scopes nest
-    assert torch.equal(x.grad, 1 + torch.rand(3, generator=torch.Generator().manual_seed(5)))
+        thread = threading.Thread(target=node)
+        starter = threading.Timer(0.1, thread.start)
+        starter.start()
+        y.backward()
+        thread_draws = random.random()
+    thread.join(20)
+    assert results == [enter()]
+    assert thread_draws == random.Random(1029).random()

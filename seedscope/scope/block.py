@@ -1,0 +1,231 @@
+"""One block: the entry captures states and changes them, the exit restores them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ..settings.registry import SETTINGS, values_for
+from ..snapshots import RestoreError, capture_all, restore_all
+from ..sources.base import Source
+from ..sources.watch import WATCH, Seen
+from ..support.compiler import opaque
+from ..support.torch_internals import current_backward
+from . import open_scopes, turns
+from .advice import explain
+from .open_scopes import ScopeConflictError
+from .options import Options
+from .position import Position, check_replays
+
+B = TypeVar("B", bound="Block")
+
+
+class Block:
+    """One block, from its entry to its exit. What its sources begin with is its subclass's."""
+
+    __slots__ = (
+        "__weakref__",
+        "_changes",
+        "_options",
+        "_outer",
+        "_seen",
+        "_values",
+        "backward",
+        "opener",
+        "position",
+        "task",
+        "thread",
+    )
+
+    #: Whether the next entry draws a seed.
+    is_fresh: bool = False
+
+    def __init__(
+        self, options: Options, opener: Any = None, position: Position | None = None
+    ) -> None:
+        self._options = options
+        self.opener: Any = opener
+        self.position: Position | None = position  # of a block that resumes
+        self.thread: int | None = None
+        self.task: Any = None
+        self.backward: int = -1  # the backward that has entered the block
+        self._outer: dict[Any, Any] | None = None  # the states to restore on exit
+        self._changes: dict[str, Any] = {}  # the settings that a block that resumes has changed
+        self._values: Mapping[str, Any] = {}  # the settings that the entry has applied
+        self._seen = Seen(None)
+
+    @property
+    def is_open(self) -> bool:
+        return self._outer is not None
+
+    def governs(self, thing: Any) -> bool:
+        """Return whether the block is open and will restore the source."""
+        return self._outer is not None and thing in self._outer
+
+    def sources(self) -> list[Source]:
+        """Return the sources that the open block governs."""
+        return [thing for thing in self._outer or () if isinstance(thing, Source)]
+
+    @opaque
+    def states(self) -> dict[Source, Any]:
+        """Return the present state of each source; if closed, those at the last exit."""
+        if not self.is_open:
+            return {} if self.position is None else self.position.states
+        states = capture_all(self.sources())
+        for block in reversed(open_scopes.entered_later(self)):
+            # To this block, a source of an inner block has the state that the inner block
+            # will restore.
+            states |= {s: x for s, x in (block._outer or {}).items() if s in states}
+        return states
+
+    def move_to(self, states: dict[Source, Any]) -> None:
+        """Let the open block continue from `states`, once the blocks inside are left."""
+        later = open_scopes.entered_later(self)
+        for source in self.sources():
+            inside = next((block._outer for block in later if block.governs(source)), None)
+            if inside is not None and source in states:
+                inside[source] = states[source]
+
+    def share(self) -> None:
+        """Let every thread and task open scopes inside this one, which then belongs to none."""
+        thread, self.thread = self.thread, None
+        open_scopes.release(thread)
+
+    @opaque
+    def __enter__(self: B) -> B:
+        thread = threading.get_ident()
+        is_open = True  # until this call opens the block, so that a failure closes no other entry
+        try:
+            open_scopes.hold(self, thread, self._options.waits)
+            is_open = open_scopes.is_listed(self)
+            if is_open:
+                raise ScopeConflictError(f"{self!r} is already open: it cannot be entered twice")
+            check_replays(self)
+            self.thread, self.task = thread, open_scopes.current_task()
+            self.backward = current_backward()
+            open_scopes.add(self)
+            self._prepare()
+            # Capture everything before the first change, so that a failure from here on is
+            # undone below.
+            self._outer = outer = capture_all(self._options.governed())
+            self._begin(outer)
+            return self
+        except BaseException:
+            if turns.has(thread):
+                if not is_open:
+                    self.close()
+                open_scopes.release(thread)
+            raise
+
+    @opaque
+    def __exit__(self, *raised: Any) -> None:
+        if self._outer is None:
+            raise RuntimeError(f"{self!r} was left without having been entered")
+        try:
+            if raised[1] is not None:
+                explain(raised[1])
+            settings = None
+            if self.position is not None:
+                settings = self._keep_changes()
+                self.position.keep(self)
+            if not open_scopes.entered_later(self):
+                self._look()
+            self.close(settings=settings)
+        except BaseException:
+            self.close(again=True)  # finish the restore, even if Ctrl-C interrupted it
+            raise
+        finally:
+            self._end(raised[1])
+
+    def _prepare(self) -> None:
+        """Get ready, once the turn is taken: a thread that waits or is refused moves nothing."""
+
+    def _begin(self, outer: dict[Any, Any]) -> None:
+        """Begin, or resume where the block stopped; `outer` are the states just captured."""
+        states = {} if self.position is None else self.position.now(entered=self)
+        if WATCH in outer:
+            WATCH.restore(self._seen)
+        if SETTINGS in outer:
+            self._apply(outer[SETTINGS])
+        sources = self.sources()
+        for source in sources:
+            self._start(source, states.get(source))
+        self._seen.begin(sources)
+
+    def _start(self, source: Source, state: Any) -> None:
+        """Give the source its first state in the block; `state` is that of the last exit."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """Look at the sources before they are restored."""
+
+    def _end(self, error: BaseException | None) -> None:
+        """Do what follows the restore."""
+
+    def _seed_for_settings(self) -> int:
+        return 0
+
+    def _apply(self, outer: list[Any]) -> None:
+        """Apply the settings of the options, and those that the block itself has changed."""
+        options = self._options
+        self._values = values_for(options.deterministic, options.fill, self._seed_for_settings())
+        if self._changes:
+            self._values = {**self._values, **self._changes}
+            SETTINGS.restore(SETTINGS.merged(outer, self._values), outer)
+        else:
+            SETTINGS.apply(self._values, outer)
+
+    def _keep_changes(self) -> list[Any] | None:
+        """Keep the settings that the block has changed, for the next entry.
+
+        Return the present settings, or None if this block will not restore them.
+        """
+        assert self._outer is not None
+        if SETTINGS not in self._outer:  # not governed, or an outer block was left before
+            return None
+        now = of_block = SETTINGS.capture()
+        for block in reversed(open_scopes.entered_later(self)):
+            # As this block would have them again.
+            of_block = (block._outer or {}).get(SETTINGS, of_block)
+        applied = SETTINGS.merged(self._outer[SETTINGS], self._values)
+        self._changes |= SETTINGS.changes(applied, of_block)
+        return now
+
+    def close(self, again: bool = False, settings: list[Any] | None = None) -> None:
+        """Restore the outer state, and let other threads open scopes. Every exit ends here.
+
+        Safe to repeat. With `again`, an interrupt no longer stops the close: for a second try.
+        `settings` are the present ones, if they were just captured.
+        """
+        later = open_scopes.entered_later(self)
+        failure: BaseException | None = None
+        if self._outer is not None:
+            for block in later:
+                block._take_over(self._outer)
+            try:
+                restore_all(self._outer, settings)
+            except RestoreError as error:
+                failure = error
+            except BaseException as error:
+                if not again:
+                    raise
+                failure = error
+            self._outer = None
+        open_scopes.remove(self)
+        open_scopes.release(self.thread)
+        if failure is not None:
+            raise failure
+        if later:
+            raise ScopeConflictError(
+                f"{self!r} was left while {later[0]!r}, entered later, is still open: the two "
+                "blocks have drawn from the same sources. The outer state is safe, and is restored "
+                "when both are left. Decorate a generator with @seeded(...) instead of holding a "
+                "`with` open over its yields."
+            )
+
+    def _take_over(self, outer: dict[Any, Any]) -> None:
+        """Move from `outer` the states that this block governs too; its exit will restore them."""
+        if self._outer is not None:
+            for thing in [thing for thing in outer if thing in self._outer]:
+                self._outer[thing] = outer.pop(thing)

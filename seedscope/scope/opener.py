@@ -1,0 +1,51 @@
+"""What `seeded`, `Stream` and `isolated` have in common: each entry opens a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from ..support.compiler import opaque
+from .block import Block
+from .open_scopes import innermost_first
+from .wrapping import wrap
+
+F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=Block)
+
+
+class Opener(Generic[B]):
+    """A context manager and decorator that opens a block for each entry, call or step."""
+
+    @opaque
+    def __enter__(self) -> B:
+        return self._block(self, resumes=False).__enter__()
+
+    @opaque
+    def __exit__(self, *raised: Any) -> None:
+        block = None
+        try:
+            block = self._opened()
+            block.__exit__(*raised)
+        except BaseException:
+            # Ctrl-C came before the block's own exit had begun.
+            (block or self._opened()).close(again=True)
+            raise
+
+    def _opened(self) -> Block:
+        """Return the innermost open block that this object has entered."""
+        for block in innermost_first():
+            if block.opener is self:
+                return block
+        raise RuntimeError(f"{self!r} was left without having been entered")
+
+    def __call__(self, function: F) -> F:
+        return cast(F, wrap(function, self.for_call))
+
+    def for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> B:
+        """Return the block of one call, as `wrap` requires."""
+        return self._block(None, resumes)
+
+    def _block(self, opener: Opener[B] | None, resumes: bool) -> B:
+        """Return a new block; with `resumes`, each of its entries continues the last one."""
+        raise NotImplementedError

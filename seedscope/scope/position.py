@@ -1,0 +1,71 @@
+"""Where the random numbers of a block that resumes have got to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..sources.base import Source
+from ..sources.registry import UNSEEDED
+from ..support.torch_internals import current_backward
+from . import open_scopes
+
+if TYPE_CHECKING:
+    from .block import Block
+
+
+class Position:
+    """Where the random numbers of a block that resumes have got to, for all of its entries.
+
+    Attributes:
+        states: the states at the last exit; empty before the first entry.
+        seed: the seed, which a loaded state may change; None if each scope has its own.
+        backward: the backward in which the position was made, or -1.
+    """
+
+    __slots__ = ("backward", "seed", "states")
+
+    def __init__(self, seed: int | None = None, states: dict[Source, Any] | None = None) -> None:
+        self.seed = seed
+        self.states: dict[Source, Any] = states or {}
+        self.backward = current_backward()
+
+    def now(self, entered: Block | None = None) -> dict[Source, Any]:
+        """Return the states from which the next entry, or the one just `entered`, continues."""
+        block = open_scopes.open_at(self, besides=entered)
+        return self.states if block is None else block.states()
+
+    def keep(self, left: Block) -> None:
+        """Let later entries, and one that is still open, continue where `left` stands."""
+        self.states = states = left.states()
+        if (block := open_scopes.open_at(self, besides=left)) is not None:
+            block.move_to(states)
+
+
+def check_replays(block: Block) -> None:
+    """Check that `block` draws the same numbers in a recomputation as in the forward.
+
+    Raises:
+        RuntimeError: a backward runs, and the block would draw on.
+    """
+    backward = current_backward()
+    if backward < 0:
+        return
+    position = block.position
+    if position is not None and position.backward != backward:
+        remedy = "Use"
+    elif block.is_fresh and not _follows(backward):
+        remedy = "Give the scope a seed. Or enter the scope inside a Stream, and use"
+    else:
+        return
+    raise RuntimeError(
+        f"{block!r} cannot be entered during a backward: a recomputation by "
+        "torch.utils.checkpoint would draw other numbers than the forward, and the gradients "
+        f"would be wrong. {remedy} checkpoint(f, x, use_reentrant=False, "
+        "context_fn=stream.recompute): the recomputation then replays the stream."
+    )
+
+
+def _follows(backward: int) -> bool:
+    """Return whether fresh seeds follow from a scope that the backward itself has entered."""
+    around = (block for block in open_scopes.innermost_first() if block.governs(UNSEEDED))
+    return next((block.backward == backward for block in around), False)

@@ -1,0 +1,133 @@
+"""The turn: which thread may open scopes, and a backward that borrows it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any, NamedTuple
+
+from ..support.torch_internals import current_backward
+
+# `_holder` has the thread that may open scopes, under its only key "thread";
+# `_waiting_threads` has a lock for each thread that waits. Each step below is a single
+# operation on a dict, a list or a lock, so that neither another thread nor Ctrl-C can
+# interrupt the step: Ctrl-C can leave a `with lock:` without releasing the lock.
+_holder: dict[str, int] = {}
+_waiting_threads: list[Any] = []
+
+
+class _Loan(NamedTuple):
+    """The turn of a thread that waits for a backward in the thread `borrower`.
+
+    `place` is where the lender waits, to see at the end that it still does; None if the lender
+    cannot go on before the borrower has ended.
+    """
+
+    borrower: int
+    place: tuple[FrameType, int] | None
+
+
+_loans: dict[int, _Loan] = {}  # by the lender
+
+
+def take(thread: int, waits: bool) -> int | None:
+    """Reserve the turn for `thread`, once no other thread has it.
+
+    Return None, or the holder of the turn if another thread has it and `waits` is False.
+    A backward borrows the turn of a thread that waits for the backward.
+    """
+    while (holder := _holder.setdefault("thread", thread)) != thread:
+        if current_backward() >= 0:
+            if _borrow(thread, holder):
+                continue
+            # On several GPUs the parts of a backward run at once, and must not meet here.
+            is_refused = all(loan.borrower != holder for loan in _loans.values())
+        else:
+            is_refused = True
+        if is_refused and not waits:
+            return holder
+        woken = threading.Lock()
+        woken.acquire()
+        _waiting_threads.append(woken)
+        # Checked after listing the lock, so that no release is missed.
+        if _holder.get("thread") == holder:
+            woken.acquire()
+    return None
+
+
+def has(thread: int) -> bool:
+    return _holder.get("thread") == thread
+
+
+def give_back(thread: int | None) -> None:
+    """Let another thread take the turn; a borrowed turn goes back to its lender.
+
+    Raises:
+        RuntimeError: the lender has gone on, so that both may have drawn from the sources.
+    """
+    if thread is None or _holder.get("thread") != thread:
+        return
+    lender = next((key for key, loan in _loans.items() if loan.borrower == thread), None)
+    loan = None
+    if lender is None:
+        _holder.pop("thread", None)
+    else:
+        _holder["thread"] = lender
+        loan = _loans.pop(lender, None)
+    while _waiting_threads:
+        with contextlib.suppress(IndexError):  # another thread was faster
+            _waiting_threads.pop().release()
+    if loan is not None and loan.place not in (None, _place(lender)):
+        raise RuntimeError(
+            f"thread {lender} went on with its block while a backward in thread {thread} drew "
+            "from the same sources, so the results of both may be wrong: let the thread that "
+            "holds the block wait for the backward"
+        )
+
+
+def _borrow(thread: int, lender: int) -> bool:
+    """Borrow the turn for a backward, if its holder waits for it. Return False if it does not.
+
+    The engine runs the nodes of a GPU in threads of its own, while the thread that called
+    `backward()` waits in the engine.
+    """
+    place = _place(lender)
+    if place is None:
+        return False
+    where = place[0].f_globals.get("__name__", "")
+    if _calls_backward(sys._getframe()):  # called in this thread, for which the holder may wait
+        if where not in ("threading", "concurrent.futures._base"):
+            return False
+    elif where in ("torch.autograd", "torch.autograd.graph"):
+        place = None  # the engine returns when the nodes of all threads have ended
+    elif _calls_backward(place[0]):  # the holder runs a node of the backward, too
+        time.sleep(0.001)
+        return True  # the caller tries again
+    else:
+        return False
+    loan = _Loan(thread, place)
+    if _loans.setdefault(lender, loan) is loan:
+        _holder["thread"] = thread
+    return True
+
+
+def _place(thread: Any) -> tuple[FrameType, int] | None:
+    """Return the frame that `thread` runs and the instruction in it, or None if it has ended."""
+    frame = sys._current_frames().get(thread)
+    return None if frame is None else (frame, frame.f_lasti)
+
+
+def _calls_backward(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.autograd":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def after_fork_in_child() -> None:
+    _holder.clear()
+    _loans.clear()
