@@ -82,7 +82,10 @@ def _runner(function: Any, factory: Callable[..., Any]) -> Any:
             result = function(*args, **kwargs)
         # A lambda or another decorator can return a generator or coroutine, whose body runs later.
         later = _LATER.get(type(result))
-        return result if later is None else later(lambda *_, **__: result, factory)(*args, **kwargs)
+        if later is None:
+            return result
+        held = [result]  # the one who takes it out has the last reference
+        return later(lambda *_, **__: held.pop(), factory)(*args, **kwargs)
 
     return run
 
@@ -122,7 +125,9 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
                 try:
                     step = steps.asend((yield yielded))
                 except GeneratorExit:
-                    await drive_awaited(steps.aclose(), scope)
+                    held = [steps]
+                    del step, steps
+                    await drive_awaited(_closed(held), scope)
                     raise
                 except BaseException as error:
                     step = steps.athrow(error)
@@ -130,6 +135,15 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
             scope.finish()
 
     return run_async_generator
+
+
+async def _closed(held: list[Any]) -> None:
+    """Close the async generator in `held`, which has the last reference to it.
+
+    A generator that yields again stays suspended. It is closed for good when the reference ends,
+    which is here, and so in the scope.
+    """
+    await held.pop().aclose()
 
 
 def _unhooked(steps: Any) -> Any:
