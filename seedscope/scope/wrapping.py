@@ -16,11 +16,14 @@ from typing import Any
 from ..support.compiler import skipped
 from .stepping import drive, drive_awaited
 
+# Descriptors that cannot be called and that bind to a callable.
+_BINDERS = (functools.partialmethod, functools.singledispatchmethod)
+
+_DESCRIPTORS = (property, classmethod, staticmethod, functools.cached_property, *_BINDERS)
+
 
 def is_decorable(thing: Any) -> bool:
-    return callable(thing) or isinstance(
-        thing, (property, classmethod, staticmethod, functools.cached_property)
-    )
+    return callable(thing) or isinstance(thing, _DESCRIPTORS)
 
 
 def wrap(target: Any, factory: Callable[..., Any]) -> Any:
@@ -37,17 +40,18 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
             f"a class cannot be decorated, got {target.__qualname__}: decorate the methods that "
             "draw random numbers, such as __init__ or forward"
         )
-    if isinstance(target, types.FunctionType):
+    kind = type(target)  # and not `isinstance`: a proxy pretends to be another kind
+    if kind is types.FunctionType:
         # A function, and no proxy, for the sake of inspect, pickle and torch.
         return skipped(functools.wraps(target)(_runner(target, factory)))
-    if isinstance(target, (classmethod, staticmethod)):
-        return type(target)(wrap(target.__func__, factory))
-    if isinstance(target, functools.cached_property):
-        return type(target)(wrap(target.func, factory))
-    if isinstance(target, property):
+    if issubclass(kind, (classmethod, staticmethod)):
+        return kind(wrap(target.__func__, factory))
+    if issubclass(kind, functools.cached_property):
+        return kind(wrap(target.func, factory))
+    if issubclass(kind, property):
         get, put, delete = (f and wrap(f, factory) for f in (target.fget, target.fset, target.fdel))
-        return type(target)(get, put, delete, target.__doc__)
-    if callable(target):
+        return kind(get, put, delete, target.__doc__)
+    if callable(target) or issubclass(kind, _BINDERS):
         return scoped_callable(target, factory)
     raise TypeError(f"expected a callable, got {target!r} ({type(target).__name__})")
 
