@@ -53,6 +53,11 @@ class ScopedCallable(_Proxy):
         if set_name is not None:
             set_name(self.__wrapped__, owner, name)
 
+    @property
+    def __func__(self) -> Any:
+        # pytest calls the function of a bound `setup_class`.
+        return self._self_again(self.__wrapped__.__func__)
+
     # If a proxy looks like one of these kinds, torch.compile calls the wrapped object without
     # the scope. So a proxy of these kinds shows its own class.
     @property  # type: ignore[misc]

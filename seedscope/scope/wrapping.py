@@ -21,6 +21,14 @@ _BINDERS = (functools.partialmethod, functools.singledispatchmethod)
 
 _DESCRIPTORS = (property, classmethod, staticmethod, functools.cached_property, *_BINDERS)
 
+# For these functions pytest counts the arguments of `__code__`, and passes as many. A proxy has
+# the code of its function.
+_COUNTED_BY_PYTEST = {
+    f"{when}_{what}"
+    for when in ("setup", "teardown")
+    for what in ("module", "class", "method", "function")
+} | {"setUpModule", "tearDownModule"}
+
 
 def is_decorable(thing: Any) -> bool:
     return callable(thing) or isinstance(thing, _DESCRIPTORS)
@@ -33,15 +41,17 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
     proxy; for a descriptor, the same kind of descriptor around its wrapped functions.
 
     Raises:
-        TypeError: `target` is a class, or cannot be called.
+        TypeError: `target` is a class or a pytest fixture, or cannot be called.
     """
     if isinstance(target, type):
         raise TypeError(
             f"a class cannot be decorated, got {target.__qualname__}: decorate the methods that "
             "draw random numbers, such as __init__ or forward"
         )
+    if _is_fixture(target):
+        raise TypeError("pytest calls a fixture without its decorators: put @seeded below @fixture")
     kind = type(target)  # and not `isinstance`: a proxy pretends to be another kind
-    if kind is types.FunctionType:
+    if kind is types.FunctionType and target.__name__ not in _COUNTED_BY_PYTEST:
         # A function, and no proxy, for the sake of inspect, pickle and torch.
         return skipped(functools.wraps(target)(_runner(target, factory)))
     if issubclass(kind, (classmethod, staticmethod)):
@@ -54,6 +64,12 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
     if callable(target) or issubclass(kind, _BINDERS):
         return scoped_callable(target, factory)
     raise TypeError(f"expected a callable, got {target!r} ({type(target).__name__})")
+
+
+def _is_fixture(target: Any) -> bool:
+    if type(target) is types.FunctionType:  # of pytest before 8.4
+        return "_pytestfixturefunction" in vars(target)
+    return type(target).__name__ == "FixtureFunctionDefinition"
 
 
 def scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
