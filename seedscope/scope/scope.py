@@ -19,6 +19,8 @@ from .options import Options
 
 if TYPE_CHECKING:
     from ..runs.recorder import Recorder
+else:
+    Recorder = Any  # for `get_type_hints`, because the recorder is imported by the first log
 
 S = TypeVar("S", bound="Scope")
 
