@@ -281,23 +281,54 @@ def test_decorated_generators_evaluate_only_in_their_body():
     assert [*steps] == []
 
 
-def test_coroutines_and_async_generators_evaluate_to_their_end():
-    @evaluating(MODEL, seed=1029)
-    async def evaluate_once():
+@pytest.mark.parametrize("decorator", [evaluating(MODEL), evaluating.of("model")])
+def test_coroutines_and_async_generators_evaluate_each_step(decorator):
+    inside, between = [], []
+
+    @decorator
+    async def evaluate_once(model):
+        inside.append((model.training, torch.is_grad_enabled()))
         await asyncio.sleep(0)
-        return MODEL.training
+        inside.append((model.training, torch.is_grad_enabled()))
+        return "result"
 
-    @evaluating(MODEL, seed=1029)
-    async def evaluate_twice():
+    @decorator
+    async def evaluate_twice(model):
         for _ in range(2):
-            yield MODEL.training
+            yield model.training, torch.is_grad_enabled()
 
-    async def collected():
-        return [await evaluate_once(), *[training async for training in evaluate_twice()]]
+    async def collect():
+        task = asyncio.create_task(evaluate_once(MODEL))
+        while not task.done():
+            await asyncio.sleep(0)
+            between.append((MODEL.training, torch.is_grad_enabled()))
+        async for step in evaluate_twice(MODEL):
+            inside.append(step)
+            between.append((MODEL.training, torch.is_grad_enabled()))
+        return task.result()
 
-    assert asyncio.run(collected()) == [False] * 3
+    assert asyncio.run(collect()) == "result"
+    assert inside == [(False, False)] * 4
+    assert set(between) == {(True, True)}
     assert MODEL.training
-    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("decorator", [evaluating(MODEL), evaluating.of("model")])
+def test_a_decorated_generator_keeps_its_return_value(decorator):
+    @decorator
+    def steps(model):
+        yield model.training
+        return "result"
+
+    def delegate():
+        return (yield from steps(MODEL))
+
+    running = delegate()
+    assert next(running) is False
+    assert MODEL.training
+    with pytest.raises(StopIteration) as stop:
+        next(running)
+    assert stop.value.value == "result"
 
 
 def test_methods_name_the_model_by_an_attribute():

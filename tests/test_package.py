@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 import torch
 
+import seedscope
 from helpers import ROOT, run_python
 
 PACKAGE = ROOT / "seedscope"
@@ -96,14 +99,32 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 
 def test_every_public_name_is_there_and_documented():
-    import seedscope
-
     assert sorted(seedscope._HOMES) == sorted(seedscope.__all__)
     for name in seedscope.__all__:
         assert getattr(seedscope, name).__doc__, name
         # The import of a module with this name would replace the function by the module.
         assert not (PACKAGE / f"{name}.py").exists()
         assert not (PACKAGE / name).exists()
+
+
+def public_functions(owner: type) -> list:
+    """The functions of a class that users call: its methods, and those of its properties."""
+    found = []
+    for name, member in inspect.getmembers_static(owner):
+        if not name.startswith("_") or name.endswith("__"):
+            found += [getattr(member, f, None) for f in ("__func__", "fget", "fset")] + [member]
+    return [member for member in found if inspect.isfunction(member)]
+
+
+def test_type_hints_of_every_public_object_resolve():
+    public = [getattr(seedscope, name) for name in seedscope.__all__]
+    methods = [
+        method for thing in public if isinstance(thing, type) for method in public_functions(thing)
+    ]
+    assert len(methods) > 50
+    for thing in (*public, *methods):
+        typing.get_type_hints(thing)
+    assert seedscope.RunLog in typing.get_args(typing.get_type_hints(seedscope.seeded)["log"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from .values import encode
 Condition = tuple[str, str, str]
 
 
+_FIELDS = frozenset(Run.__annotations__)
+
 _IDS = ("id", "commit", "process", "replays")
 
 
@@ -64,13 +66,12 @@ def field(run: Run, name: str) -> Any:
         return run.notes.get(name.removeprefix("notes."))
     if name == "commit":
         return (run.git or {}).get("commit")
-    found = vars(run).get(name)
+    found = vars(run).get(name) if name in _FIELDS else None
     return run.versions.get(name, run.notes.get(name)) if found is None else found
 
 
 def _has(run: Run, name: str) -> bool:
-    known = {*vars(run), *vars(type(run)), "commit", *run.versions}
-    return name in known or name.removeprefix("notes.") in run.notes
+    return name in {*_FIELDS, "commit", *run.versions} or name.removeprefix("notes.") in run.notes
 
 
 def _is_id(value: Any, sign: str, text: str) -> bool:

@@ -19,12 +19,12 @@ else:
 
 
 class ScopedCallable(_Proxy):
-    """A proxy of a partial, builtin, bound method or callable object, called in a scope.
+    """A proxy of a callable, called in a scope, or of a descriptor that binds to a callable.
 
     Everything but the call goes to the wrapped object, in most cases also `isinstance`.
 
     Args:
-        wrapped: the callable.
+        wrapped: the callable or descriptor.
         run: the function that is called instead.
         again: returns an equal proxy of another object.
     """
@@ -47,13 +47,25 @@ class ScopedCallable(_Proxy):
             return self
         return self._self_again(bind(self.__wrapped__, instance, owner))
 
-    # If a proxy looks like a partial or a builtin, torch.compile calls the wrapped object
-    # without the scope. So a proxy of these two shows its own class.
+    def __set_name__(self, owner: type, name: str) -> None:
+        # Python looks for this method on the type of the attribute, which is the proxy's.
+        set_name = getattr(type(self.__wrapped__), "__set_name__", None)
+        if set_name is not None:
+            set_name(self.__wrapped__, owner, name)
+
+    @property
+    def __func__(self) -> Any:
+        # pytest calls the function of a bound `setup_class`.
+        return self._self_again(self.__wrapped__.__func__)
+
+    # If a proxy looks like one of these kinds, torch.compile calls the wrapped object without
+    # the scope. So a proxy of these kinds shows its own class.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        if isinstance(self.__wrapped__, (functools.partial, types.BuiltinFunctionType)):
+        kind = type(self.__wrapped__)
+        if issubclass(kind, (functools.partial, types.BuiltinFunctionType, types.FunctionType)):
             return type(self)
-        return type(self.__wrapped__)
+        return kind
 
     def __eq__(self, other: object) -> bool:
         return self is other

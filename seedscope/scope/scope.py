@@ -18,6 +18,8 @@ from .position import Position
 
 if TYPE_CHECKING:
     from ..runs.recorder import Recorder
+else:
+    Recorder = Any  # for `get_type_hints`, because the recorder is imported by the first log
 
 
 class Scope(Block):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ForwardRef, TypeVar, overload
 
 from ..seeds import check_seed
 from ..support.compiler import opaque
@@ -19,6 +19,11 @@ from .wrapping import is_decorable
 
 if TYPE_CHECKING:
     from ..runs.log import RunLog
+else:
+    import seedscope  # noqa: F401
+
+    # `get_type_hints` imports the log by this name; the import of `seeded` must not.
+    RunLog = ForwardRef("seedscope.RunLog")
 
 F = TypeVar("F", bound=Callable[..., Any])
 

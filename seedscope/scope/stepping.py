@@ -34,14 +34,20 @@ def drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
                 if threading.get_ident() in _collecting:
                     raise
                 with scope:
-                    returned = steps.close()
+                    try:
+                        returned = steps.close()
+                    finally:
+                        # A body that yields again stays suspended. Without a reference it is
+                        # closed for good, and here that happens in its scope.
+                        steps = advance = None
                 if returned is None:
                     raise
                 return returned  # Python 3.13: close() returns what the generator returned
             except BaseException as error:
                 advance, value = steps.throw, error
     finally:
-        steps.close()  # needed if the scope did not open; else `steps` is closed already
+        if steps is not None:
+            steps.close()  # needed if the scope did not open; else `steps` is closed already
 
 
 # The garbage collector closes a suspended generator that it finds in a cycle, wherever the
@@ -59,4 +65,6 @@ gc.callbacks.append(_note_collection)
 
 @types.coroutine
 def drive_awaited(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
-    return (yield from drive(steps, scope))
+    driven = drive(steps, scope)
+    del steps  # `drive` must hold the last reference
+    return (yield from driven)

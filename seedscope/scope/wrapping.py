@@ -16,11 +16,22 @@ from typing import Any
 from ..support.compiler import skipped
 from .stepping import drive, drive_awaited
 
+# Descriptors that cannot be called and that bind to a callable.
+_BINDERS = (functools.partialmethod, functools.singledispatchmethod)
+
+_DESCRIPTORS = (property, classmethod, staticmethod, functools.cached_property, *_BINDERS)
+
+# For these functions pytest counts the arguments of `__code__`, and passes as many. A proxy has
+# the code of its function.
+_COUNTED_BY_PYTEST = {
+    f"{when}_{what}"
+    for when in ("setup", "teardown")
+    for what in ("module", "class", "method", "function")
+} | {"setUpModule", "tearDownModule"}
+
 
 def is_decorable(thing: Any) -> bool:
-    return callable(thing) or isinstance(
-        thing, (property, classmethod, staticmethod, functools.cached_property)
-    )
+    return callable(thing) or isinstance(thing, _DESCRIPTORS)
 
 
 def wrap(target: Any, factory: Callable[..., Any]) -> Any:
@@ -30,26 +41,35 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
     proxy; for a descriptor, the same kind of descriptor around its wrapped functions.
 
     Raises:
-        TypeError: `target` is a class, or cannot be called.
+        TypeError: `target` is a class or a pytest fixture, or cannot be called.
     """
     if isinstance(target, type):
         raise TypeError(
             f"a class cannot be decorated, got {target.__qualname__}: decorate the methods that "
             "draw random numbers, such as __init__ or forward"
         )
-    if isinstance(target, types.FunctionType):
+    if _is_fixture(target):
+        raise TypeError("pytest calls a fixture without its decorators: put @seeded below @fixture")
+    kind = type(target)  # and not `isinstance`: a proxy pretends to be another kind
+    if kind is types.FunctionType and target.__name__ not in _COUNTED_BY_PYTEST:
         # A function, and no proxy, for the sake of inspect, pickle and torch.
         return skipped(functools.wraps(target)(_runner(target, factory)))
-    if isinstance(target, (classmethod, staticmethod)):
-        return type(target)(wrap(target.__func__, factory))
-    if isinstance(target, functools.cached_property):
-        return type(target)(wrap(target.func, factory))
-    if isinstance(target, property):
+    if issubclass(kind, (classmethod, staticmethod)):
+        return kind(wrap(target.__func__, factory))
+    if issubclass(kind, functools.cached_property):
+        return kind(wrap(target.func, factory))
+    if issubclass(kind, property):
         get, put, delete = (f and wrap(f, factory) for f in (target.fget, target.fset, target.fdel))
-        return type(target)(get, put, delete, target.__doc__)
-    if callable(target):
+        return kind(get, put, delete, target.__doc__)
+    if callable(target) or issubclass(kind, _BINDERS):
         return scoped_callable(target, factory)
     raise TypeError(f"expected a callable, got {target!r} ({type(target).__name__})")
+
+
+def _is_fixture(target: Any) -> bool:
+    if type(target) is types.FunctionType:  # of pytest before 8.4
+        return "_pytestfixturefunction" in vars(target)
+    return type(target).__name__ == "FixtureFunctionDefinition"
 
 
 def scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
@@ -82,7 +102,10 @@ def _runner(function: Any, factory: Callable[..., Any]) -> Any:
             result = function(*args, **kwargs)
         # A lambda or another decorator can return a generator or coroutine, whose body runs later.
         later = _LATER.get(type(result))
-        return result if later is None else later(lambda *_, **__: result, factory)(*args, **kwargs)
+        if later is None:
+            return result
+        held = [result]  # the one who takes it out has the last reference
+        return later(lambda *_, **__: held.pop(), factory)(*args, **kwargs)
 
     return run
 
@@ -122,7 +145,9 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
                 try:
                     step = steps.asend((yield yielded))
                 except GeneratorExit:
-                    await drive_awaited(steps.aclose(), scope)
+                    held = [steps]
+                    del step, steps
+                    await drive_awaited(_closed(held), scope)
                     raise
                 except BaseException as error:
                     step = steps.athrow(error)
@@ -130,6 +155,15 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
             scope.finish()
 
     return run_async_generator
+
+
+async def _closed(held: list[Any]) -> None:
+    """Close the async generator in `held`, which has the last reference to it.
+
+    A generator that yields again stays suspended. It is closed for good when the reference ends,
+    which is here, and so in the scope.
+    """
+    await held.pop().aclose()
 
 
 def _unhooked(steps: Any) -> Any:

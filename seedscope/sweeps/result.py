@@ -7,16 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ..support.bootstrap import Bootstrap, interval
 from ..support.optional_imports import import_extra
 from .luck import Luck
-
-if TYPE_CHECKING:
-    import pandas  # type: ignore[import-untyped,unused-ignore]
 
 Best = Literal["min", "max"]
 
@@ -137,8 +134,11 @@ class Sweep:
         sign = -1 if self._sense == "min" else 1
         return Luck.of(sign * float(best.value), sign * values, sign)
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a data frame with the columns seed, value, error and duration (seconds)."""
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with the columns seed, value, error and duration (seconds).
+
+        The annotation does not name the type, because pandas is optional.
+        """
         pandas = import_extra("pandas", "to_pandas()")
         columns = ("seed", "value", "error", "duration")
         data = {column: [getattr(o, column) for o in self] for column in columns}

@@ -98,6 +98,13 @@ def test_a_note_named_like_a_field_hides_neither(capsys):
     assert seeds_of(capsys, "--where", "notes.seed=5") == [7]
 
 
+def test_where_takes_a_note_with_the_name_of_a_method(capsys):
+    with seeded(7, log="runs.jsonl") as scope:
+        scope.note(event="race", what=3)
+    assert seeds_of(capsys, "--where", "event=race", "--where", "what=3") == [7]
+    assert seeds_of(capsys, "--where", "event=end") == []
+
+
 def test_where_compares_a_note_as_a_whole(capsys):
     for text in ("1000", "10000"):
         with seeded(int(text), log="runs.jsonl") as scope:

@@ -25,6 +25,8 @@ from seedscope.cli.main import main
             ["log", "--where", "nothing>1"],
             "no run has a field or note 'nothing'; the notes are: epoch",
         ),
+        (["log", "--where", "what=3"], "no run has a field or note 'what'; the notes are: epoch"),
+        (["log", "--where", "event=end"], "no run has a field or note 'event'"),
         (["sweep", "math:sin", "--plot", "x.xyz"], "--plot needs a file name that ends in .png"),
         (
             ["sweep", "math:sin", "--plot", "none/x.png"],
@@ -67,12 +69,28 @@ def test_help_explains_with_an_example(command, capsys):
     assert "example" in capsys.readouterr().out
 
 
-def test_an_option_cannot_be_abbreviated(capsys):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--vers", "log"],
+        ["run", "--see", "3", "train.py"],
+        ["log", "--js"],
+        ["log", "--wher", "loss<1"],
+        ["replay", "--lo", "runs.jsonl", "0123"],
+        ["sweep", "math:sin", "--seed", "3"],
+        ["cost", "math:sin", "--qui"],
+        ["info", "--js"],
+        ["demo", "--see", "3"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_cannot_be_abbreviated(arguments, capsys):
     # An option that a later release adds could change the meaning of an abbreviation.
     with pytest.raises(SystemExit) as stopped:
-        main(["sweep", "math:sin", "--seed", "3"])
+        main(arguments)
     assert stopped.value.code == 2
-    assert "unrecognized arguments: --seed" in capsys.readouterr().err
+    (short,) = [word for word in arguments if word.startswith("--")]
+    assert f"unrecognized arguments: {short}" in capsys.readouterr().err
 
 
 def test_a_table_without_rich_names_the_extra(runs):

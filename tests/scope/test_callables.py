@@ -15,6 +15,7 @@ import sys
 import cloudpickle
 import pytest
 import torch
+import wrapt
 
 from decorated import (
     FIRST,
@@ -65,6 +66,121 @@ def test_methods_of_every_kind_run_in_a_scope():
     assert holder.looked_up("a") == holder.looked_up("a") == ("a", FIRST)
     assert [*holder.steps()] == [(5, FIRST)]
     assert Holder.value.__doc__ == "A property's docstring."
+
+
+@wrapt.decorator
+def tell_instance(wrapped, instance, args, kwargs):
+    return instance, wrapped(*args, **kwargs)
+
+
+class Registered:
+    """Is told its name, and binds as a function."""
+
+    name = None
+
+    def __init__(self, function):
+        self.function = function
+
+    def __set_name__(self, owner, name):
+        self.name = owner.__name__, name
+
+    def __get__(self, instance, owner=None):
+        return functools.partial(self.function, instance)
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+
+class Descriptors:
+    @seeded(1029)
+    @tell_instance
+    def wrapped(self):
+        return draw()
+
+    @seeded(1029)
+    @tell_instance
+    @classmethod
+    def wrapped_of_class(cls):
+        return draw()
+
+    @seeded(1029)
+    @tell_instance
+    @staticmethod
+    def wrapped_static():
+        return draw()
+
+    def with_arguments(self, a, b):
+        return self, a, b, draw()
+
+    partial = seeded(1029)(functools.partialmethod(with_arguments, 1))
+    bare = seeded(functools.partialmethod(with_arguments, 1))
+
+    @seeded(1029)
+    @functools.singledispatchmethod
+    def dispatched(self, value):
+        return self, value, draw()
+
+    @dispatched.register
+    def _(self, value: int):
+        return self, "int", draw()
+
+    @seeded(1029)
+    @functools.singledispatchmethod
+    @classmethod
+    def dispatched_of_class(cls, value):
+        return cls, value, draw()
+
+    @seeded(1029)
+    @functools.cache  # noqa: B019
+    def cached(self, key):
+        return self, key, draw()
+
+    @seeded(1029)
+    @Registered
+    def registered(self):
+        return self, draw()
+
+
+def test_a_wrapped_method_gets_its_instance():
+    it = Descriptors()
+    assert it.wrapped() == Descriptors.wrapped(it) == (it, FIRST)
+    assert it.wrapped_of_class() == Descriptors.wrapped_of_class() == (Descriptors, FIRST)
+    assert it.wrapped_static() == Descriptors.wrapped_static() == (None, FIRST)
+
+
+def test_partial_methods_bind_and_run_in_a_scope():
+    it = Descriptors()
+    assert it.partial(2) == it.partial(b=2) == Descriptors.partial(it, 2) == (it, 1, 2, FIRST)
+    assert it.bare(2)[3] != it.bare(2)[3]
+
+
+def test_dispatched_methods_bind_and_can_register():
+    it = Descriptors()
+    assert it.dispatched("a") == Descriptors.dispatched(it, "a") == (it, "a", FIRST)
+    assert it.dispatched(3) == (it, "int", FIRST)
+    Descriptors.dispatched.register(float, lambda self, value: ("float", draw()))
+    assert it.dispatched(3.0) == ("float", FIRST)
+    assert it.dispatched_of_class("a") == (Descriptors, "a", FIRST)
+    assert Descriptors.dispatched_of_class("a") == (Descriptors, "a", FIRST)
+
+
+def test_cached_methods_bind_and_show_their_cache():
+    it = Descriptors()
+    assert it.cached(1) == it.cached(1) == Descriptors.cached(it, 1) == (it, 1, FIRST)
+    assert it.cached.cache_info() == Descriptors.cached.cache_info() == (2, 1, None, 1)
+    it.cached.cache_clear()
+
+
+def test_a_descriptor_is_told_its_name():
+    it = Descriptors()
+    assert Descriptors.__dict__["registered"].name == ("Descriptors", "registered")
+    assert it.registered() == (it, FIRST)
+
+
+@pytest.mark.parametrize("kind", [classmethod, staticmethod, property, functools.cached_property])
+def test_a_proxy_of_a_descriptor_that_does_not_bind_is_refused(kind):
+    with pytest.raises(TypeError, match="expected a callable"):
+        seeded(1029)(wrapt.ObjectProxy(kind(draw)))
 
 
 def test_modules_initialise_and_run_the_same():

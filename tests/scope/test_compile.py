@@ -136,10 +136,23 @@ def test_the_callers_draws_continue_around_a_decorated_call(compiled):
         assert_same((*run(X), torch.rand(4)), expected)
 
 
+def set_up(x):
+    return draw(x)
+
+
+set_up.__name__ = "setup_method"  # `seeded` makes a proxy of a function of this name
+
+
 @pytest.mark.parametrize(
     "target",
-    [functools.partial(draw), torch.rand_like, torch.nn.Dropout(0.5), Model().forward],
-    ids=["partial", "builtin", "object", "method"],
+    [
+        functools.partial(draw),
+        torch.rand_like,
+        torch.nn.Dropout(0.5),
+        Model().forward,
+        set_up,
+    ],
+    ids=["partial", "builtin", "object", "method", "proxied function"],
 )
 def test_other_callables_keep_their_scope(compiled, target):
     decorated = seeded(1029)(target)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import sys
 import types
 
 import pytest
+import torch
 
 from decorated import FIRST, FOURTH, SECOND, THIRD, AsyncCallable, async_generator, coroutine, draw
 from seedscope import seeded, snapshot
@@ -157,3 +159,44 @@ def test_the_loop_closes_an_async_generator_in_its_scope():
 
     asyncio.run(main())  # closes unfinished generators at its end
     assert log == [FIRST]
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "async generator"])
+def test_an_async_body_that_ignores_close_stays_in_its_scope(kind, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # what Python says of such a body
+    modes = []
+
+    def note_the_mode():
+        draw()
+        modes.append(torch.get_deterministic_debug_mode())
+
+    @seeded(1029)
+    async def stubborn_coroutine():
+        while True:
+            try:
+                await asyncio.sleep(0)
+            except GeneratorExit:
+                note_the_mode()
+
+    @seeded(1029)
+    async def stubborn_generator():
+        while True:
+            try:
+                yield
+            except GeneratorExit:
+                note_the_mode()
+
+    def close_the_coroutine():
+        running = stubborn_coroutine()
+        running.send(None)
+        running.close()
+
+    async def close_the_generator():
+        running = stubborn_generator()
+        await running.asend(None)
+        await running.aclose()
+
+    with pytest.raises(RuntimeError, match=f"^{kind} ignored GeneratorExit"):
+        close_the_coroutine() if kind == "coroutine" else asyncio.run(close_the_generator())
+    gc.collect()
+    assert modes == [2, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 
 import pytest
 import torch
@@ -103,6 +104,57 @@ def test_closing_a_body_that_ignores_close_raises():
     next(running)
     with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
         running.close()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_body_that_ignores_close_never_leaves_its_scope(hidden, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # what Python says of such a body
+    modes = []
+
+    def stubborn():
+        while True:
+            try:
+                yield
+            except GeneratorExit:
+                draw()
+                modes.append(torch.get_deterministic_debug_mode())
+
+    decorated = seeded(1029)((lambda: stubborn()) if hidden else stubborn)
+    closed, dropped = decorated(), decorated()
+    next(closed)
+    with pytest.raises(RuntimeError, match="generator ignored GeneratorExit"):
+        closed.close()
+    next(dropped)
+    del dropped, closed
+    gc.collect()
+    assert modes == [2] * 4
+
+
+def test_a_body_is_closed_even_if_its_scope_cannot_open():
+    log = []
+
+    @seeded(1029)
+    def body():
+        try:
+            yield
+        finally:
+            log.append("closed")
+
+    class Broken(Source):
+        name = "broken"
+
+        def capture(self):
+            raise OSError("broken")
+
+        seed = restore = capture
+
+    running = body()
+    next(running)
+    unregister = register_source(Broken())
+    with pytest.raises(OSError, match="broken"):
+        running.close()
+    unregister()
+    assert log == ["closed"]
 
 
 def test_a_dropped_generator_runs_its_finally_in_its_scope():

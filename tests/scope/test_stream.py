@@ -297,16 +297,21 @@ def test_two_layers_that_share_a_stream_continue_each_other():
 
 
 def test_an_interrupted_entry_inside_a_stream_loses_nothing():
-    before, stream = snapshot(), Stream(1029)
-    with pytest.raises(KeyboardInterrupt), stream:
-        first = draw()
+    before, stream, got = snapshot(), Stream(1029), []
+
+    def interrupted():
         with stream:
-            second = draw()
-            raise KeyboardInterrupt
+            got.append(draw())
+            with stream:
+                got.append(draw())
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with stream:
-        third = draw()
+        got.append(draw())
     with seeded(1029):
-        assert [draw(), draw(), draw()] == [first, second, third]
+        assert [draw(), draw(), draw()] == got
     FAKE.reset()
     assert snapshot() == before
 
