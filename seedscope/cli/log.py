@@ -61,6 +61,12 @@ def _execute(options: argparse.Namespace) -> int:
             runs = query.best_first(runs, options.best)
     except query.ViewError as error:
         raise Unusable(str(error)) from error
+    if reseeded := [run for run in runs if run.reseeded]:
+        names = sorted({name for run in reseeded for name in run.reseeded})
+        say(
+            f"in {len(reseeded)} of {len(runs)} runs code of the run has seeded {', '.join(names)} "
+            "itself: their results do not follow their seeds alone; --json names the runs"
+        )
     if options.json:
         show_json([query.plain(run) for run in runs])
     elif options.csv:

@@ -87,7 +87,9 @@ def _execute(options: argparse.Namespace) -> int:
         show(str(ended.sweep))
         return 130 if isinstance(ended, SweepInterrupted) else 1
     _print(result, options)
-    if options.plot and result.best is not None:
+    if options.plot and result.best is None:
+        say("no plot was written: the values show nothing")
+    elif options.plot:
         result.plot(options.plot)
         say(f"plot written to {options.plot}")
     return 0 if len(result.failed) < len(result) else 1
@@ -100,8 +102,11 @@ def _sweep(function: Callable[..., Any], log: RunLog, options: argparse.Namespac
 
     threads = options.threads or torch.get_num_threads()
     pool = _pool(options.processes, threads) if options.processes > 1 else None
-    # The table has the same text.
+    # The table has the same texts.
     warnings.filterwarnings("ignore", message="the best seed may be only luck")
+    if not (options.json or options.csv):
+        warnings.filterwarnings("ignore", message="in .* the function itself seeds")
+        warnings.filterwarnings("ignore", message="all .* seeds gave the value")
     with pool or nullcontext():
         return sweep(
             function,

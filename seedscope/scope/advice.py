@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 WORKERS = (
-    "worker processes do not follow the seed of this block, which has started {count} of them: "
-    "what they draw differs each time, or is the same in each worker. Pass a seed to each task "
-    "and enter `seeded(seed)` in it, or seed each worker in an initializer; pass "
-    "`random_state=scope.derive(NAME) % 2**32` to scikit-learn; or use seedscope.sweep as the "
-    "parallel map: docs/recipes.md"
+    "worker processes that this block has started ({count}) do not follow its seed: what they draw "
+    "differs each time, or is the same in each worker. Give each task a seed, "
+    '`scope.derive("task", i)`, and enter `seeded(seed)` in the task or in an initializer; give '
+    'scikit-learn `random_state=scope.derive("forest") % 2**32`; or let seedscope.sweep run the '
+    "tasks. docs/known-issues.md has an example of each."
 )
 
 

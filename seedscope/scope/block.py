@@ -138,6 +138,9 @@ class Block:
         finally:
             self._end(raised[1])
 
+    def finish(self) -> None:
+        """Do what follows the body of a decorated generator or coroutine."""
+
     def _prepare(self) -> None:
         """Get ready, once the turn is taken: a thread that waits or is refused moves nothing."""
 

@@ -25,9 +25,9 @@ class Position:
     __slots__ = ("backward", "seed", "states")
 
     def __init__(self, seed: int | None = None, states: dict[Source, Any] | None = None) -> None:
-        self.seed = seed
+        self.seed: int | None = seed
         self.states: dict[Source, Any] = states or {}
-        self.backward = current_backward()
+        self.backward: int = current_backward()
 
     def now(self, entered: Block | None = None) -> dict[Source, Any]:
         """Return the states from which the next entry, or the one just `entered`, continues."""

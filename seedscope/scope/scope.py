@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from ..seeds import derive_seed
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ..runs.recorder import Recorder
 else:
     Recorder = Any  # for `get_type_hints`, because the recorder is imported by the first log
+
+
+_NORMAL_ENDS = (NoneType, StopIteration, StopAsyncIteration, SystemExit)
 
 
 class Scope(Block):
@@ -155,7 +159,8 @@ class Scope(Block):
             self.recorder.leave(error, self.reseeded)
             if self.position is None:
                 self.recorder.end()
-        if self._seen.processes:
+        # An error in the block is told instead.
+        if self._seen.processes and isinstance(error, _NORMAL_ENDS):
             count, self._seen.processes = self._seen.processes, 0
             warnings.warn(WORKERS.format(count=count), stacklevel=4)
 

@@ -201,6 +201,11 @@ class RegisteredAccelerator(Accelerator):
     def module(self) -> Any:
         return vars(torch).get(self.name)
 
+    def last_seed(self) -> None:
+        # The watch does not know by which functions users restore it. `torch.manual_seed` is
+        # noticed by torch's CPU generator.
+        return None
+
 
 def accelerators() -> Iterable[Accelerator]:
     """Return a source for each kind of device that torch knows, present or not."""

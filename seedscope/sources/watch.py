@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # The modules where users find torch's function that restores a generator.
 _RESTORERS = (
     *("torch", "torch.random", "torch.cuda", "torch.cuda.random"),
-    *("torch.xpu", "torch.xpu.random"),
+    *("torch.xpu", "torch.xpu.random", "torch.mtia"),
 )
 
 # Modules whose processes need no seed: loaders give one, and a manager's server draws nothing.

@@ -27,12 +27,14 @@ class Outcome:
         value: the function's return value; None if the function raised.
         error: the traceback if the function raised, else None.
         duration: the time of the run in seconds.
+        reseeded: the names of the sources that the function has seeded itself, with another seed.
     """
 
     seed: int
     value: Any
     error: str | None
     duration: float
+    reseeded: tuple[str, ...] = ()
 
 
 class _Ended(BaseException):
@@ -90,8 +92,23 @@ class Sweep:
         return np.array([float(outcome.value) for outcome in self._valued], dtype=np.float64)
 
     @property
+    def is_constant(self) -> bool:
+        """Whether several seeds gave one and the same value."""
+        return len(self.values) > 1 and bool((self.values == self.values[0]).all())
+
+    @property
+    def reseeded(self) -> tuple[str, ...]:
+        """The names of the sources that the function has seeded itself, with another seed."""
+        return tuple(sorted({name for outcome in self for name in outcome.reseeded}))
+
+    @property
     def best(self) -> Outcome | None:
-        """The outcome with the smallest or largest value, as `best=` says; None without a value."""
+        """The outcome with the smallest or largest value, as `best=` says.
+
+        None without a value, and if all values are equal: then no seed is better than another.
+        """
+        if self.is_constant:
+            return None
         choose: Any = min if self._sense == "min" else max
         return choose(self._valued, key=lambda o: float(o.value), default=None)  # type: ignore[no-any-return]
 
@@ -115,10 +132,11 @@ class Sweep:
         """Return a bootstrap interval of the mean.
 
         The ends are percentiles of the means of up to 10,000 resamples. The resampling has a
-        seed of its own, so that each call returns the same interval.
+        seed of its own, so that each call returns the same interval. If all values are equal,
+        the ends are NaN: the values say nothing about other seeds.
         """
         values = self.values
-        if len(values) < 2:
+        if len(values) < 2 or self.is_constant:
             return float("nan"), float("nan")
         resamples = min(10_000, max(1_000, 20_000_000 // len(values)))
         return interval(Bootstrap().statistics(values, np.mean, resamples), level)
@@ -150,13 +168,14 @@ class Sweep:
 
         Raises:
             ImportError: matplotlib is not installed.
-            ValueError: no seed gave a finite value.
+            ValueError: no seed gave a finite value, or all values are equal.
         """
         figures = import_extra("matplotlib.figure", "plot()")
         values, best = self.values, self.best
         if best is None:
             raise ValueError(
-                f"no seed of {self.name} gave a finite value: there is nothing to plot"
+                f"no seed of {self.name} gave a finite value, or all values are equal: there is "
+                "nothing to plot"
             )
         figure = figures.Figure(figsize=(9, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -190,6 +209,7 @@ class Sweep:
             rows.append(("failed", f"{len(self.failed)}; seed {first.seed}: {reason}"))
         if missing := len(self) - len(self.failed) - len(values):
             rows.append(("not finite", f"{missing}, left out below"))
+        rows += [("warning", text) for text in self.warnings()]
         if best is None:
             return rows
         rows.append(("best", f"{float(best.value):.6g} ({self._sense}), seed {best.seed}"))
@@ -202,6 +222,25 @@ class Sweep:
         if luck := self.luck():
             rows.append(("luck", str(luck)))
         return rows
+
+    def warnings(self) -> list[str]:
+        """Return in words what says that the function does not follow the seed; often nothing."""
+        found = []
+        if self.reseeded:
+            count = sum(bool(outcome.reseeded) for outcome in self)
+            found.append(
+                f"in {count} of {len(self)} runs the function itself seeds "
+                f"{', '.join(self.reseeded)}, with another seed than the run's: what it draws from "
+                "there does not follow the seed. Give the function a parameter `seed`, and pass "
+                "it on to the code that seeds"
+            )
+        if self.is_constant:
+            found.append(
+                f"all {len(self.values)} seeds gave the value {self.values[0]:.6g}: the function "
+                "does not follow the seed, or its value does not depend on it; no seed is better "
+                "than another"
+            )
+        return found
 
     def __str__(self) -> str:
         lines = [f"sweep of {self.name}"]

@@ -130,11 +130,13 @@ def _facts(fn: Callable[..., Any], name: str | None) -> dict[str, Any]:
 
 
 def _warn_of(result: Sweep) -> None:
-    """Warn of seeds that failed, and of a best seed that luck alone explains."""
+    """Warn of seeds that failed, or decide nothing, and of a best seed that is only luck."""
     if result.failed:
         first = result.failed[0]
         message = f"{len(result.failed)} of {len(result)} seeds failed, the first is {first.seed}"
         warn(f"{message}:\n{first.error}", stacklevel=3)
+    for text in result.warnings():
+        warnings.warn(text, stacklevel=3)
     if (luck := result.luck()) and luck.is_all:
         warnings.warn(f"the best seed may be only luck: {luck}", stacklevel=3)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..sources.watch import WATCH
 from ..support.remarks import warn
 from .job import Job
 
@@ -21,6 +22,11 @@ def run_all(job: Job, seeds: list[int], executor: Executor | None) -> Iterator[d
         for seed in seeds:
             yield job(seed)
         return
+    with WATCH.expecting_processes():  # each seed has a scope of its own there
+        yield from _run_on(executor, job, seeds)
+
+
+def _run_on(executor: Executor, job: Job, seeds: list[int]) -> Iterator[dict[str, Any]]:
     threads: dict[str, set[int]] = {}
     futures = []
     try:

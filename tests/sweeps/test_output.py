@@ -37,11 +37,12 @@ def test_a_notebook_and_pandas_show_every_outcome():
 @pytest.mark.parametrize("name", ["seeds.png", "seeds.svg"])
 def test_a_plot_is_drawn(name, tmp_path):
     generator = np.random.Generator(np.random.PCG64(5))
-    for values in ([1.0], [1.0, 1.0, 1.0], generator.normal(size=50)):
+    for values in ([1.0], [1.0, 1.0, 2.0], generator.normal(size=50)):
         sweep_of(*values).plot(tmp_path / name)
         assert (tmp_path / name).stat().st_size > 5000
-    with pytest.raises(ValueError, match="there is nothing to plot"):
-        Sweep("f", [], "min").plot(tmp_path / name)
+    for nothing in (Sweep("f", [], "min"), sweep_of(1.0, 1.0, 1.0)):
+        with pytest.raises(ValueError, match="there is nothing to plot"):
+            nothing.plot(tmp_path / name)
 
 
 def test_a_plot_without_matplotlib_names_the_extra(monkeypatch):
