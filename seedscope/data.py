@@ -24,7 +24,8 @@ class _SourcesAlone(Options):
     __slots__ = ()
 
     def governed(self) -> tuple[Any, ...]:
-        return (*select_sources(), WATCH)
+        # The watch only where a block around would take a sample's seed for other code's.
+        return (*select_sources(), WATCH) if WATCH.is_on else select_sources()
 
 
 _SAMPLE = _SourcesAlone(deterministic=False)

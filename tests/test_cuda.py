@@ -6,8 +6,11 @@ need torch and pytest, and no extra.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from helpers import run_python, seedscope_command
 from seedscope import Stream, seeded, snapshot
@@ -131,6 +134,48 @@ def test_a_stream_goes_on_where_it_stopped_on_the_gpu_too():
 
 # The next tests take gradients, which torch refuses on a GPU once the fake device is registered:
 # they run in processes without it.
+
+
+@pytest.mark.parametrize("is_in_a_scope", [True, False])
+def test_a_recomputation_in_a_thread_of_the_gpu_replays_the_stream(is_in_a_scope):
+    """The engine runs the nodes of a GPU in its own thread, while this one waits."""
+
+    def run(is_checkpointed):
+        stream = Stream(1029)
+
+        def layer(x):
+            with stream:
+                return torch.nn.functional.dropout(x * x, 0.5) * random.random()
+
+        def train():
+            y = torch.ones(64, device="cuda", requires_grad=True)
+            options = {"use_reentrant": False, "context_fn": stream.recompute}
+            loss = (checkpoint(layer, y, **options) if is_checkpointed else layer(y)).sum()
+            first = random.random()
+            loss.backward()
+            return y.grad.tolist(), first, random.random()
+
+        found = seeded(5)(train)() if is_in_a_scope else train()[:1]
+        with stream:
+            return found, random.random(), torch.rand(1, device="cuda").item()
+
+    before = snapshot()
+    state = random.getstate()
+    assert run(True) == run(False)
+    random.setstate(state)
+    assert before.changed(snapshot()) == ()
+
+
+def test_a_seed_of_the_gpu_alone_is_told_and_a_restored_state_is_not():
+    state = torch.cuda.get_rng_state()
+    with seeded(1029) as scope:
+        torch.cuda.set_rng_state(state)
+        torch.rand(1, device="cuda")
+        assert scope.reseeded == ()
+        torch.cuda.manual_seed(42)
+        assert scope.reseeded == ("cuda",)
+    assert scope.reseeded == ("cuda",)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
 
 
 def test_entry_and_exit_launch_copy_and_synchronise_nothing():

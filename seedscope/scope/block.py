@@ -40,6 +40,8 @@ class Block:
 
     #: Whether the next entry draws a seed.
     is_fresh: bool = False
+    #: The recorder of the run, of a scope that has a log.
+    recorder: Any = None
 
     def __init__(
         self, options: Options, opener: Any = None, position: Position | None = None
@@ -65,7 +67,8 @@ class Block:
 
     def sources(self) -> list[Source]:
         """Return the sources that the open block governs."""
-        return [thing for thing in self._outer or () if isinstance(thing, Source)]
+        outer = self._outer or ()
+        return [thing for thing in outer if thing is not SETTINGS and thing is not WATCH]
 
     @opaque
     def states(self) -> dict[Source, Any]:
@@ -101,15 +104,18 @@ class Block:
             is_open = open_scopes.is_listed(self)
             if is_open:
                 raise ScopeConflictError(f"{self!r} is already open: it cannot be entered twice")
-            check_replays(self)
+            self.backward = backward = current_backward()
+            if backward >= 0:
+                check_replays(self, backward)
             self.thread, self.task = thread, open_scopes.current_task()
-            self.backward = current_backward()
             open_scopes.add(self)
             self._prepare()
             # Capture everything before the first change, so that a failure from here on is
             # undone below.
             self._outer = outer = capture_all(self._options.governed())
             self._begin(outer)
+            if self.recorder is not None:
+                self.recorder.begin()
             return self
         except BaseException:
             if turns.has(thread):
@@ -152,12 +158,11 @@ class Block:
         if SETTINGS in outer:
             self._apply(outer[SETTINGS])
         sources = self.sources()
-        for source in sources:
-            self._start(source, states.get(source))
+        self._start(sources, states)
         self._seen.begin(sources)
 
-    def _start(self, source: Source, state: Any) -> None:
-        """Give the source its first state in the block; `state` is that of the last exit."""
+    def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
+        """Give the sources their first states in the block; `states` are those of the last exit."""
         raise NotImplementedError
 
     def _look(self) -> None:

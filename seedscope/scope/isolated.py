@@ -22,9 +22,10 @@ class Isolation(Block):
 
     __slots__ = ()
 
-    def _start(self, source: Source, state: Any) -> None:
-        if state is not None:
-            source.resume(0, state)
+    def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
+        for source in sources:
+            if source in states:
+                source.resume(0, states[source])
 
     def _end(self, error: BaseException | None) -> None:
         around = WATCH.capture()

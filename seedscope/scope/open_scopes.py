@@ -33,8 +33,10 @@ def innermost_first() -> Iterator[Block]:
 
 def open_at(position: Any, besides: Block | None = None) -> Block | None:
     """Return the innermost open block that resumes at `position`, `besides` one; or None."""
-    at_position = (block for block in innermost_first() if block.position is position)
-    return next((block for block in at_position if block is not besides), None)
+    for block in innermost_first():
+        if block.position is position and block is not besides:
+            return block
+    return None
 
 
 def is_listed(block: Block) -> bool:

@@ -41,15 +41,12 @@ class Position:
             block.move_to(states)
 
 
-def check_replays(block: Block) -> None:
+def check_replays(block: Block, backward: int) -> None:
     """Check that `block` draws the same numbers in a recomputation as in the forward.
 
     Raises:
-        RuntimeError: a backward runs, and the block would draw on.
+        RuntimeError: the block would draw on in the backward that runs.
     """
-    backward = current_backward()
-    if backward < 0:
-        return
     position = block.position
     if position is not None and position.backward != backward:
         remedy = "Use"

@@ -20,8 +20,7 @@ from .position import Position
 if TYPE_CHECKING:
     from ..runs.recorder import Recorder
 else:
-    Recorder = Any  # for `get_type_hints`, because the recorder is imported by the first log
-
+    Recorder = Any  # for `get_type_hints`: the first log imports the recorder
 
 _NORMAL_ENDS = (NoneType, StopIteration, StopAsyncIteration, SystemExit)
 
@@ -137,16 +136,12 @@ class Scope(Block):
             self.seed = self.recorder.seed
         self._seen.seed = self.seed
 
-    def _begin(self, outer: dict[Any, Any]) -> None:
-        super()._begin(outer)
-        if self.recorder is not None:
-            self.recorder.begin()
-
-    def _start(self, source: Source, state: Any) -> None:
-        if state is None:
-            source.seed(self.seed)
-        else:
-            source.resume(self.seed, state)
+    def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
+        for source in sources:
+            if source in states:
+                source.resume(self.seed, states[source])
+            else:
+                source.seed(self.seed)
 
     def _look(self) -> None:
         self._seen.look()

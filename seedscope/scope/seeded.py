@@ -39,8 +39,8 @@ def note(**values: Any) -> None:
         TypeError: the log cannot keep a value, see `Scope.note`.
     """
     for block in innermost_first():
-        if isinstance(block, Scope) and block.recorder is not None:
-            block.note(**values)
+        if block.recorder is not None:
+            block.recorder.note(values)
             return
     names = ", ".join(values)
     warnings.warn(f"note(): no run is being logged, so {names} was not kept", stacklevel=2)

@@ -32,6 +32,10 @@ class _Loan(NamedTuple):
 
 _loans: dict[int, _Loan] = {}  # by the lender
 
+# The modules of the function that a thread runs while it waits.
+_ENGINE = ("torch.autograd", "torch.autograd.graph")
+_WAITING = ("threading", "concurrent.futures._base", "concurrent.futures.thread")
+
 
 def take(thread: int, waits: bool) -> int | None:
     """Reserve the turn for `thread`, once no other thread has it.
@@ -89,29 +93,47 @@ def give_back(thread: int | None) -> None:
 
 
 def _borrow(thread: int, lender: int) -> bool:
-    """Borrow the turn for a backward, if its holder waits for it. Return False if it does not.
-
-    The engine runs the nodes of a GPU in threads of its own, while the thread that called
-    `backward()` waits in the engine.
-    """
-    place = _place(lender)
-    if place is None:
-        return False
-    where = place[0].f_globals.get("__name__", "")
-    if _calls_backward(sys._getframe()):  # called in this thread, for which the holder may wait
-        if where not in ("threading", "concurrent.futures._base"):
+    """Borrow the turn for a backward, if its holder waits for it. Return False if it does not."""
+    if _calls_backward(sys._getframe()):
+        place = _place_of_waiting(lender)  # for this thread's backward, as after `start()`
+        if place is None:
             return False
-    elif where in ("torch.autograd", "torch.autograd.graph"):
-        place = None  # the engine returns when the nodes of all threads have ended
-    elif _calls_backward(place[0]):  # the holder runs a node of the backward, too
-        time.sleep(0.001)
-        return True  # the caller tries again
     else:
-        return False
+        # The engine runs the nodes of a GPU in threads of its own, while the thread that called
+        # `backward()` waits in the engine for the nodes of all threads.
+        frame = sys._current_frames().get(lender)
+        if frame is None or not _calls_backward(frame):
+            return False
+        if frame.f_globals.get("__name__") not in _ENGINE:
+            time.sleep(0.001)
+            return True  # the holder runs a node, too: the caller tries again
+        place = None
     loan = _Loan(thread, place)
     if _loans.setdefault(lender, loan) is loan:
         _holder["thread"] = thread
     return True
+
+
+def _place_of_waiting(thread: int) -> tuple[FrameType, int] | None:
+    """Return where `thread` waits for another thread, or None if it goes on with other work.
+
+    A thread that has just started this one needs a moment until it waits.
+    """
+    for _ in range(200):
+        place = _place(thread)
+        time.sleep(0.005)
+        if place is not None and _place(thread) == place and _is_waiting(place[0]):
+            return place
+    return None
+
+
+def _is_waiting(frame: FrameType | None) -> bool:
+    names = []
+    while frame is not None and frame.f_globals.get("__name__") in _WAITING:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    # `Thread.start` waits only until the new thread runs.
+    return bool(names) and "start" not in names
 
 
 def _place(thread: Any) -> tuple[FrameType, int] | None:

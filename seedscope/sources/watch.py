@@ -9,19 +9,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
+from .accelerators import accelerators
 from .base import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# The modules where users find torch's function that restores a generator.
-_RESTORERS = (
-    *("torch", "torch.random", "torch.cuda", "torch.cuda.random"),
-    *("torch.xpu", "torch.xpu.random", "torch.mtia"),
-)
 
 # Modules whose processes need no seed: loaders give one, and a manager's server draws nothing.
 _STARTERS = ("torch.utils.data", "torchdata", "multiprocessing.managers")
@@ -42,6 +39,8 @@ class Seen:
         expects_processes: whether the processes that are started now seed themselves.
     """
 
+    __slots__ = ("expects_processes", "last_seeds", "processes", "reseeded", "seed")
+
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
         self.reseeded: set[str] = set()
@@ -50,7 +49,7 @@ class Seen:
         self.last_seeds: dict[Source, Any] = {}
 
     def begin(self, sources: Iterable[Source]) -> None:
-        """Keep the last seed of each generator, for `look`."""
+        """Keep the last seed of each generator that knows it, for `look`."""
         self.last_seeds = _last_seeds(sources)
 
     def look(self) -> None:
@@ -68,6 +67,30 @@ class Seen:
             self.reseeded.add(name)
 
 
+class _Place(NamedTuple):
+    """A function of a library, and the replacement that is made for it."""
+
+    owner: Any
+    name: str
+    original: Any
+    replacement: Any
+    make: Callable[[Any], Any]
+
+    def renewed(self) -> _Place:
+        """Return the place with a replacement for the present function.
+
+        The replacement bears the name of the function, by which it can be pickled for a process
+        that has no scope.
+        """
+        owner, name = self.owner, self.name
+        original = getattr(owner, name)
+        replacement: Any = functools.update_wrapper(self.make(original), original)
+        if not isinstance(owner, type):
+            replacement.__module__, replacement.__qualname__ = owner.__name__, name
+        replacement._unwatched = original
+        return self._replace(original=original, replacement=replacement)
+
+
 class Watch:
     """Functions of other libraries, which are replaced while a scope is open.
 
@@ -82,23 +105,27 @@ class Watch:
     name = "watch"
 
     def __init__(self) -> None:
+        self.is_on: bool = False
         self._seen: Seen | None = None
-        self._replaced: list[tuple[Any, str, Any]] = []  # owner, name, original
+        self._places: list[_Place] = []
 
     def capture(self) -> Seen | bool:
         return self._seen or False  # None would mean that the watch is absent
 
     def restore(self, state: Seen | bool) -> None:
         self._seen = state if isinstance(state, Seen) else None
-        if self._seen is None:
-            while self._replaced:
-                setattr(*self._replaced[-1])
-                self._replaced.pop()
-        elif not self._replaced:
-            for owner, name, make in self._places:
-                original = getattr(owner, name)
-                self._replaced.append((owner, name, original))
-                setattr(owner, name, make(original))
+        if self._seen is not None and not self.is_on:
+            self._places = self._places or self._all_places()
+            self.is_on = True  # first, so that the end of an interrupted block undoes a part
+            for index, (owner, name, original, replacement, _) in enumerate(self._places):
+                if getattr(owner, name) is not original:  # the first time, or a user's function
+                    self._places[index] = renewed = self._places[index].renewed()
+                    replacement = renewed.replacement
+                setattr(owner, name, replacement)
+        elif self._seen is None and self.is_on:
+            for owner, name, original, _, _ in self._places:
+                setattr(owner, name, original)
+            self.is_on = False
 
     def restoring(self, restore: F) -> F:
         """Return `restore`, whose states' last seeds are not taken for other code's."""
@@ -125,17 +152,14 @@ class Watch:
         finally:
             seen.expects_processes = before
 
-    @functools.cached_property
-    def _places(self) -> list[tuple[Any, str, Callable[[Any], Any]]]:
-        """The functions to replace: owner, name, and what makes the replacement."""
-        places: list[tuple[Any, str, Callable[[Any], Any]]] = [
+    def _all_places(self) -> list[_Place]:
+        places = [
             (random, "seed", self._noting_seed("python")),
             (np.random, "seed", self._noting_seed("numpy")),
             (BaseProcess, "start", self._noting_start),
+            *((module, "set_rng_state", self.restoring) for module in _restorers()),
         ]
-        restorers = [sys.modules[name] for name in _RESTORERS if name in sys.modules]
-        places += [(module, "set_rng_state", self.restoring) for module in restorers]
-        return [(owner, name, _named(owner, name, make)) for owner, name, make in places]
+        return [_Place(owner, name, None, None, make) for owner, name, make in places]
 
     def _noting_seed(self, source: str) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
@@ -163,23 +187,13 @@ class Watch:
 WATCH = Watch()
 
 
-def _named(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return `make`; it keeps its last result, which bears the name of the function replaced.
-
-    By this name the replacement can be pickled, for a process that has no scope.
-    """
-
-    @functools.lru_cache(maxsize=1)
-    def made(original: Any) -> Any:
-        replacement: Any = functools.update_wrapper(make(original), original)
-        if not isinstance(owner, type):
-            replacement.__module__, replacement.__qualname__ = owner.__name__, name
-        replacement._unwatched = original
-        return replacement
-
-    return made
+def _restorers() -> list[Any]:
+    """Return the modules where users find torch's function that restores a generator."""
+    devices = [device for device in accelerators() if isinstance(device.module, ModuleType)]
+    modules = [torch, *(device.module for device in devices if device.is_built)]
+    modules += [module.random for module in modules if hasattr(module, "random")]
+    return [module for module in modules if hasattr(module, "set_rng_state")]
 
 
 def _last_seeds(sources: Iterable[Source]) -> dict[Source, Any]:
-    seeds = {source: source.last_seed() for source in sources}
-    return {source: seed for source, seed in seeds.items() if seed is not None}
+    return {source: seed for source in sources if (seed := source.last_seed()) is not None}

@@ -176,26 +176,6 @@ def test_a_recomputation_in_another_thread_replays():
     assert equal(run(join, replayed), expected)
 
 
-@pytest.mark.cuda
-def test_a_recomputation_in_a_thread_of_the_gpu_replays():
-    def run(layer_of):
-        stream = Stream(1029)
-        with seeded(3):
-            layer, x = Layer(stream).cuda(), torch.rand(4, 16).cuda()
-        layer.forward = lambda x: noisy(stream, layer.linear(x))
-        with seeded(5):
-            layer_of(layer, x).square().sum().backward()
-            after = torch.rand(1)
-        with stream:
-            return [*(p.grad for p in layer.parameters()), after, torch.rand(1)]
-
-    def noisy(stream, x):
-        with stream:
-            return torch.nn.functional.dropout(x, 0.5) * np.random.rand()
-
-    assert equal(run(replayed), run(lambda layer, x: layer(x)))
-
-
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_a_scope_with_a_seed_replays_by_itself(reentrant):
     @seeded(11)

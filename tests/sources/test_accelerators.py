@@ -140,7 +140,7 @@ def test_a_device_that_this_torch_cannot_start_is_not_governed():
     queue = list(torch.cuda._queued_calls)
     with seeded(1029, sources=["cuda"]) as scope:
         assert torch.cuda._queued_calls == queue
-        assert scope._governed() == []
+        assert scope.sources() == []
     assert "cuda" not in snapshot().state_dict()["sources"]
 
 

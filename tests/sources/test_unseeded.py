@@ -100,6 +100,7 @@ def test_a_thread_that_draws_as_a_block_ends_leaves_no_trace(monkeypatch):
     assert np.random.bit_generator.randbits == secrets.randbits
 
 
+@pytest.mark.filterwarnings("ignore:worker processes")
 def test_processes_of_a_pool_forked_inside_draw_real_entropy():
     with seeded(1029), multiprocessing.get_context("fork").Pool(2) as pool:
         drawn = [*pool.map(_unseeded_alone, range(8), 1)]
