@@ -95,6 +95,11 @@ class Block:
         thread, self.thread = self.thread, None
         open_scopes.release(thread)
 
+    def after_fork_in_child(self) -> None:
+        """Belong to no thread, and leave it to the parent to tell of its processes."""
+        self.thread = None
+        self._seen.processes = 0
+
     @opaque
     def __enter__(self: B) -> B:
         thread = threading.get_ident()

@@ -125,7 +125,7 @@ def _after_fork_in_child() -> None:
     ident = threading.get_ident()
     _open_scopes[:] = [block for block in _open_scopes if block.thread in (None, ident)]
     for block in _open_scopes:
-        block.thread = None
+        block.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
