@@ -15,6 +15,7 @@ from .scope.seeded import Seeded
 from .seeds import check_seed, derive_seed, deriver
 from .sources.base import Source
 from .sources.registry import running_sources, select_sources
+from .sources.seen import Seen
 from .sources.watch import WATCH
 
 
@@ -24,8 +25,7 @@ class _SourcesAlone(Options):
     __slots__ = ()
 
     def governed(self) -> tuple[Any, ...]:
-        # The watch only where a block around would take a sample's seed for other code's.
-        return (*select_sources(), WATCH) if WATCH.is_on else select_sources()
+        return (*select_sources(), WATCH)
 
 
 _SAMPLE = _SourcesAlone(deterministic=False)
@@ -129,6 +129,7 @@ class SeededDataset(Dataset[Any]):
         """Seed the sources of a worker process; their states are not restored."""
         if self._sources is None:
             self._sources = running_sources()
+            _watch_for_good()
         for source in self._sources:
             source.seed(seed)
 
@@ -168,8 +169,15 @@ def loader_options(seed: int) -> dict[str, Any]:
 
 def seed_worker(worker_id: int) -> None:
     """Seed every source of a loader's worker from the seed that torch gave the worker."""
+    _watch_for_good()
     for source in running_sources():
         source.seed(torch.initial_seed() % 2**32)
+
+
+def _watch_for_good() -> None:
+    """Let generators that a worker process makes without a seed follow the sources from now on."""
+    if not WATCH.is_on:
+        WATCH.restore(Seen())
 
 
 def _iterate(dataset: Any) -> Iterator[Any]:

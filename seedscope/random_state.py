@@ -40,7 +40,7 @@ class RandomState:
         A source that cannot be saved (CuPy) or is absent (a GPU that was not initialised) has
         no entry.
         """
-        states = capture_all(select_sources(self._sources))
+        states = WATCH.saving(capture_all)(select_sources(self._sources))
         return {"format": 1, "sources": encode_states(states)}
 
     @opaque
@@ -53,6 +53,8 @@ class RandomState:
             RestoreError: a source could not be restored. All others were.
         """
         check_format(state_dict, "RandomState", ("sources",))
+        if others := state_dict.keys() - {"format", "sources"}:
+            raise ValueError(f"not a RandomState.state_dict(): it has {sorted(map(str, others))}")
         states = decode_states(state_dict["sources"])
         chosen = select_sources(self._sources)
         restore = WATCH.restoring(restore_all)

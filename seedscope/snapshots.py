@@ -123,7 +123,7 @@ def snapshot(sources: Iterable[str] | None = None) -> Snapshot:
     Args:
         sources: the names of the sources to capture; all by default.
     """
-    return Snapshot(capture_all((SETTINGS, *select_sources(sources))))
+    return Snapshot(WATCH.saving(capture_all)((SETTINGS, *select_sources(sources))))
 
 
 def capture_all(governed: Iterable[Any]) -> dict[Any, Any]:

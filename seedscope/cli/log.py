@@ -64,8 +64,9 @@ def _execute(options: argparse.Namespace) -> int:
     if reseeded := [run for run in runs if run.reseeded]:
         names = sorted({name for run in reseeded for name in run.reseeded})
         say(
-            f"in {len(reseeded)} of {len(runs)} runs code of the run has seeded {', '.join(names)} "
-            "itself: their results do not follow their seeds alone; --json names the runs"
+            f"code in {len(reseeded)} of {len(runs)} runs has called a function that seeds "
+            f"{', '.join(names)}, with another seed than the run's: the result may not follow the "
+            "run's seed; --where 'reseeded!={}' shows these runs"
         )
     if options.json:
         show_json([query.plain(run) for run in runs])

@@ -88,7 +88,7 @@ def _execute(options: argparse.Namespace) -> int:
         return 130 if isinstance(ended, SweepInterrupted) else 1
     _print(result, options)
     if options.plot and result.best is None:
-        say("no plot was written: the values show nothing")
+        say("no plot was written: no seed gave a finite value, or all values are equal")
     elif options.plot:
         result.plot(options.plot)
         say(f"plot written to {options.plot}")
@@ -105,8 +105,8 @@ def _sweep(function: Callable[..., Any], log: RunLog, options: argparse.Namespac
     # The table has the same texts.
     warnings.filterwarnings("ignore", message="the best seed may be only luck")
     if not (options.json or options.csv):
-        warnings.filterwarnings("ignore", message="in .* the function itself seeds")
-        warnings.filterwarnings("ignore", message="all .* seeds gave the value")
+        warnings.filterwarnings("ignore", message="the function itself seeds")
+        warnings.filterwarnings("ignore", message="all .* are .* does not follow the seed")
     with pool or nullcontext():
         return sweep(
             function,
@@ -150,8 +150,9 @@ def _print_csv(result: Sweep) -> None:
 
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["seed", "value", "duration", "error"])
-    writer.writerows([o.seed, shown(o.value), o.duration, o.error] for o in result)
+    writer.writerow(["seed", "value", "duration", "error", "reseeded"])
+    for o in result:
+        writer.writerow([o.seed, shown(o.value), o.duration, o.error, " ".join(sorted(o.reseeded))])
     show(text.getvalue(), end="")
 
 

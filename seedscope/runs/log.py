@@ -28,6 +28,15 @@ _appending = threading.local()
 # As json.dumps and `jq -c` write them.
 _BEGIN, _END = b'{"event":"begin","id":"', b'{"event":"end","id":"'
 _COMPLETE = b'"$complete":true}\n'
+
+# What a line must have, if it has the field. Others are shown as they are.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("id", "began"), str),
+    **dict.fromkeys(("notes", "versions", "settings", "options", "reseeded"), dict),
+    **dict.fromkeys(("command", "devices"), list),
+    "duration": (int, float),
+    "seed": int,
+}
 _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -216,6 +225,9 @@ def _run(line: bytes) -> Run:
         record = json.loads(line)
         if b'{"$' in line and "notes" in record:
             record["notes"] = {name: decode(value) for name, value in record["notes"].items()}
+        for name, kind in _KINDS.items():
+            if name in record and not isinstance(record[name], kind):
+                raise TypeError(f"{name} is {record[name]!r:.50}")
         return Run(**record)
     except Exception as error:  # whatever the damage leads to
         raise ValueError(f"is damaged ({type(error).__name__}: {error})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,7 +51,7 @@ class Recorder:
         self._is_written = False
         self._notes: dict[str, Any] = {}
         self._outcome: str | None = None
-        self._reseeded: list[str] = []
+        self._reseeded: dict[str, Any] = {}
 
     def begin(self) -> None:
         """Record the time and conditions of the run, and append its first line, once."""
@@ -85,9 +85,9 @@ class Recorder:
             raise TypeError(f"a note's name must not begin with $, got {wrong[0]!r}")
         self._notes |= {name: encode(value, name) for name, value in values.items()}
 
-    def leave(self, error: BaseException | None, reseeded: Iterable[str]) -> None:
+    def leave(self, error: BaseException | None, reseeded: Mapping[str, Any]) -> None:
         """Record the outcome of the block, which may be entered again."""
-        self._outcome, self._reseeded = outcome_of(error), [*reseeded]
+        self._outcome, self._reseeded = outcome_of(error), dict(reseeded)
 
     def end(self) -> dict[str, Any]:
         """Append the run's second line, once, and return its record."""

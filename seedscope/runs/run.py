@@ -57,8 +57,8 @@ class Run(SimpleNamespace):
         process: the id of the process.
         ordinal: the run's index within the process, from 0; None for a seed of a sweep.
         sweep: the name of the function, for a seed of a sweep.
-        reseeded: the names of the sources that code in the run has seeded itself, with another
-            seed than the run's.
+        reseeded: the sources that code in the run has seeded with another seed than the run's, and
+            that seed; None for fresh entropy.
         error: the traceback, for a seed of a sweep that raised.
         replays: the id of the run that this run replays.
     """
@@ -87,7 +87,7 @@ class Run(SimpleNamespace):
     text_hash: int | None = None
     function: str | None = None
     sweep: str | None = None
-    reseeded: Sequence[str] = ()
+    reseeded: Mapping[str, int | None] = _NONE
     error: str | None = None
     replays: str | None = None
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from ..settings.registry import SETTINGS, values_for
 from ..snapshots import RestoreError, capture_all, restore_all
 from ..sources.base import Source
-from ..sources.watch import WATCH, Seen
+from ..sources.seen import Seen
+from ..sources.watch import WATCH
 from ..support.compiler import opaque
 from ..support.torch_internals import current_backward
 from . import open_scopes, turns
@@ -55,7 +56,7 @@ class Block:
         self._outer: dict[Any, Any] | None = None  # the states to restore on exit
         self._changes: dict[str, Any] = {}  # the settings that a block that resumes has changed
         self._values: Mapping[str, Any] = {}  # the settings that the entry has applied
-        self._seen = Seen(None)
+        self._seen = Seen()
 
     @property
     def is_open(self) -> bool:
@@ -164,7 +165,7 @@ class Block:
             self._apply(outer[SETTINGS])
         sources = self.sources()
         self._start(sources, states)
-        self._seen.begin(sources)
+        self._seen.begin(sources, outer.get(WATCH, False))
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
         """Give the sources their first states in the block; `states` are those of the last exit."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from ..sources.base import Source
-from ..sources.watch import WATCH, Seen
+from ..sources.seen import Seen
+from ..sources.watch import WATCH
 from ..support.compiler import opaque
 from .block import Block
 from .opener import Opener

@@ -26,7 +26,7 @@ class ScopedCallable(_Proxy):
     Args:
         wrapped: the callable or descriptor.
         run: the function that is called instead.
-        again: returns an equal proxy of another object.
+        again: decorates another object in the same way; a pickle calls it.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class ScopedCallable(_Proxy):
         bind = getattr(type(self.__wrapped__), "__get__", None)
         if bind is None:
             return self
-        return self._self_again(bind(self.__wrapped__, instance, owner))
+        bound = bind(self.__wrapped__, instance, owner)
+        return self._self_again(bound) if callable(bound) else bound
 
     def __set_name__(self, owner: type, name: str) -> None:
         # Python looks for this method on the type of the attribute, which is the proxy's.
@@ -55,7 +56,7 @@ class ScopedCallable(_Proxy):
 
     @property
     def __func__(self) -> Any:
-        # pytest calls the function of a bound `setup_class`.
+        # pytest calls the function of a bound `setup_class`, and torch's compiler that of a method.
         return self._self_again(self.__wrapped__.__func__)
 
     # If a proxy looks like one of these kinds, torch.compile calls the wrapped object without

@@ -10,7 +10,10 @@ from ..seeds import derive_seed
 from ..snapshots import capture_all, restore_all
 from ..sources.base import Source, fingerprints
 from ..sources.registry import UNSEEDED
+from ..sources.seen import Seen
+from ..sources.watch import WATCH
 from ..support.compiler import opaque
+from ..support.remarks import level_of_the_user
 from . import open_scopes
 from .advice import WORKERS
 from .block import Block
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 else:
     Recorder = Any  # for `get_type_hints`: the first log imports the recorder
 
-_NORMAL_ENDS = (NoneType, StopIteration, StopAsyncIteration, SystemExit)
+_NORMAL_ENDS = (NoneType, StopIteration, StopAsyncIteration, GeneratorExit, SystemExit)
 
 
 class Scope(Block):
@@ -32,7 +35,7 @@ class Scope(Block):
         seed: the seed of the block, given or drawn.
     """
 
-    __slots__ = ("_fingerprints", "is_fresh", "recorder", "seed")
+    __slots__ = ("_fingerprints", "_follows", "_reseeded", "is_fresh", "recorder", "seed")
 
     seed: int
 
@@ -50,6 +53,8 @@ class Scope(Block):
             self.seed = seed
         self.recorder: Recorder | None = recorder
         self._fingerprints: dict[Source, Any] = {}  # at the last exit, for used()
+        self._reseeded: dict[str, Any] = {}  # at the last exit
+        self._follows = False  # whether the seed follows from a scope around
 
     @opaque
     def used(self) -> tuple[str, ...]:
@@ -81,18 +86,22 @@ class Scope(Block):
 
     @property
     def reseeded(self) -> tuple[str, ...]:
-        """The names of the sources that other code has seeded in the block, with another seed.
+        """The names of the sources that other code in the block has seeded, with another seed.
 
-        What the block draws from such a source after that does not follow the scope's seed. A
-        state that is restored, as by a trainer that resumes, is not counted.
+        If that seed is a fixed one, what the block draws from the source does not follow the
+        scope's seed. The scope's own seed and seeds that its `derive` has returned are not
+        counted, and neither are states that are restored, as by a trainer that resumes.
         """
+        now = {}
         if self.is_open and not open_scopes.entered_later(self):
-            self._seen.look()
-        return tuple(sorted(self._seen.reseeded))
+            now = self._seen.reseeded()
+        return tuple(sorted({**self._reseeded, **now}))
 
     def derive(self, *keys: int | str) -> int:
         """Return a seed derived from this scope's seed and `keys`: see `derive_seed`."""
-        return derive_seed(self.seed, *keys)
+        seed = derive_seed(self.seed, *keys)
+        self._seen.own(seed)
+        return seed
 
     @property
     def run_id(self) -> str | None:
@@ -127,6 +136,7 @@ class Scope(Block):
     def _prepare(self) -> None:
         """Draw the seed of a fresh scope, and make the recorder. A replay has its run's seed."""
         is_drawn, self.is_fresh = self.is_fresh, False
+        self._follows = self._follows or is_drawn
         if is_drawn:
             self.seed = UNSEEDED.scope_seed()  # follows from the scope around, if there is one
         elif self.position is not None and self.position.seed is not None:
@@ -134,7 +144,7 @@ class Scope(Block):
         if self.recorder is None and self._options.log is not None:
             self.recorder = self._options.recorder(self.seed, is_drawn=is_drawn)
             self.seed = self.recorder.seed
-        self._seen.seed = self.seed
+        self._seen.own(self.seed)
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
         for source in sources:
@@ -144,20 +154,22 @@ class Scope(Block):
                 source.seed(self.seed)
 
     def _look(self) -> None:
-        self._seen.look()
+        self._reseeded |= self._seen.reseeded()
         if self.position is None:
             # A fingerprint may move a source, which no later scope then draws from.
             self._fingerprints = fingerprints(self.sources())
 
     def _end(self, error: BaseException | None) -> None:
+        if self._reseeded and self._follows and isinstance(around := WATCH.capture(), Seen):
+            around.add(self._reseeded)  # the results of this block belong to the scope around
         if self.recorder is not None:
-            self.recorder.leave(error, self.reseeded)
+            self.recorder.leave(error, self._reseeded)
             if self.position is None:
                 self.recorder.end()
         # An error in the block is told instead.
         if self._seen.processes and isinstance(error, _NORMAL_ENDS):
             count, self._seen.processes = self._seen.processes, 0
-            warnings.warn(WORKERS.format(count=count), stacklevel=4)
+            warnings.warn(WORKERS.format(count=count), stacklevel=level_of_the_user())
 
     def _seed_for_settings(self) -> int:
         return self.seed

@@ -62,7 +62,7 @@ def wrap(target: Any, factory: Callable[..., Any]) -> Any:
         get, put, delete = (f and wrap(f, factory) for f in (target.fget, target.fset, target.fdel))
         return kind(get, put, delete, target.__doc__)
     if callable(target) or issubclass(kind, _BINDERS):
-        return scoped_callable(target, factory)
+        return _scoped_callable(target, factory)
     raise TypeError(f"expected a callable, got {target!r} ({type(target).__name__})")
 
 
@@ -72,16 +72,14 @@ def _is_fixture(target: Any) -> bool:
     return type(target).__name__ == "FixtureFunctionDefinition"
 
 
-def scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
-    """Return a proxy of `target` that runs `target` in a context from `factory`.
-
-    The proxy pickles as a call of this function, by its name.
-    """
+def _scoped_callable(target: Any, factory: Callable[..., Any]) -> Any:
+    """Return a proxy of `target` that runs `target` in a context from `factory`."""
     # Imported late: few programs decorate anything but functions.
     from .proxies import ScopedCallable
 
-    again = functools.partial(scoped_callable, factory=factory)
-    return ScopedCallable(target, _runner(target, factory), again)
+    return ScopedCallable(
+        target, _runner(target, factory), functools.partial(wrap, factory=factory)
+    )
 
 
 def _runner(function: Any, factory: Callable[..., Any]) -> Any:

@@ -121,9 +121,9 @@ class Accelerator(Source):
     def fingerprint(self) -> list[torch.Tensor] | None:
         return self.states() if self.is_running() else None
 
-    def last_seed(self) -> list[int] | None:
+    def last_seeds(self) -> list[int]:
         generators = getattr(self.module, "default_generators", ()) if self.is_running() else ()
-        return [generator.initial_seed() for generator in generators] or None
+        return [generator.initial_seed() for generator in generators]
 
     def encode(self, state: list[torch.Tensor] | Waiting | None) -> list[torch.Tensor] | None:
         return state if isinstance(state, list) else None
@@ -201,10 +201,10 @@ class RegisteredAccelerator(Accelerator):
     def module(self) -> Any:
         return vars(torch).get(self.name)
 
-    def last_seed(self) -> None:
+    def last_seeds(self) -> list[int]:
         # The watch does not know by which functions users restore it. `torch.manual_seed` is
         # noticed by torch's CPU generator.
-        return None
+        return []
 
 
 def accelerators() -> Iterable[Accelerator]:

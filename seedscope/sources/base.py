@@ -46,12 +46,12 @@ class Source:
         """
         return self.capture()
 
-    def last_seed(self) -> Any:
-        """Return the seed with which the generator was last seeded, None if it does not know.
+    def last_seeds(self) -> list[int]:
+        """Return the seed with which each generator was last seeded, if the generators know it.
 
         A scope then tells whether other code has seeded the source.
         """
-        return None
+        return []
 
     def encode(self, state: Any) -> Any:
         """Return `state` as numbers, strings, lists, dicts and tensors.

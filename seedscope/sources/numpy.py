@@ -86,7 +86,7 @@ class NumPy(Source):
     def capture(self) -> NumpyState:
         if (memory := self._memory()) is not None:
             return memory.read()
-        return NumpyState(_bit_generator(), np.random.get_state(legacy=False))
+        return NumpyState(_bit_generator(), unwatched(np.random.get_state)(legacy=False))
 
     def seed(self, seed: int) -> None:
         again, self._last_seed = seed == self._last_seed, seed
@@ -96,7 +96,7 @@ class NumPy(Source):
             unwatched(np.random.seed)(_as_words(seed))
         else:
             fresh = type(generator)(seed).state
-            np.random.set_state({**fresh, "has_gauss": 0, "gauss": 0.0})
+            unwatched(np.random.set_state)({**fresh, "has_gauss": 0, "gauss": 0.0})
 
     def restore(self, state: NumpyState) -> None:
         generator = _bit_generator()
@@ -113,7 +113,7 @@ class NumPy(Source):
             _set_bit_generator(generator)
         memory = self._memory()
         if memory is None or isinstance(state.words, dict):
-            np.random.set_state(_public(state))
+            unwatched(np.random.set_state)(_public(state))
         else:
             memory.write(state.words, state.gauss)
 
@@ -125,7 +125,11 @@ class NumPy(Source):
 
     def fingerprint(self) -> Any:
         memory = self._memory()
-        return _plain(np.random.get_state(legacy=False)) if memory is None else memory.fingerprint()
+        return (
+            _plain(unwatched(np.random.get_state)(legacy=False))
+            if memory is None
+            else memory.fingerprint()
+        )
 
     def encode(self, state: NumpyState) -> dict[str, Any]:
         payload: dict[str, Any] = _plain(_public(state))

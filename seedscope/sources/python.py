@@ -47,7 +47,7 @@ class Python(Source):
     def capture(self) -> PythonState | tuple[Any, ...]:
         memory = self._memory()
         if memory is None:
-            return random.getstate()
+            return unwatched(random.getstate)()
         return PythonState(memory.tobytes(), self._generator.gauss_next)
 
     def seed(self, seed: int) -> None:
@@ -60,14 +60,14 @@ class Python(Source):
     def restore(self, state: PythonState | tuple[Any, ...]) -> None:
         memory = self._memory()
         if memory is None or not isinstance(state, PythonState):
-            random.setstate(_public(state))
+            unwatched(random.setstate)(_public(state))
         else:
             memory[:], self._generator.gauss_next = state
 
     def fingerprint(self) -> Any:
         memory = self._memory()
         # The position and 128 bits: two states agree there with a probability of 2**-128.
-        return random.getstate()[1] if memory is None else memory[:20].tobytes()
+        return unwatched(random.getstate)()[1] if memory is None else memory[:20].tobytes()
 
     def encode(self, state: PythonState | tuple[Any, ...]) -> dict[str, Any]:
         version, words, gauss_next = _public(state)

@@ -12,8 +12,10 @@ from .numpy import NumPy
 from .python import Python
 from .torch_cpu import TorchCPU
 from .unseeded import Unseeded
+from .watch import WATCH
 
 UNSEEDED = Unseeded()
+WATCH.more.append(UNSEEDED.functions)
 
 _registered: tuple[Source, ...] = (
     Python(),

@@ -35,8 +35,8 @@ class TorchCPU(Source):
     def restore(self, state: torch.Tensor) -> None:
         torch.default_generator.set_state(state)
 
-    def last_seed(self) -> int:
-        return torch.default_generator.initial_seed()
+    def last_seeds(self) -> list[int]:
+        return [torch.default_generator.initial_seed()]
 
     def decode(self, payload: Any) -> Any:
         torch.Generator().set_state(payload)  # a scratch generator refuses a damaged state

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import get_worker_info
 
-from ..seeds import derive_seed
+from ..seeds import check_seed, derive_seed
 from .base import Source
-
-_random_seed = random.Random.seed
+from .watch import WATCH, Place
 
 
 class UnseededState(NamedTuple):
@@ -53,50 +52,35 @@ class Unseeded(Source):
     """Entropy for `np.random.default_rng()`, `SeedSequence()`, `random.Random()`, fresh scopes.
 
     Inside a scope, entropy comes from the scope's seed instead of the operating system.
-    NumPy calls `secrets.randbits` through a name in its own module, which a scope replaces.
-    Python asks the operating system in C, so a scope replaces `random.Random.seed`. Both
-    are restored when no scope is open. `secrets`, `uuid`, `os.urandom` and `SystemRandom`
-    are never changed.
+    NumPy calls `secrets.randbits` through a name in its own module, which the watch replaces.
+    Python asks the operating system in C, so the watch replaces `random.Random.seed`.
+    `secrets`, `uuid`, `os.urandom` and `SystemRandom` are never changed.
     """
 
     name = "unseeded"
 
     def __init__(self) -> None:
         self._entropy: _Entropy | None = None
-        self._originals: tuple[Any, Any] | None = None
-        self._python_seed = self._make_python_seed()
 
     def capture(self) -> UnseededState | bool:
         # None would mean that the source is absent.
         return False if self._entropy is None else self._entropy.state
 
     def seed(self, seed: int) -> None:
-        self._replace(UnseededState(seed, os.getpid(), len(sys.modules)))
+        self._entropy = _Entropy(UnseededState(seed, os.getpid(), len(sys.modules)))
 
     def resume(self, seed: int, state: UnseededState | bool) -> None:
         # Entered here and now: in a forked child, or after other modules were imported.
         here = os.getpid(), len(sys.modules)
         if isinstance(state, UnseededState) and state[1:3] != here:
             state = UnseededState(state.seed, *here, *state[3:])
-        self._replace(state)
+        self.restore(state)
 
     def restore(self, state: UnseededState | bool) -> None:
-        # A state captured in a block has no meaning outside a block, where entropy comes
+        # A state captured in a block has no meaning outside of all blocks, where entropy comes
         # from the operating system.
-        if not state or self._originals is not None:
-            self._replace(state)
-
-    def _replace(self, state: UnseededState | bool) -> None:
-        # This may load numpy.random: the first scope takes that time, not the import.
-        numpy_entropy: Any = np.random.bit_generator
-        self._entropy = _Entropy(state) if isinstance(state, UnseededState) else None
-        if state and self._originals is None:
-            self._originals = numpy_entropy.randbits, random.Random.seed
-            numpy_entropy.randbits = self._numpy_randbits
-            random.Random.seed = self._python_seed  # type: ignore[method-assign]
-        elif not state and self._originals is not None:
-            numpy_entropy.randbits, random.Random.seed = self._originals  # type: ignore[method-assign]
-            self._originals = None
+        is_used = isinstance(state, UnseededState) and WATCH.is_on
+        self._entropy = _Entropy(state) if is_used else None  # type: ignore[arg-type]
 
     def fingerprint(self) -> tuple[int, ...] | None:
         return None if self._entropy is None else self._entropy.state[3:]
@@ -108,7 +92,7 @@ class Unseeded(Source):
         # Before the count of scopes was added, a state had two counts.
         if len(payload) not in (3, 4) or not all(type(n) is int and n >= 0 for n in payload):
             raise ValueError(f"expected a seed and three counts, got {payload!r}")
-        return UnseededState(payload[0], os.getpid(), len(sys.modules), *payload[1:])
+        return UnseededState(check_seed(payload[0]), os.getpid(), len(sys.modules), *payload[1:])
 
     def same(self, a: Any, b: Any) -> bool:
         # The process and the modules say where the state was captured.
@@ -121,16 +105,24 @@ class Unseeded(Source):
         """Return the seed of a fresh scope, below 2**32 as that of `fresh_seed`."""
         return self._draw("scopes", 32)
 
-    def _numpy_randbits(self, bits: int) -> int:
-        return self._draw("numpy", bits)
+    def functions(self) -> list[Place]:
+        """Return the functions that ask for entropy, for the watch to replace."""
+        # This may load numpy.random: the first scope takes that time, not the import.
+        return [
+            (np.random.bit_generator, "randbits", self._make_numpy_randbits),
+            (random.Random, "seed", self._make_python_seed),
+        ]
 
-    def _make_python_seed(self) -> Any:
-        """Return a replacement for `random.Random.seed`: a function, so that it binds."""
+    def _make_numpy_randbits(self, original: Any) -> Any:
+        def randbits(bits: int) -> int:
+            return self._draw("numpy", bits)
 
+        return randbits
+
+    def _make_python_seed(self, original: Any) -> Any:
         def seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
-            if a is None and not _made_by_standard_library():
+            if a is None and self._entropy is not None and not _made_by_standard_library():
                 a = self._draw("python", 256)
-            original = self._originals[1] if self._originals else _random_seed
             original(generator, a, version)
 
         return seed

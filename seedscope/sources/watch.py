@@ -1,12 +1,11 @@
-"""What other code does while a scope is open: seed a source, start a process."""
+"""The functions of other libraries that a block notices: they seed a source, start a process."""
 
 from __future__ import annotations
 
 import functools
-import operator
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 
 from .accelerators import accelerators
-from .base import Source
+from .seen import Seen
 
 F = TypeVar("F", bound=Callable[..., Any])
+Place = tuple[Any, str, Callable[[Any], Any]]  # an owner, a name, and what makes the replacement
 
 # Modules whose processes need no seed: loaders give one, and a manager's server draws nothing.
 _STARTERS = ("torch.utils.data", "torchdata", "multiprocessing.managers")
@@ -29,59 +29,19 @@ def unwatched(function: F) -> F:
     return getattr(function, "_unwatched", function)
 
 
-class Seen:
-    """What a block has seen other code do.
-
-    Attributes:
-        seed: the block's seed. A call that seeds with the same seed is not noted.
-        reseeded: the names of the sources that other code has seeded.
-        processes: the number of worker processes that other code has started.
-        expects_processes: whether the processes that are started now seed themselves.
-    """
-
-    __slots__ = ("expects_processes", "last_seeds", "processes", "reseeded", "seed")
-
-    def __init__(self, seed: int | None) -> None:
-        self.seed = seed
-        self.reseeded: set[str] = set()
-        self.processes = 0
-        self.expects_processes = False
-        self.last_seeds: dict[Source, Any] = {}
-
-    def begin(self, sources: Iterable[Source]) -> None:
-        """Keep the last seed of each generator that knows it, for `look`."""
-        self.last_seeds = _last_seeds(sources)
-
-    def look(self) -> None:
-        """Note the sources whose generators now have another last seed."""
-        for source, expected in self.last_seeds.items():
-            if source.last_seed() != expected:
-                self.reseeded.add(source.name)
-
-    def note_seed(self, name: str, seed: Any) -> None:
-        try:
-            is_same = operator.index(seed) == self.seed
-        except TypeError:  # None for fresh entropy, or an array
-            is_same = False
-        if not is_same:
-            self.reseeded.add(name)
-
-
 class Watch:
     """Functions of other libraries, which are replaced while a scope is open.
 
     A scope captures and restores the watch as it does a source. The state is what the block
     has seen, or False outside of all blocks.
-
-    torch's generators know their last seed. Those of Python and NumPy do not, so `random.seed`
-    and `np.random.seed` are replaced. A state that `torch.set_rng_state` restores brings its
-    own last seed, which is no seed of other code, so this function is replaced too.
     """
 
     name = "watch"
 
     def __init__(self) -> None:
         self.is_on: bool = False
+        #: Functions that return more places, of a module that is loaded late.
+        self.more: list[Callable[[], list[Place]]] = []
         self._seen: Seen | None = None
         # Parallel lists, because `map` then sets all functions in one step: in less time, and
         # Ctrl-C cannot come between.
@@ -102,47 +62,79 @@ class Watch:
             self.is_on = True
             _ = [*map(setattr, self._owners, self._names, self._replacements)]
         elif self._seen is None and self.is_on:
-            _ = [*map(setattr, self._owners, self._names, self._originals)]
+            present = [*map(getattr, self._owners, self._names)]
+            if present == self._replacements:
+                _ = [*map(setattr, self._owners, self._names, self._originals)]
+            else:
+                self._put_back(present)
             self.is_on = False
 
-    def restoring(self, restore: F) -> F:
-        """Return `restore`, whose states' last seeds are not taken for other code's."""
+    def saving(self, save: F) -> F:
+        """Return `save`, whose result other code may restore."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            known = {} if self._seen is None else self._seen.last_seeds
-            before = _last_seeds(known)
-            try:
-                return restore(*args, **kwargs)
-            finally:
-                after = _last_seeds(known)
-                # The same seed before and after: other code's seed stays other code's.
-                known.update({s: seed for s, seed in after.items() if seed != before.get(s)})
+            if self._seen is not None:
+                self._seen.note_save()
+            return save(*args, **kwargs)
+
+        return run  # type: ignore[return-value]
+
+    def restoring(self, restore: F, names: tuple[str, ...] = ("python", "numpy")) -> F:
+        """Return `restore`; the seeds in what it restores are not taken for other code's."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            seen = self._seen
+            before = {} if seen is None else seen.last_seeds()
+            result = restore(*args, **kwargs)
+            if seen is not None:
+                seen.note_restore(names, before)
+            return result
 
         return run  # type: ignore[return-value]
 
     @contextmanager
     def expecting_processes(self) -> Iterator[None]:
         """Do not count the processes that are started inside: they seed themselves."""
-        seen = self._seen or Seen(None)
+        seen = self._seen or Seen()
         before, seen.expects_processes = seen.expects_processes, True
         try:
             yield
         finally:
             seen.expects_processes = before
 
+    def _put_back(self, present: list[Any]) -> None:
+        """Put back the functions whose replacements are there, but leave a user's function."""
+        places = zip(self._owners, self._names, self._originals, self._replacements, strict=True)
+        for (owner, name, original, replacement), function in zip(places, present, strict=True):
+            if function is replacement:
+                setattr(owner, name, original)
+
     def _replace_anew(self) -> None:
         """Make a replacement for each present function."""
-        places: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        of = functools.partial
+        places: list[Place] = [
             (random, "seed", self._noting_seed("python")),
+            (random, "getstate", self.saving),
+            (random, "setstate", of(self.restoring, names=("python",))),
             (np.random, "seed", self._noting_seed("numpy")),
+            (np.random, "get_state", self.saving),
+            (np.random, "set_state", of(self.restoring, names=("numpy",))),
             (BaseProcess, "start", self._noting_start),
-            *((module, "set_rng_state", self.restoring) for module in _restorers()),
         ]
-        self._owners, self._names, makes = map(list, zip(*places, strict=True))
-        self._originals = [*map(getattr, self._owners, self._names)]
-        made = [make(original) for make, original in zip(makes, self._originals, strict=True)]
-        places_of = zip(self._owners, self._names, self._originals, made, strict=True)
-        self._replacements = [_in_the_place_of(*place) for place in places_of]
+        for module in _torch_modules():
+            places.append((module, "get_rng_state", self.saving))
+            places.append((module, "set_rng_state", of(self.restoring, names=())))
+        for more in self.more:
+            places += more()
+        made: dict[Any, Any] = {}  # torch has one function under several names
+        for owner, name, make in places:
+            # A patch that a user began in a block and ended after it has put our own back.
+            original = unwatched(getattr(owner, name))
+            if original not in made:
+                made[original] = _in_the_place_of(owner, name, original, make(original))
+        self._owners, self._names = [place[0] for place in places], [place[1] for place in places]
+        self._originals = [unwatched(getattr(owner, name)) for owner, name, _ in places]
+        self._replacements = [made[original] for original in self._originals]
 
     def _noting_seed(self, source: str) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
@@ -159,10 +151,10 @@ class Watch:
     def _noting_start(self, original: Any) -> Any:
         def start(process: BaseProcess) -> None:
             caller = str(sys._getframe(1).f_globals.get("__name__"))
+            original(process)
             seen = self._seen
             if seen is not None and not (seen.expects_processes or caller.startswith(_STARTERS)):
                 seen.processes += 1
-            original(process)
 
         return start
 
@@ -179,13 +171,9 @@ def _in_the_place_of(owner: Any, name: str, original: Any, replacement: Any) -> 
     return replacement
 
 
-def _restorers() -> list[Any]:
-    """Return the modules where users find torch's function that restores a generator."""
+def _torch_modules() -> list[Any]:
+    """Return the modules where users find torch's functions that save and restore a generator."""
     devices = [device for device in accelerators() if isinstance(device.module, ModuleType)]
     modules = [torch, *(device.module for device in devices if device.is_built)]
     modules += [module.random for module in modules if hasattr(module, "random")]
-    return [module for module in modules if hasattr(module, "set_rng_state")]
-
-
-def _last_seeds(sources: Iterable[Source]) -> dict[Source, Any]:
-    return {source: seed for source in sources if (seed := source.last_seed()) is not None}
+    return [m for m in modules if hasattr(m, "get_rng_state") and hasattr(m, "set_rng_state")]

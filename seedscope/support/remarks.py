@@ -41,6 +41,17 @@ def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) 
         warnings.warn(text, category, stacklevel=stacklevel + 1)
 
 
+def level_of_the_user() -> int:
+    """Return the `stacklevel` of a warning of the caller: the first frame of other code."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if not module.startswith(("seedscope.", "torch._dynamo.")):
+            break
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def write_error(text: str) -> None:
     """Print `text` on standard error; if that is closed or full, the program goes on."""
     if sys.stderr is None:  # print() would take standard output

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from typing import Any, Literal
@@ -27,14 +27,15 @@ class Outcome:
         value: the function's return value; None if the function raised.
         error: the traceback if the function raised, else None.
         duration: the time of the run in seconds.
-        reseeded: the names of the sources that the function has seeded itself, with another seed.
+        reseeded: the sources that the function has seeded with another seed, and that seed; None
+            for fresh entropy.
     """
 
     seed: int
     value: Any
     error: str | None
     duration: float
-    reseeded: tuple[str, ...] = ()
+    reseeded: Mapping[str, int | None] = field(default_factory=dict)
 
 
 class _Ended(BaseException):
@@ -97,9 +98,20 @@ class Sweep:
         return len(self.values) > 1 and bool((self.values == self.values[0]).all())
 
     @property
-    def reseeded(self) -> tuple[str, ...]:
-        """The names of the sources that the function has seeded itself, with another seed."""
-        return tuple(sorted({name for outcome in self for name in outcome.reseeded}))
+    def reseeded(self) -> dict[str, int | None]:
+        """The sources that the function seeds in each run with one and the same seed, and the seed.
+
+        None stands for fresh entropy. A seed that differs from run to run is not counted: it may
+        follow from the seed of the sweep.
+        """
+        runs = [outcome.reseeded for outcome in self if outcome.error is None]
+        if len(runs) < 2:
+            return {}
+        return {
+            name: seed
+            for name, seed in sorted(runs[0].items())
+            if all(name in run and run[name] == seed for run in runs)
+        }
 
     @property
     def best(self) -> Outcome | None:
@@ -159,8 +171,11 @@ class Sweep:
         """
         pandas = import_extra("pandas", "to_pandas()")
         columns = ("seed", "value", "error", "duration")
-        data = {column: [getattr(o, column) for o in self] for column in columns}
+        data: dict[str, list[Any]] = {
+            column: [getattr(o, column) for o in self] for column in columns
+        }
         data["value"] = [float("nan" if x is None else x) for x in data["value"]]
+        data["reseeded"] = [" ".join(sorted(o.reseeded)) for o in self]
         return pandas.DataFrame(data)
 
     def plot(self, path: str | PathLike[str]) -> None:
@@ -227,16 +242,17 @@ class Sweep:
         """Return in words what says that the function does not follow the seed; often nothing."""
         found = []
         if self.reseeded:
-            count = sum(bool(outcome.reseeded) for outcome in self)
+            pairs = self.reseeded.items()
+            seeds = ", ".join(f"{x} with {'fresh entropy' if y is None else y}" for x, y in pairs)
             found.append(
-                f"in {count} of {len(self)} runs the function itself seeds "
-                f"{', '.join(self.reseeded)}, with another seed than the run's: what it draws from "
-                "there does not follow the seed. Give the function a parameter `seed`, and pass "
-                "it on to the code that seeds"
+                f"the function itself seeds {seeds} in each run: what it draws from there does not "
+                "follow the seed. Give the function a parameter `seed`, and pass it on to the code "
+                "that seeds"
             )
         if self.is_constant:
+            of = "" if len(self.values) == len(self) else f" finite values of {len(self)} seeds"
             found.append(
-                f"all {len(self.values)} seeds gave the value {self.values[0]:.6g}: the function "
+                f"all {len(self.values)}{of or ' values'} are {self.values[0]:.6g}: the function "
                 "does not follow the seed, or its value does not depend on it; no seed is better "
                 "than another"
             )
@@ -246,7 +262,7 @@ class Sweep:
         lines = [f"sweep of {self.name}"]
         for name, text in self._rows():
             first, rest = f"  {name:<10} ", " " * 13
-            lines += textwrap.wrap(text, 96, initial_indent=first, subsequent_indent=rest)
+            lines += textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=rest)
         return "\n".join(lines)
 
     def __repr__(self) -> str:

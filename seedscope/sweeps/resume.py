@@ -18,7 +18,7 @@ def to_outcome(record: Mapping[str, Any]) -> Outcome:
     """Return the outcome in a record of the run log or of a `Job`."""
     error = record["error"]
     value = None if error else decode(record["notes"]["value"])
-    return Outcome(record["seed"], value, error, record["duration"], tuple(record["reseeded"]))
+    return Outcome(record["seed"], value, error, record["duration"], record["reseeded"])
 
 
 def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Outcome]:
@@ -53,7 +53,7 @@ def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Ou
             None if run.error else run.notes["value"],
             run.error,
             run.duration or 0.0,
-            tuple(run.reseeded),
+            dict(run.reseeded),
         )
         for seed, run in usable.items()
     }

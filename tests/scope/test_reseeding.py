@@ -9,11 +9,35 @@ import random
 import numpy as np
 import pytest
 import torch
-from lightning.fabric.utilities.seed import seed_everything
-from transformers import set_seed
 
 from helpers import draw, lines, run_in_thread
-from seedscope import RandomState, RunLog, Stream, isolated, note, seeded, snapshot
+from seedscope import (
+    RandomState,
+    RunLog,
+    Stream,
+    current_scope,
+    derive_seed,
+    isolated,
+    note,
+    seeded,
+    snapshot,
+)
+
+
+def set_seed(seed):
+    """Seed as trainers do."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def by_transformers(seed):
+    pytest.importorskip("transformers").set_seed(seed)
+
+
+def by_lightning(seed):
+    pytest.importorskip("lightning").seed_everything(seed, verbose=False)
+
 
 SEEDERS = {
     "random.seed": (lambda s: random.seed(s), ("python",)),
@@ -21,11 +45,8 @@ SEEDERS = {
     "torch.manual_seed": (lambda s: torch.manual_seed(s), ("torch",)),
     "default_generator": (lambda s: torch.default_generator.manual_seed(s), ("torch",)),
     "by keyword": (lambda s: (random.seed(a=s), np.random.seed(seed=s)), ("numpy", "python")),
-    "transformers": (set_seed, ("numpy", "python", "torch")),
-    "lightning": (
-        lambda s: seed_everything(s, verbose=False),
-        ("numpy", "python", "torch"),
-    ),
+    "transformers": (by_transformers, ("numpy", "python", "torch")),
+    "lightning": (by_lightning, ("numpy", "python", "torch")),
 }
 
 
@@ -157,7 +178,7 @@ def test_a_generator_tells_of_all_of_its_steps(tmp_path):
 
     list(steps())
     [run] = RunLog(tmp_path / "runs.jsonl")
-    assert run.reseeded == ["python"]
+    assert run.reseeded == {"python": 42}
 
 
 def test_the_log_keeps_the_names(tmp_path):
@@ -167,8 +188,8 @@ def test_the_log_keeps_the_names(tmp_path):
         note(loss=1.0)
     with seeded(1029, log=log):
         draw()
-    assert [run.reseeded for run in log] == [["torch"], []]
-    assert [line.get("reseeded") for line in lines(log)] == [None, ["torch"], None, []]
+    assert [run.reseeded for run in log] == [{"torch": 42}, {}]
+    assert [line.get("reseeded") for line in lines(log)] == [None, {"torch": 42}, None, {}]
 
 
 def test_another_threads_seed_is_told():
@@ -234,3 +255,96 @@ def test_a_saved_run_of_another_seed_resumes_without_a_word():
     with seeded(1029) as scope:
         torch.set_rng_state(torch.load(file, weights_only=True))
     assert scope.reseeded == ()
+
+
+def test_seeds_that_follow_from_the_scope_are_its_own():
+    with seeded(derive_seed(1029, "fold", 1)) as scope:
+        set_seed(scope.seed % 2**32)  # as trainers need it
+        set_seed(scope.derive("sampler") % 2**32)
+        torch.manual_seed(scope.derive("torch"))
+        torch.manual_seed(current_scope().derive("other"))
+        assert scope.reseeded == ()
+    assert scope.reseeded == ()
+
+
+def test_a_fresh_scope_tells_the_scope_around():
+    @seeded
+    def helper():
+        torch.manual_seed(42)
+        return torch.rand(1)
+
+    with seeded(1029) as scope:
+        helper()
+        with seeded(5):
+            random.seed(42)  # follows from no seed but 5
+        assert scope.reseeded == ("torch",)
+    assert scope.reseeded == ("torch",)
+
+
+@pytest.mark.parametrize("save", [lambda: torch.get_rng_state(), saved_states, snapshot])
+def test_a_fork_after_a_seed_does_not_hide_the_seed(save):
+    with seeded(1029) as scope:
+        torch.manual_seed(42)
+        state = save()
+        torch.manual_seed(7)
+        if isinstance(state, torch.Tensor):
+            torch.set_rng_state(state)
+        elif save is snapshot:
+            state.restore()
+        else:
+            restore_by_torch(state)
+        assert scope.reseeded == ("torch",)
+    with seeded(1029) as scope:
+        torch.manual_seed(42)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+    assert scope.reseeded == ("torch",)
+
+
+def save_seed_restore():
+    states = random.getstate(), np.random.get_state()
+    random.seed(3), np.random.seed(3)
+    draw()
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+
+
+def save_seed_restore_by_snapshot():
+    moment = snapshot()
+    set_seed(3)
+    moment.restore()
+
+
+def save_seed_restore_by_lightning():
+    pytest.importorskip("lightning")
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    with isolate_rng():
+        set_seed(3)
+
+
+@pytest.mark.parametrize(
+    "code", [save_seed_restore, save_seed_restore_by_snapshot, save_seed_restore_by_lightning]
+)
+def test_code_that_seeds_and_restores_is_not_told(code):
+    with seeded(1029) as scope:
+        code()
+    assert scope.reseeded == ()
+    with seeded(1029) as scope:
+        set_seed(42)
+        code()
+    assert scope.reseeded == ("numpy", "python", "torch")
+
+
+def test_the_innermost_block_that_governs_a_source_tells():
+    before = snapshot()
+    with seeded(1, sources=["torch"]) as scope:
+        np.random.seed(0)
+    assert scope.reseeded == ()
+    before.restore()
+    with seeded(1) as outer, seeded(3, sources=["numpy"]) as inner:
+        random.seed(5)
+    assert (outer.reseeded, inner.reseeded) == (("python",), ())
+    with seeded(1) as outer, isolated(sources=["numpy"]):
+        random.seed(5)
+    assert outer.reseeded == ("python",)

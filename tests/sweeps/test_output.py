@@ -26,7 +26,7 @@ def test_a_notebook_and_pandas_show_every_outcome():
     frame = result.to_pandas()
     assert frame["seed"].tolist() == [0, 1, 2, 3, 4]
     assert frame["error"].notna().tolist() == [False, False, False, True, False]
-    assert [*frame.columns] == ["seed", "value", "error", "duration"]
+    assert [*frame.columns] == ["seed", "value", "error", "duration", "reseeded"]
     assert frame["value"].dtype == "float64"
     shown = result._repr_html_()
     assert "<table>" in shown

@@ -38,7 +38,7 @@ def test_each_seed_has_its_own_scope_and_changes_nothing_outside():
     assert len(result) == 3
 
 
-@pytest.mark.filterwarnings("ignore:all . seeds gave the value")
+@pytest.mark.filterwarnings("ignore:all . values are")
 def test_a_function_gets_the_seed_if_it_takes_a_seed():
     def with_default(seed=7):
         return seed

@@ -91,7 +91,7 @@ def test_outcomes_of_another_commit_are_used_with_a_warning(tmp_path):
     assert len([*log]) == 3
 
 
-@pytest.mark.filterwarnings("ignore:all . seeds gave the value")
+@pytest.mark.filterwarnings("ignore:all . values are")
 def test_the_threads_option_sets_the_number_of_threads():
     before = torch.get_num_threads()
     assert [o.value for o in sweep(torch.get_num_threads, 2, threads=before + 1)] == [
