@@ -47,6 +47,8 @@ class RandomState:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the saved state of each source now.
 
+        The state of generators that are made without a seed has a meaning inside a scope alone.
+
         Raises:
             ValueError: `state_dict` is damaged, is not a `RandomState`'s, or has a source that is
                 not registered here. Nothing was changed.

@@ -33,12 +33,15 @@ class Block:
         "_seen",
         "_values",
         "backward",
+        "course",
         "opener",
         "position",
         "task",
         "thread",
     )
 
+    #: Whether the block seeds its sources.
+    is_seeded: bool = False
     #: Whether the next entry draws a seed.
     is_fresh: bool = False
     #: The recorder of the run, of a scope that has a log.
@@ -52,7 +55,8 @@ class Block:
         self.position: Position | None = position  # of a block that resumes
         self.thread: int | None = None
         self.task: Any = None
-        self.backward: int = -1  # the backward that has entered the block
+        self.backward: int | None = None  # the backward that has entered the block, or -1
+        self.course: object = None  # that of the position, at the entry
         self._outer: dict[Any, Any] | None = None  # the states to restore on exit
         self._changes: dict[str, Any] = {}  # the settings that a block that resumes has changed
         self._values: Mapping[str, Any] = {}  # the settings that the entry has applied
@@ -110,9 +114,12 @@ class Block:
             is_open = open_scopes.is_listed(self)
             if is_open:
                 raise ScopeConflictError(f"{self!r} is already open: it cannot be entered twice")
-            self.backward = backward = current_backward()
+            backward = current_backward()
             if backward >= 0:
                 check_replays(self, backward)
+            self.backward = backward
+            if self.position is not None:
+                self.course = self.position.course
             self.thread, self.task = thread, open_scopes.current_task()
             open_scopes.add(self)
             self._prepare()
@@ -227,9 +234,18 @@ class Block:
                 failure = error
             self._outer = None
         open_scopes.remove(self)
-        open_scopes.release(self.thread)
+        try:
+            open_scopes.release(self.thread)
+        except RuntimeError as error:
+            failure = failure or error
         if failure is not None:
             raise failure
+        if later and later[0].thread not in (None, self.thread):
+            raise ScopeConflictError(
+                f"{self!r} was left while a backward in another thread has {later[0]!r} open: the "
+                "results of both may be wrong. Let the thread that holds the block wait for the "
+                "end of the backward."
+            )
         if later:
             raise ScopeConflictError(
                 f"{self!r} was left while {later[0]!r}, entered later, is still open: the two "

@@ -12,6 +12,7 @@ from . import turns
 
 if TYPE_CHECKING:
     from .block import Block
+    from .position import Position
 
 
 class ScopeConflictError(RuntimeError):
@@ -31,10 +32,12 @@ def innermost_first() -> Iterator[Block]:
     return reversed(_open_scopes)
 
 
-def open_at(position: Any, besides: Block | None = None) -> Block | None:
+def open_at(position: Position, besides: Block | None = None) -> Block | None:
     """Return the innermost open block that resumes at `position`, `besides` one; or None."""
+    course = position.course
     for block in innermost_first():
-        if block.position is position and block is not besides:
+        is_at = block.position is position and block.course is course
+        if is_at and block is not besides:
             return block
     return None
 
@@ -108,9 +111,9 @@ def _describe_conflict(block: Block, holder: int) -> str:
         "Decorate the coroutine functions with @seeded(...) instead of holding a `with` over "
         "an await: the scope of a decorated function is open only while its body runs."
         if holder == threading.get_ident()
-        else 'With threads="wait" this thread waits for the other thread. The backward of an '
-        "autograd function may run in another thread: draw in forward() instead, and keep the "
-        "result with ctx.save_for_backward()."
+        else 'With threads="wait" this thread waits for the other thread. For a backward that runs '
+        "in this thread, let the other thread wait: join() or result(). Or draw in forward() "
+        "instead, and keep the result with ctx.save_for_backward()."
     )
     return (
         f"{block!r} cannot be entered: {held or 'another scope'!r} is open in {where}. Random "

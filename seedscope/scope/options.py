@@ -54,6 +54,10 @@ class Options:
         self.sources: tuple[str, ...] | None = names
         self.log: RunLog | None = None if log is None else _as_log(log)
 
+    def narrowed(self, sources: Iterable[str]) -> Options:
+        """Return these options with other sources, and without a log."""
+        return Options(**{**self.as_arguments(), "sources": sources})
+
     def governed(self) -> tuple[Any, ...]:
         """Return the settings and sources that a scope with these options captures and restores."""
         return (SETTINGS, *select_sources(self.sources), WATCH)

@@ -38,6 +38,7 @@ class Scope(Block):
     __slots__ = ("_fingerprints", "_follows", "_reseeded", "is_fresh", "recorder", "seed")
 
     seed: int
+    is_seeded = True
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..seeds import check_seed, derive_seed
 from ..snapshots import check_format, decode_states, encode_states, seeded_states
-from ..sources.base import Source
 from ..sources.registry import select_sources
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
@@ -60,23 +59,28 @@ class Stream(Opener[Scope]):
         Pass the method itself: `checkpoint(f, x, use_reentrant=False,
         context_fn=stream.recompute)`. What `f` draws from the stream, inside of it or around
         it, is then drawn again in the recomputation, which leaves the stream where it was. For
-        several streams, combine their contexts with `contextlib.ExitStack`.
+        several streams, enter the second context of each, in any order.
 
         See: https://docs.pytorch.org/docs/stable/checkpoint.html
         """
-        is_open = open_at(self._position) is not None
-        return nullcontext(), _Recomputation(self, dict(self._position.now()), is_open)
+        return nullcontext(), _Recomputation(self._position, self._options, self)
 
     def __repr__(self) -> str:
         return f"<Stream of seed {self.seed}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {"options": self._options.as_arguments(), "state": self.state_dict()}
+        # A copy that is made in a recomputation replays if the stream does.
+        state = {
+            "options": self._options.as_arguments(),
+            "state": self.state_dict(),
+            "backward": self._position.backward,
+        }
         return reduce_publicly(self, Stream, state, {"seed", "_options", "_position"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.seed, self._options = state["state"]["seed"], Options(**state["options"])
-        self._position = Position(self.seed, decode_states(state["state"]["sources"]))
+        states = decode_states(state["state"]["sources"])
+        self._position = Position(self.seed, states, state.get("backward", -1))
 
     @opaque
     def state_dict(self) -> dict[str, Any]:
@@ -107,25 +111,19 @@ class Stream(Opener[Scope]):
             raise RuntimeError(f"{self!r} is open: load a state before or after the block")
         # In place: a suspended generator of the stream resumes from here, too.
         self.seed = self._position.seed = seed
-        self._position.states = states
+        self._position.states, self._position.backward = states, -1
 
     def _block(self, opener: Opener[Scope] | None, resumes: bool) -> Scope:
         return Scope(self.seed, self._options, opener, self._position)
 
-    def _block_at(self, position: Position) -> Scope:
-        return Scope(self.seed, self._options, self, position)
 
-
-class _Turn(Options):
-    """The options of a block that takes the turn, and governs nothing."""
+class _Turn(Isolation):
+    """A block that holds the turn for a recomputation. Of the sources it governs none."""
 
     __slots__ = ()
 
-    def governed(self) -> tuple[Any, ...]:
-        return ()
-
-
-_TURN = _Turn(deterministic=False)
+    def __repr__(self) -> str:
+        return f"<recomputation with {self.opener!r}>"
 
 
 class _Recomputation:
@@ -134,30 +132,53 @@ class _Recomputation:
     A backward may run it again, also in another thread.
 
     Args:
-        stream: the stream.
-        states: the stream's states where the forward began; empty if it had not been entered.
-        is_inside: whether the forward began inside the stream, and draws from it directly.
+        position: that of the stream.
+        options: those of the stream.
+        stream: the stream itself.
     """
 
-    def __init__(self, stream: Stream, states: dict[Source, Any], is_inside: bool) -> None:
-        self._stream = stream
-        self._states = states
-        self._is_inside = is_inside
-        self._running: list[tuple[Block, Position]] = []
+    def __init__(self, position: Position, options: Options, stream: Stream) -> None:
+        self._position, self._stream = position, stream
+        self._seed, self._states = position.seed, dict(position.now())
+        # The sources that the forward draws from the stream without entering it.
+        self._direct = options.narrowed(position.direct())
+        # The parts of a backward may run in several threads at once, and take turns.
+        self._turn = Options(False, threads="wait" if options.waits else "raise", sources=[])
+        self._running: list[tuple[Block, Scope, tuple[Any, ...]]] = []
 
     def __enter__(self) -> None:
-        stream = self._stream
-        # A position of its own: what is drawn again does not move the stream.
-        replayed = Position(stream.seed, dict(self._states))
-        block = stream._block_at(replayed) if self._is_inside else Isolation(_TURN, self)
-        # With the turn, since the parts of a backward may run in several threads at once.
-        block.__enter__()
-        self._running.append((block, stream._position))
-        stream._position = replayed
+        turn = _Turn(self._turn, self._stream)
+        scope = Scope(self._seed, self._direct, self._stream, self._position)
+        course = None  # until the turn is taken: it is another recomputation's that runs
+        try:
+            turn.__enter__()
+            course = self._position.course_now()
+            self._position.replay(self._seed, self._states)
+            if self._direct.sources:
+                scope.__enter__()
+            self._running.append((turn, scope, course))
+        except BaseException:
+            self._close(turn, scope, course)
+            raise
 
     def __exit__(self, *raised: Any) -> None:
-        block, position = self._running.pop()
+        turn, scope, course = self._running[-1]
         try:
-            block.__exit__(*raised)
+            if scope.is_open:
+                scope.__exit__(*raised)
+            self._position.go_on(course)
+            turn.__exit__(*raised)
+        except BaseException:
+            self._close(turn, scope, course)  # Ctrl-C came between
+            raise
         finally:
-            self._stream._position = position
+            self._running.pop()
+
+    def _close(self, turn: Block, scope: Block, course: tuple[Any, ...] | None) -> None:
+        """Leave what is open of a recomputation, even if Ctrl-C has come."""
+        if scope.is_open:
+            scope.close(again=True)
+        if course is not None:
+            self._position.go_on(course)
+        if turn.is_open:
+            turn.close(again=True)

@@ -23,11 +23,13 @@ class _Loan(NamedTuple):
     """The turn of a thread that waits for a backward in the thread `borrower`.
 
     `place` is where the lender waits, to see at the end that it still does; None if the lender
-    cannot go on before the borrower has ended.
+    cannot go on before the borrower has ended. `has_ended` tells that the lender has left its
+    blocks meanwhile, so that the turn is nobody's at the end.
     """
 
     borrower: int
     place: tuple[FrameType, int] | None
+    has_ended: bool = False
 
 
 _loans: dict[int, _Loan] = {}  # by the lender
@@ -72,15 +74,16 @@ def give_back(thread: int | None) -> None:
     Raises:
         RuntimeError: the lender has gone on, so that both may have drawn from the sources.
     """
+    if thread is not None and thread in _loans:  # a lender that has left its blocks
+        _loans[thread] = _loans[thread]._replace(has_ended=True)
     if thread is None or _holder.get("thread") != thread:
         return
-    lender = next((key for key, loan in _loans.items() if loan.borrower == thread), None)
-    loan = None
-    if lender is None:
+    lender, loan = next((x for x in _loans.items() if x[1].borrower == thread), (0, None))
+    if loan is None or loan.has_ended:
         _holder.pop("thread", None)
     else:
         _holder["thread"] = lender
-        loan = _loans.pop(lender, None)
+    _loans.pop(lender, None)
     while _waiting_threads:
         with contextlib.suppress(IndexError):  # another thread was faster
             _waiting_threads.pop().release()
@@ -97,7 +100,7 @@ def _borrow(thread: int, lender: int) -> bool:
     if _calls_backward(sys._getframe()):
         place = _place_of_waiting(lender)  # for this thread's backward, as after `start()`
         if place is None:
-            return False
+            return _holder.get("thread") != lender  # the turn has passed on: try again
     else:
         # The engine runs the nodes of a GPU in threads of its own, while the thread that called
         # `backward()` waits in the engine for the nodes of all threads.
@@ -110,16 +113,21 @@ def _borrow(thread: int, lender: int) -> bool:
         place = None
     loan = _Loan(thread, place)
     if _loans.setdefault(lender, loan) is loan:
-        _holder["thread"] = thread
+        if _holder.get("thread") == lender:
+            _holder["thread"] = thread
+        else:
+            _loans.pop(lender, None)
     return True
 
 
 def _place_of_waiting(thread: int) -> tuple[FrameType, int] | None:
-    """Return where `thread` waits for another thread, or None if it goes on with other work.
+    """Return where `thread`, which has the turn, waits for another thread; None if it does not.
 
     A thread that has just started this one needs a moment until it waits.
     """
     for _ in range(200):
+        if _holder.get("thread") != thread:
+            return None
         place = _place(thread)
         time.sleep(0.005)
         if place is not None and _place(thread) == place and _is_waiting(place[0]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import threading
 from contextlib import ExitStack, nullcontext
@@ -12,7 +14,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from helpers import draw, run_in_thread
-from seedscope import Stream, evaluating, seeded, snapshot
+from recomputations import masks_of, replays
+from seedscope import Stream, evaluating, isolated, seeded, snapshot
 
 REFUSED = r"checkpoint\(f, x, use_reentrant=False, context_fn=stream.recompute\)"
 
@@ -267,20 +270,6 @@ def test_a_generator_that_began_before_is_refused():
 def test_two_streams_replay_by_combined_contexts():
     one, other = Stream(1), Stream(2)
 
-    def contexts():
-        stack = ExitStack()
-        replays = [stream.recompute()[1] for stream in (one, other)]
-
-        class Both:
-            def __enter__(self):
-                for replay in replays:
-                    stack.enter_context(replay)
-
-            def __exit__(self, *raised):
-                stack.close()
-
-        return nullcontext(), Both()
-
     def f(x):
         with one:
             x = torch.nn.functional.dropout(x, 0.5)
@@ -289,7 +278,7 @@ def test_two_streams_replay_by_combined_contexts():
 
     x = torch.rand(64, requires_grad=True)
     states = [stream.state_dict() for stream in (one, other)]
-    checkpoint(f, x, use_reentrant=False, context_fn=contexts).sum().backward()
+    checkpoint(f, x, use_reentrant=False, context_fn=both(one, other)).sum().backward()
     got, x.grad = x.grad, None
     for stream, state in zip((one, other), states, strict=True):
         stream.load_state_dict(state)
@@ -318,3 +307,109 @@ def test_an_error_in_the_forward_leaves_the_stream_usable():
         _, expected = torch.rand(1), torch.rand(1)
     with stream:
         assert torch.equal(torch.rand(1), expected)
+
+
+def isolated_fresh():
+    with isolated(), seeded():
+        return random.random()
+
+
+def test_isolation_hides_no_fresh_scope():
+    for f in (isolated_fresh, isolated(lambda: helper())):
+        with pytest.raises(RuntimeError, match=REFUSED):
+            replays(f)
+
+
+@seeded
+def helper():
+    return random.random()
+
+
+def test_a_stream_replays_only_what_is_drawn_from_it():
+    """Inside another scope that the stream holds, torch itself restores its generator."""
+    stream, other = Stream(1029), Stream(5)
+
+    def draw_from_torch():
+        return torch.rand(1).item()
+
+    with stream, seeded(5):
+        assert replays(draw_from_torch, stream.recompute)
+    with stream, isolated():
+        torch.manual_seed(42)
+        assert replays(draw_from_torch, stream.recompute)
+    with stream, seeded(5, sources=["python"]):
+        assert replays(lambda: (torch.rand(1) * np.random.rand()).item(), stream.recompute)
+    for first, second in ((stream, other), (other, stream)):
+        with stream, other:
+            assert replays(lambda: torch.rand(1).item() + random.random(), both(first, second))
+
+
+def both(*streams):
+    """Return the contexts of several streams as one pair."""
+
+    def contexts():
+        return nullcontext(), Both([stream.recompute()[1] for stream in streams])
+
+    return contexts
+
+
+class Both:
+    def __init__(self, contexts):
+        self.contexts, self.stack = contexts, ExitStack()
+
+    def __enter__(self):
+        for context in self.contexts:
+            self.stack.enter_context(context)
+
+    def __exit__(self, *raised):
+        self.stack.close()
+
+
+def test_a_state_loaded_between_is_not_replayed():
+    stream = Stream(1029)
+
+    def f():
+        with stream:
+            return torch.rand(1).item()
+
+    steps = masks_of(f, stream.recompute)
+    next(steps)
+    stream.load_state_dict(Stream(5).state_dict())
+    forward, again = next(steps)
+    assert forward == again
+    with stream, seeded(5):
+        expected = torch.rand(1).item()
+    assert f() == expected
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_copy_in_a_recomputation_replays_if_its_stream_does(again):
+    stream = Stream(1029)
+
+    def f():
+        with again(stream):
+            return torch.rand(1).item()
+
+    with stream:
+        draw()
+    steps = masks_of(f)
+    next(steps)
+    with stream:
+        draw()
+    with pytest.raises(RuntimeError, match=REFUSED):
+        next(steps)
+    assert replays(f, stream.recompute)
+
+
+def test_a_state_loaded_in_a_recomputation_is_refused():
+    stream, saved = Stream(0), Stream(1029).state_dict()
+
+    def f():
+        loaded = Stream(0)
+        loaded.load_state_dict(saved)
+        with loaded:
+            return torch.rand(1).item()
+
+    with pytest.raises(RuntimeError, match=REFUSED):
+        replays(f)
+    assert stream.seed == 0

@@ -1,0 +1,28 @@
+"""What a function draws in a forward, and again in its recomputation."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+def masks_of(f, context_fn=None):
+    """Yield what `f` has drawn: after the forward, and then after the backward too."""
+    drawn = []
+
+    def keeping(x):
+        drawn.append(f())
+        return x * x * drawn[-1]
+
+    options = {} if context_fn is None else {"context_fn": context_fn}
+    x = torch.ones(2, requires_grad=True)
+    y = checkpoint(keeping, x, use_reentrant=False, **options).sum()
+    yield drawn
+    y.backward()
+    yield drawn
+
+
+def replays(f, context_fn=None):
+    """Return whether `f` draws the same in the recomputation."""
+    *_, (forward, again) = masks_of(f, context_fn)
+    return forward == again
