@@ -38,8 +38,8 @@ class Seen:
 
     def __init__(self) -> None:
         # Most blocks see nothing: an empty collection below is replaced, and never changed.
-        self.processes = 0
-        self.expects_processes = False
+        self.processes: int = 0
+        self.expects_processes: bool = False
         self._own: set[int] = set()  # the block's seed, and seeds derived from it
         self._given: dict[Source, list[int]] = {}  # the last seeds that are not other code's
         self._noted: dict[str, Any] = (
