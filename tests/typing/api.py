@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 from seedscope import (
+    Isolated,
+    RandomState,
     RunLog,
     Scope,
     Seeded,
     Snapshot,
     Stream,
     Sweep,
+    current_scope,
+    isolated,
     note,
     seeded,
     snapshot,
@@ -33,6 +37,15 @@ with seeded(1029) as scope:
     assert_type(scope.seed, int)
     assert_type(scope.used(), tuple[str, ...])
     assert_type(scope.derive("fold", 3), int)
+
+assert_type(current_scope(), Scope | None)
+assert_type(scope.reseeded, tuple[str, ...])
+assert_type(RandomState(sources=["torch"]), RandomState)
+assert_type(isolated(threads="wait"), Isolated)
+assert_type(sweep(lambda: 0.5, 3).reseeded, dict[str, int | None])
+
+with isolated() as nothing:
+    assert_type(nothing, None)
 
 with Stream(1029, "data") as scope:
     assert_type(scope, Scope)
