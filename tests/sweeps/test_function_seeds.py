@@ -41,7 +41,7 @@ def told(function, **options):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         result = sweep(function, 3, progress=False, **options)
-    texts = [str(warning.message) for warning in found]
+    texts = [str(warning.message) for warning in found if warning.category is UserWarning]
     return result, [text for text in texts if "only luck" not in text]
 
 
