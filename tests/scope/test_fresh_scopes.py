@@ -232,6 +232,17 @@ def test_a_refused_and_a_waiting_thread_draw_no_seed():
         assert waiting.result(20) != expected[0]
 
 
+def test_a_state_of_inside_decides_no_seed_outside():
+    with seeded(1029):
+        moment = snapshot()
+    before, seeds = snapshot(), []
+    for _ in range(2):
+        moment.restore()
+        seeds.append(block()[0])
+    before.restore()
+    assert seeds[0] != seeds[1]
+
+
 def test_fresh_seed_stays_fresh_inside_a_scope():
     with seeded(1029):
         first = [fresh_seed() for _ in range(3)]

@@ -250,6 +250,20 @@ def test_a_fresh_scope_inside_what_replays_is_replayed(f):
         assert torch.equal(got, x.grad)
 
 
+def test_a_streams_generator_that_began_before_is_refused_too():
+    """Its body would go on, though the stream stands where it stood."""
+    stream = Stream(1029)
+
+    @stream
+    def numbers():
+        while True:
+            yield torch.rand(1).item()
+
+    running = numbers()
+    with pytest.raises(RuntimeError, match=REFUSED):
+        replays(lambda: next(running), stream.recompute)
+
+
 def test_a_generator_that_began_before_is_refused():
     @seeded(11)
     def numbers():

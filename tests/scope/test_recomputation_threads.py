@@ -50,10 +50,13 @@ def test_a_recomputation_waits_as_its_stream_does():
     def run(seed):
         stream = Stream(seed, threads="wait")
 
+        calls = []
+
         def f():
             with stream:
                 value = random.random()
-            time.sleep(0.3)
+            calls.append(value)
+            time.sleep(1.3 * (len(calls) == 2))  # longer than one that does not wait would try
             return value
 
         return replays(f, stream.recompute)

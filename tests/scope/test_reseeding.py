@@ -348,3 +348,11 @@ def test_the_innermost_block_that_governs_a_source_tells():
     with seeded(1) as outer, isolated(sources=["numpy"]):
         random.seed(5)
     assert outer.reseeded == ("python",)
+
+
+def test_a_restore_of_another_source_does_not_hide_the_seed():
+    saved = random.getstate()
+    with seeded(1029) as scope:
+        torch.manual_seed(42)
+        random.setstate(saved)
+    assert scope.reseeded == ("torch",)

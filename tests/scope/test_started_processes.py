@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -120,6 +121,25 @@ def test_the_block_that_started_them_warns_alone():
 def test_a_thread_of_the_block_starts_them_too():
     with TOLD, seeded(1029):
         run_in_thread(start_process)
+
+
+def test_a_forked_child_that_leaves_the_block_is_silent():
+    """Its parent tells of the processes."""
+    block = seeded(1029)
+    block.__enter__()
+    start_process()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            warnings.simplefilter("error")
+            block.__exit__(None, None, None)
+            status = 0
+        finally:
+            os._exit(status)
+    with TOLD:
+        block.__exit__(None, None, None)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_isolation_inside_a_block_hides_no_processes():

@@ -13,7 +13,15 @@ import torch
 
 from fake_accelerator import DEVICES, FAKE
 from helpers import Lottery, draw, run_in_fork
-from seedscope import ScopeConflictError, Stream, derive_seed, register_source, seeded, snapshot
+from seedscope import (
+    ScopeConflictError,
+    Source,
+    Stream,
+    derive_seed,
+    register_source,
+    seeded,
+    snapshot,
+)
 
 
 def test_each_entry_continues_where_the_last_entry_stopped():
@@ -314,6 +322,28 @@ def test_an_interrupted_entry_inside_a_stream_loses_nothing():
         assert [draw(), draw(), draw()] == got
     FAKE.reset()
     assert snapshot() == before
+
+
+class OwnSource(Lottery, Source):
+    """A source that a scope knows by itself, and not by a stand-in."""
+
+
+def test_a_source_that_one_entry_lacks_keeps_its_numbers():
+    stream, lottery = Stream(1029), OwnSource()
+    with seeded(5):
+        unregister = register_source(lottery)
+    with stream:
+        first = lottery.draw()
+    unregister()
+    with stream:
+        draw()
+    unregister = register_source(lottery)
+    with stream:
+        second = lottery.draw()
+    with seeded(1029):
+        assert [lottery.draw(), lottery.draw()] == [first, second]
+    unregister()
+    assert lottery.state == 7
 
 
 def test_an_entry_inside_a_stream_leaves_the_sources_that_it_does_not_govern():
