@@ -1,4 +1,4 @@
-"""What a function draws in a forward, and again in its recomputation."""
+"""Functions that draw in a forward and again in its recomputation, or in the backward alone."""
 
 from __future__ import annotations
 
@@ -26,3 +26,18 @@ def replays(f, context_fn=None):
     """Return whether `f` draws the same in the recomputation."""
     *_, (forward, again) = masks_of(f, context_fn)
     return forward == again
+
+
+def doubled(x, work):
+    """Return `x * 2`; its backward calls `work` with the gradient, and returns what `work` does."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return work(gradient)
+
+    return Doubled.apply(x)

@@ -40,8 +40,9 @@ class Block:
         "thread",
     )
 
-    #: Whether the block seeds its sources.
+    #: Whether the block seeds its sources, with `seed`.
     is_seeded: bool = False
+    seed: int = 0
     #: Whether the next entry draws a seed.
     is_fresh: bool = False
     #: The recorder of the run, of a scope that has a log.
@@ -184,13 +185,10 @@ class Block:
     def _end(self, error: BaseException | None) -> None:
         """Do what follows the restore."""
 
-    def _seed_for_settings(self) -> int:
-        return 0
-
     def _apply(self, outer: list[Any]) -> None:
         """Apply the settings of the options, and those that the block itself has changed."""
         options = self._options
-        self._values = values_for(options.deterministic, options.fill, self._seed_for_settings())
+        self._values = values_for(options.deterministic, options.fill, self.seed)
         if self._changes:
             self._values = {**self._values, **self._changes}
             SETTINGS.restore(SETTINGS.merged(outer, self._values), outer)

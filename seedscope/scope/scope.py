@@ -171,6 +171,3 @@ class Scope(Block):
         if self._seen.processes and isinstance(error, _NORMAL_ENDS):
             count, self._seen.processes = self._seen.processes, 0
             warnings.warn(WORKERS.format(count=count), stacklevel=level_of_the_user())
-
-    def _seed_for_settings(self) -> int:
-        return self.seed

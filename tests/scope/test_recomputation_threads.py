@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helpers import enter, run_in_thread
-from recomputations import masks_of, replays
+from recomputations import doubled, masks_of, replays
 from seedscope import ScopeConflictError, Stream, isolated, seeded
 
 
@@ -77,22 +77,15 @@ def test_a_refused_recomputation_names_the_stream():
 
 
 def test_two_backwards_that_wait_leave_the_turn_free():
-    class Noise(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, seed):
-            ctx.seed = seed
-            return x * 1
-
-        @staticmethod
-        def backward(ctx, gradient):
-            with seeded(ctx.seed, threads="wait"):
+    def run(seed):
+        def backward(gradient):
+            with seeded(seed, threads="wait"):
                 first = torch.rand(1)
                 time.sleep(0.02)
-                return gradient * torch.cat([first, torch.rand(1)]), None
+                return gradient * torch.cat([first, torch.rand(1)])
 
-    def run(seed):
         x = torch.ones(2, requires_grad=True)
-        Noise.apply(x, seed).sum().backward()
+        doubled(x, backward).sum().backward()
         return x.grad.tolist()
 
     with isolated():
@@ -112,17 +105,11 @@ def test_two_backwards_that_wait_leave_the_turn_free():
 def test_a_lender_that_leaves_its_block_loses_no_turn():
     inside, end = threading.Event(), threading.Event()
 
-    class Slow(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 1
-
-        @staticmethod
-        def backward(ctx, gradient):
-            with seeded(7, deterministic=False):
-                inside.set()
-                assert end.wait(20)
-                return gradient
+    def slow(gradient):
+        with seeded(7, deterministic=False):
+            inside.set()
+            assert end.wait(20)
+            return gradient
 
     told = []
 
@@ -136,7 +123,7 @@ def test_a_lender_that_leaves_its_block_loses_no_turn():
     block = seeded(1, deterministic=False)
     block.__enter__()
     thread = threading.Thread(
-        target=backward, args=(Slow.apply(torch.ones(1, requires_grad=True)),)
+        target=backward, args=(doubled(torch.ones(1, requires_grad=True), slow),)
     )
     thread.start()
     thread.join(1)

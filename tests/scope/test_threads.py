@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from helpers import draw, enter, run_in_thread
+from recomputations import doubled
 from seedscope import ScopeConflictError, Stream, seeded, snapshot
 from seedscope.scope import turns
 
@@ -167,17 +168,14 @@ def test_a_waiting_scope_continues_when_the_holder_leaves():
     assert results == [random.Random(5).random()]
 
 
-class Noise(torch.autograd.Function):
-    """Its backward enters a scope."""
+def noisy(x):
+    """Return a result whose backward enters a scope."""
 
-    @staticmethod
-    def forward(ctx, x):
-        return x * 2
-
-    @staticmethod
-    def backward(ctx, gradient):
+    def backward(gradient):
         with seeded(5):
             return gradient + torch.rand_like(gradient)
+
+    return doubled(x, backward)
 
 
 NOISE = torch.rand(3, generator=torch.Generator().manual_seed(5))
@@ -187,10 +185,10 @@ def test_a_backward_borrows_the_turn_of_the_thread_that_waits():
     x = torch.ones(3, requires_grad=True)
     with seeded(1029):
         first = torch.rand(1)
-        run_in_thread(Noise.apply(x).sum().backward)
+        run_in_thread(noisy(x).sum().backward)
         assert torch.equal(x.grad, 1 + NOISE)
         second = torch.rand(1)
-        Noise.apply(x).sum().backward()  # on the CPU in the calling thread: the scopes nest
+        noisy(x).sum().backward()  # on the CPU in the calling thread: the scopes nest
     assert torch.equal(x.grad, 2 * (1 + NOISE))
     with seeded(1029):
         assert torch.equal(torch.cat([first, second]), torch.cat([torch.rand(1), torch.rand(1)]))
@@ -200,7 +198,7 @@ def test_a_backward_borrows_the_turn_of_the_thread_that_waits():
 def test_a_backward_beside_a_busy_thread_says_what_to_do():
     x = torch.ones(3, requires_grad=True)
     with seeded(1029):
-        loss, is_busy = Noise.apply(x).sum(), threading.Event()
+        loss, is_busy = noisy(x).sum(), threading.Event()
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(lambda: is_busy.wait(20) and loss.backward())
             is_busy.set()
@@ -214,19 +212,17 @@ def test_a_lender_that_goes_on_is_told_of():
     """The holder of the block waits, but not for the end of the backward."""
     inside, go_on = threading.Event(), threading.Event()
 
-    class Slow(Noise):
-        @staticmethod
-        def backward(ctx, gradient):
-            with seeded(5):
-                inside.set()
-                assert go_on.wait(20)
-                return gradient
+    def slow(gradient):
+        with seeded(5):
+            inside.set()
+            assert go_on.wait(20)
+            return gradient
 
     x = torch.ones(3, requires_grad=True)
     before = snapshot()
     with ThreadPoolExecutor(1) as pool, seeded(1029):
         started = threading.Event()
-        loss = Slow.apply(x).sum()
+        loss = doubled(x, slow).sum()
         done = pool.submit(lambda: started.wait(20) and loss.backward())
         started.set()
         assert inside.wait(20)
