@@ -20,6 +20,11 @@ ODD_TENSORS: tuple[Any, ...] = (
     *(torch.tensor(3), torch.full((16,), float("nan")), torch.zeros(2, 2).to_sparse()),
 )
 
+ODD_BYTES = (
+    *(b"", b"\0", b"[", b"]", b"{", b"}", b'"', b"\\", b"9" * 30, b"-", b"1e999", b"NaN", b"null"),
+    *(b"true", b"\xff", b"\\ud800", b"\x1b[31m", b"[" * 2000, b'{"$numpy":', b" "),
+)
+
 
 def damaged(value: Any, chance: random.Random, odd: tuple[Any, ...] = ODD_VALUES) -> Any:
     """Return a copy of `value` with one to three places damaged."""
@@ -56,9 +61,6 @@ def damaged_bytes(text: bytes, chance: random.Random) -> bytes:
     for _ in range(chance.randint(1, 3)):
         at, end = sorted(chance.randrange(len(text) + 1) for _ in range(2))
         end = min(end, at + 8)
-        new = chance.choice(
-            [b"", b"\0", b"[", b"]", b"{", b"}", b'"', b"\\", b"9" * 30, b"-", b"1e999", b"NaN"]
-            + [b"null", b"true", b"\xff", b"\\ud800", b"\x1b[31m", b"[" * 2000, b'{"$numpy":', b" "]
-        )
+        new = chance.choice(ODD_BYTES)
         text = text[:at] + new + text[chance.choice([at, end]) :]
     return text
