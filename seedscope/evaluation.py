@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
+from .scope.opener import Opener
 from .scope.options import Options
+from .scope.position import Position
 from .scope.scope import Scope
-from .scope.seeded import Seeded
 from .scope.wrapping import wrap
-from .support.compiler import opaque
+from .seeds import check_seed
+from .sources.base import Source
 from .support.modes import Deterministic
 from .support.torch_internals import children
 
 F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R", bound="_Evaluation")
 
+_State = tuple[int, bool, list[tuple[nn.Module, bool]]]
 _MODULES = nn.Module.modules
 
 
-class evaluating:
+class evaluating(Opener[Scope]):
     """Eval mode, no gradients and a seeded scope for a block or a function.
 
     On exit each submodule gets its own mode back, so that a frozen batch norm stays frozen.
@@ -58,11 +61,11 @@ class evaluating:
         grad: bool = False,
         keep_training: Sequence[str | type[nn.Module]] = (),
     ) -> None:
-        self._seeded = Seeded(seed, Options(deterministic))
+        self._seed = None if seed is None else check_seed(seed)
+        self._options = Options(deterministic)
         self._models = (model, *more)
         self._grad = grad
         self._keep = _check_keep(keep_training)
-        self._open: list[_Evaluation] = []
         for one in self._models:
             if not isinstance(one, nn.Module):
                 raise TypeError(f"expected a torch.nn.Module, got {one!r} ({type(one).__name__})")
@@ -86,94 +89,73 @@ class evaluating:
             if name not in signature.parameters:
                 raise TypeError(f"{function!r} has no argument {name!r}; it has {signature}")
 
-            def for_call(args: Any, kwargs: Any, *, resumes: bool = False) -> _Evaluation:
+            def for_call(args: Any, kwargs: Any, *, resumes: bool = False) -> Scope:
                 bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 model = bound.arguments[name]
                 for attribute in attributes:
                     model = getattr(model, attribute)
-                return evaluating(model, **options)._for_call(args, kwargs, resumes=resumes)
+                return evaluating(model, **options).for_call(args, kwargs, resumes=resumes)
 
             return cast(F, wrap(function, for_call))
 
         return decorate
 
-    def __enter__(self) -> Scope:
-        evaluation = self._for_call((), {})
-        self._open.append(evaluation)
-        try:
-            return evaluation.__enter__().scope
-        except BaseException:
-            self._open.remove(evaluation)
-            raise
-
-    def __exit__(self, *raised: Any) -> None:
-        if not self._open:
-            raise RuntimeError("evaluating(...) was left without having been entered")
-        self._open.pop().__exit__(*raised)
-
-    def __call__(self, function: F) -> F:
-        return cast(F, wrap(function, self._for_call))
-
-    def _for_call(self, args: Any, kwargs: Any, *, resumes: bool = False) -> _Evaluation:
-        scope = self._seeded.for_call(args, kwargs, resumes=resumes)
-        return _Evaluation(scope, self._models, self._keep, self._grad)
+    def _block(self, opener: Opener[Scope] | None, resumes: bool) -> Scope:
+        modes = _Modes(self._models, self._keep, self._grad)
+        return _Evaluation(modes, self._seed, self._options, opener, resumes)
 
 
-class _Evaluation:
-    """One evaluation: a scope, the modes of the modules, and gradients."""
+class _Evaluation(Scope):
+    """A scope that also governs the modes of modules."""
+
+    __slots__ = ("_modes",)
 
     def __init__(
-        self, scope: Scope, models: tuple[nn.Module, ...], keep: tuple[Any, ...], grad: bool
+        self, modes: _Modes, seed: int | None, options: Options, opener: Any, resumes: bool
     ) -> None:
-        self.scope = scope
-        self._models = models
-        self._keep = keep
-        self._grad = grad
-        self._outer: tuple[bool, list[tuple[nn.Module, bool]]] | None = None
+        super().__init__(seed, options, opener, Position() if resumes else None)
+        self._modes = modes
 
-    @opaque
-    def __enter__(self: R) -> R:
-        self.scope.__enter__()
-        try:
-            modules = _modules_of(self._models)
-            kept = _modules_to_keep(modules, self._keep)
-            self._outer = torch.is_grad_enabled(), [(m, m.training) for m in modules]
-            for module in modules:
-                if module.training:
-                    _set_mode(module, False)
-            for module in kept:
-                _set_mode(module, True)
-            if not self._grad:
-                torch.set_grad_enabled(False)
-            return self
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
+    def _governed(self) -> tuple[Any, ...]:
+        return (*super()._governed(), self._modes)
 
-    @opaque
-    def __exit__(self, *raised: Any) -> None:
-        try:
-            self._restore()
-        except BaseException:
-            self._restore()  # finish the restore, even if Ctrl-C interrupted it
-            raise
-        finally:
-            self.scope.__exit__(*raised)
+    def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
+        super()._start(sources, states)
+        assert self._outer is not None
+        self._modes.apply(self._outer[self._modes])
 
-    def finish(self) -> None:
-        """Log that the body of a decorated generator or coroutine has ended."""
-        self.scope.finish()
 
-    def _restore(self) -> None:
-        if self._outer is None:
-            return
-        grad, modes = self._outer
+class _Modes:
+    """Whether gradients are on, and the modes of all modules, which an evaluation sets."""
+
+    name = "modes"
+
+    def __init__(self, models: tuple[nn.Module, ...], keep: tuple[Any, ...], grad: bool) -> None:
+        self._models, self._keep, self._grad = models, keep, grad
+
+    def capture(self) -> _State:
+        modes = [(module, module.training) for module in _modules_of(self._models)]
+        return threading.get_ident(), torch.is_grad_enabled(), modes
+
+    def apply(self, captured: _State) -> None:
+        modules = [module for module, _ in captured[-1]]
+        kept = _modules_to_keep(modules, self._keep)
+        for module in modules:
+            if module.training:
+                _set_mode(module, False)
+        for module in kept:
+            _set_mode(module, True)
+        if not self._grad:
+            torch.set_grad_enabled(False)
+
+    def restore(self, state: _State) -> None:
+        thread, grad, modes = state
         for module, mode in modes:
             if module.training is not mode:
                 _set_mode(module, mode)
-        torch.set_grad_enabled(grad)
-        self._outer = None
+        if thread == threading.get_ident():  # each thread has its own; a forked child has one
+            torch.set_grad_enabled(grad)
 
 
 def _set_mode(module: nn.Module, mode: bool) -> None:

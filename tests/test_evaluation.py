@@ -221,13 +221,18 @@ def test_a_refused_entry_leaves_the_model_alone():
     class Broken(nn.Module):
         def modules(self):
             yield self
-            if torch.get_deterministic_debug_mode():
-                raise OSError("inside the scope")
+            raise OSError("no more modules")
 
     model = Broken()
-    with pytest.raises(OSError, match="inside the scope"), evaluating(model):
+    with pytest.raises(OSError, match="no more modules"), evaluating(model):
         pass
     assert model.training
+    model = nn.Sequential(nn.Dropout(), nn.ReLU())
+    evaluation = evaluating(model, keep_training="dropout")
+    del model[0]
+    with pytest.raises(ValueError, match="matches no module"), evaluation:
+        pass
+    assert all(module.training for module in model.modules())
 
 
 # As a decorator

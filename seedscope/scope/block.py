@@ -15,6 +15,7 @@ from ..support.compiler import opaque
 from ..support.torch_internals import current_backward
 from . import open_scopes, turns
 from .advice import explain
+from .guarded import Guarded
 from .open_scopes import ScopeConflictError
 from .options import Options
 from .position import Position, check_replays
@@ -22,7 +23,7 @@ from .position import Position, check_replays
 B = TypeVar("B", bound="Block")
 
 
-class Block:
+class Block(Guarded):
     """One block, from its entry to its exit. What its sources begin with is its subclass's."""
 
     __slots__ = (
@@ -74,7 +75,7 @@ class Block:
     def sources(self) -> list[Source]:
         """Return the sources that the open block governs."""
         outer = self._outer or ()
-        return [thing for thing in outer if thing is not SETTINGS and thing is not WATCH]
+        return [thing for thing in outer if isinstance(thing, Source)]
 
     @opaque
     def states(self) -> dict[Source, Any]:
@@ -126,7 +127,7 @@ class Block:
             self._prepare()
             # Capture everything before the first change, so that a failure from here on is
             # undone below.
-            self._outer = outer = capture_all(self._options.governed())
+            self._outer = outer = capture_all(self._governed())
             self._begin(outer)
             if self.recorder is not None:
                 self.recorder.begin()
@@ -138,28 +139,36 @@ class Block:
                 open_scopes.release(thread)
             raise
 
+    def entered(self) -> Block | None:
+        return self if self.is_open or open_scopes.is_listed(self) else None
+
     @opaque
-    def __exit__(self, *raised: Any) -> None:
-        if self._outer is None:
-            raise RuntimeError(f"{self!r} was left without having been entered")
-        try:
-            if raised[1] is not None:
-                explain(raised[1])
-            settings = None
-            if self.position is not None:
-                settings = self._keep_changes()
-                self.position.keep(self)
-            if not open_scopes.entered_later(self):
-                self._look()
-            self.close(settings=settings)
-        except BaseException:
-            self.close(again=True)  # finish the restore, even if Ctrl-C interrupted it
-            raise
-        finally:
-            self._end(raised[1])
+    def leave(self, error: BaseException | None) -> None:
+        """Leave the block, which `error` has ended; if this fails, `abandon` follows."""
+        if error is not None:
+            explain(error)
+        settings = None
+        if self.position is not None:
+            settings = self._keep_changes()
+            self.position.keep(self)
+        if not open_scopes.entered_later(self):
+            self._look()
+        self.close(settings=settings)
+
+    @opaque
+    def abandon(self) -> None:
+        """Restore the outer state, whatever has interrupted an entry or an exit."""
+        self.close(again=True)
+
+    def end(self, error: BaseException | None) -> None:
+        """Do what follows the restore; `error` has ended the block."""
 
     def finish(self) -> None:
         """Do what follows the body of a decorated generator or coroutine."""
+
+    def _governed(self) -> tuple[Any, ...]:
+        """Return what the block captures and restores."""
+        return self._options.governed()
 
     def _prepare(self) -> None:
         """Get ready, once the turn is taken: a thread that waits or is refused moves nothing."""
@@ -181,9 +190,6 @@ class Block:
 
     def _look(self) -> None:
         """Look at the sources before they are restored."""
-
-    def _end(self, error: BaseException | None) -> None:
-        """Do what follows the restore."""
 
     def _apply(self, outer: list[Any]) -> None:
         """Apply the settings of the options, and those that the block itself has changed."""

@@ -28,7 +28,7 @@ class Isolation(Block):
             if source in states:
                 source.resume(0, states[source])
 
-    def _end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         around = WATCH.capture()
         if isinstance(around, Seen):  # the seed of the scope around does not reach them either
             around.processes += self._seen.processes

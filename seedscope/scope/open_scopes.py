@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -123,12 +124,16 @@ def _describe_conflict(block: Block, holder: int) -> str:
 
 def _after_fork_in_child() -> None:
     # Only the forking thread lives on, and may still leave its blocks. No thread owns the
-    # inherited scopes, so that the child can open its own.
+    # inherited scopes, so that the child can open its own. The blocks of the other threads end
+    # here: the child gets their outer state.
     turns.after_fork_in_child()
     ident = threading.get_ident()
-    _open_scopes[:] = [block for block in _open_scopes if block.thread in (None, ident)]
-    for block in _open_scopes:
-        block.after_fork_in_child()
+    for block in reversed([*_open_scopes]):
+        if block.thread in (None, ident):
+            block.after_fork_in_child()
+        else:
+            with contextlib.suppress(ScopeConflictError):  # a block inside of it lives on
+                block.abandon()
 
 
 if hasattr(os, "register_at_fork"):

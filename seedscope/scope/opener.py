@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..support.compiler import opaque
 from .block import Block
+from .guarded import Guarded
 from .open_scopes import innermost_first
 from .wrapping import wrap
 
@@ -14,30 +15,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 B = TypeVar("B", bound=Block)
 
 
-class Opener(Generic[B]):
+class Opener(Guarded, Generic[B]):
     """A context manager and decorator that opens a block for each entry, call or step."""
 
     @opaque
     def __enter__(self) -> B:
         return self._block(self, resumes=False).__enter__()
 
-    @opaque
-    def __exit__(self, *raised: Any) -> None:
-        block = None
-        try:
-            block = self._opened()
-            block.__exit__(*raised)
-        except BaseException:
-            # Ctrl-C came before the block's own exit had begun.
-            (block or self._opened()).close(again=True)
-            raise
-
-    def _opened(self) -> Block:
-        """Return the innermost open block that this object has entered."""
-        for block in innermost_first():
-            if block.opener is self:
-                return block
-        raise RuntimeError(f"{self!r} was left without having been entered")
+    def entered(self) -> Block | None:
+        return next((block for block in innermost_first() if block.opener is self), None)
 
     def __call__(self, function: F) -> F:
         return cast(F, wrap(function, self.for_call))

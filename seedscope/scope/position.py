@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Position:
     """Where the random numbers of a block that resumes have got to, for all of its entries.
 
+    The block of a recomputation captures and restores the position as it does a source.
+
     Attributes:
         states: the states at the last exit; empty before the first entry.
         seed: the seed, which a loaded state may change; None if each scope has its own.
@@ -24,6 +26,8 @@ class Position:
     """
 
     __slots__ = ("backward", "course", "seed", "states")
+
+    name = "position"
 
     def __init__(
         self,
@@ -61,14 +65,14 @@ class Position:
 
     def replay(self, seed: int | None, states: dict[Source, Any]) -> None:
         """Begin another course, from `states`."""
-        self.go_on((seed, dict(states), current_backward(), object()))
+        self.restore((seed, dict(states), current_backward(), object()))
 
-    def course_now(self) -> tuple[Any, ...]:
-        """Return the present course, for `go_on`."""
+    def capture(self) -> tuple[Any, ...]:
+        """Return the present course."""
         return self.seed, self.states, self.backward, self.course
 
-    def go_on(self, course: tuple[Any, ...]) -> None:
-        """Go on with a course."""
+    def restore(self, course: tuple[Any, ...]) -> None:
+        """Go on with a course that `capture` returned."""
         self.seed, self.states, self.backward, self.course = course
 
 

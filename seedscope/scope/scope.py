@@ -160,7 +160,7 @@ class Scope(Block):
             # A fingerprint may move a source, which no later scope then draws from.
             self._fingerprints = fingerprints(self.sources())
 
-    def _end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         if self._reseeded and self._follows and isinstance(around := WATCH.capture(), Seen):
             around.add(self._reseeded)  # the results of this block belong to the scope around
         if self.recorder is not None:

@@ -7,19 +7,73 @@ that the body has ended.
 
 from __future__ import annotations
 
-import gc
-import threading
+import contextlib
 import types
 from collections.abc import Generator
 from typing import Any
 
 from ..support.compiler import skipped
+from ..support.garbage import is_collecting
+
+
+class Body:
+    """A generator, a coroutine, or one step of an async generator.
+
+    A body that ignores its close is closed for good when the last reference to it ends. This is
+    the last one, so that it ends where the scope is open.
+
+    Args:
+        steps: what is advanced by `send` and `throw`.
+        of: the async generator of which `steps` is one step.
+    """
+
+    __slots__ = ("_of", "steps")
+
+    def __init__(self, steps: Any, of: Any = None) -> None:
+        self.steps = steps
+        self._of = of
+
+    def is_suspended(self) -> bool:
+        """Return whether the body has begun, and neither ended nor been closed."""
+        if self.steps is None:
+            return False
+        of = self.steps if self._of is None else self._of
+        # An async generator is running as long as one of its steps waits.
+        names = ("gi_suspended", "cr_suspended", "ag_running")
+        return any(getattr(of, name, False) for name in names)
+
+    def close(self) -> Any:
+        """Close the body, and return what its own `close` returns."""
+        is_step = self._of is not None and self.is_suspended()
+        steps, self.steps = self.steps, None
+        try:
+            if not is_step:
+                return steps.close()
+            # Before Python 3.13, the `close` of a step does not reach the body.
+            with contextlib.suppress(GeneratorExit, StopIteration, StopAsyncIteration):
+                steps.throw(GeneratorExit())
+                raise RuntimeError("async generator ignored GeneratorExit")
+        finally:
+            del steps
+
+    def close_in(self, scope: Any) -> None:
+        """Close a body that an interrupt of its scope has left suspended, in the scope."""
+        try:
+            with scope:
+                self.close()
+        except Exception:
+            if self.steps is None:
+                raise  # the body's own error, or that of an exit
+            # The scope does not open again, and the caller gets the error that told so first.
+        finally:
+            if self.steps is not None:
+                self.close()
 
 
 @skipped
-def drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
-    """Run a generator or coroutine with the scope open during each step, as PEP 380 delegates."""
-    advance, value = steps.send, None
+def drive(body: Body, scope: Any) -> Generator[Any, Any, Any]:
+    """Run a body with the scope open during each step, as PEP 380 delegates."""
+    advance, value = body.steps.send, None
     try:
         while True:
             try:
@@ -29,42 +83,29 @@ def drive(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
                 return stop.value
             try:
                 value = yield yielded
-                advance = steps.send
+                advance = body.steps.send
             except GeneratorExit:
-                if threading.get_ident() in _collecting:
+                # The collector closes a suspended generator that it finds in a cycle wherever it
+                # happens to run, also inside `torch.Generator.get_state`, which holds a lock. To
+                # open a scope there would wait for that lock forever.
+                if is_collecting():
                     raise
+                advance = None
                 with scope:
-                    try:
-                        returned = steps.close()
-                    finally:
-                        # A body that yields again stays suspended. Without a reference it is
-                        # closed for good, and here that happens in its scope.
-                        steps = advance = None
+                    returned = body.close()
                 if returned is None:
                     raise
                 return returned  # Python 3.13: close() returns what the generator returned
             except BaseException as error:
-                advance, value = steps.throw, error
+                advance, value = body.steps.throw, error
     finally:
-        if steps is not None:
-            steps.close()  # needed if the scope did not open; else `steps` is closed already
-
-
-# The garbage collector closes a suspended generator that it finds in a cycle, wherever the
-# collector happens to run: also inside `torch.Generator.get_state`, which holds a lock. To
-# open a scope there would wait for that lock forever. So during a collection none is opened.
-_collecting: set[int] = set()
-
-
-def _note_collection(phase: str, _: Any) -> None:
-    (_collecting.add if phase == "start" else _collecting.discard)(threading.get_ident())
-
-
-gc.callbacks.append(_note_collection)
+        advance = None
+        if body.is_suspended() and not is_collecting():
+            body.close_in(scope)
+        elif body.steps is not None:
+            body.close()
 
 
 @types.coroutine
-def drive_awaited(steps: Any, scope: Any) -> Generator[Any, Any, Any]:
-    driven = drive(steps, scope)
-    del steps  # `drive` must hold the last reference
-    return (yield from driven)
+def drive_awaited(body: Body, scope: Any) -> Generator[Any, Any, Any]:
+    return (yield from drive(body, scope))

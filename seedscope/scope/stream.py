@@ -8,11 +8,11 @@ from typing import Any
 
 from ..seeds import check_seed, derive_seed
 from ..snapshots import check_format, decode_states, encode_states, seeded_states
+from ..sources.base import Source
 from ..sources.registry import select_sources
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
 from ..support.pickles import reduce_publicly
-from .block import Block
 from .isolated import Isolation
 from .open_scopes import open_at
 from .opener import Opener
@@ -117,19 +117,54 @@ class Stream(Opener[Scope]):
         return Scope(self.seed, self._options, opener, self._position)
 
 
-class _Turn(Isolation):
-    """A block that holds the turn for a recomputation. Of the sources it governs none."""
+class _Replay(Isolation):
+    """The block of one recomputation: the stream stands where it stood in the forward.
 
-    __slots__ = ()
+    Args:
+        recomputation: what has opened the block.
+        position: that of the stream.
+        seed, states: where it stood.
+        direct: the scope of the sources that the forward draws from the stream without entering
+            it; None if there are none.
+    """
+
+    __slots__ = ("_direct", "_now", "_then")
+
+    def __init__(
+        self,
+        recomputation: _Recomputation,
+        options: Options,
+        position: Position,
+        then: tuple[int | None, dict[Source, Any]],
+        direct: Scope | None,
+    ) -> None:
+        super().__init__(options, recomputation)
+        self._now, self._then, self._direct = position, then, direct
+
+    def _governed(self) -> tuple[Any, ...]:
+        return (*super()._governed(), self._now)
+
+    def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
+        self._now.replay(*self._then)
+        if self._direct is not None:
+            self._direct.__enter__()
+
+    def leave(self, error: BaseException | None) -> None:
+        if self._direct is not None:
+            self._direct.__exit__(None, error, None)
+        super().leave(error)
+
+    def close(self, again: bool = False, settings: list[Any] | None = None) -> None:
+        if self._direct is not None and self._direct.is_open:
+            self._direct.close(again)
+        super().close(again, settings)
 
     def __repr__(self) -> str:
         return f"<recomputation with {self.opener!r}>"
 
 
-class _Recomputation:
-    """The context of a recomputation: the stream stands where it stood in the forward.
-
-    A backward may run it again, also in another thread.
+class _Recomputation(Opener[_Replay]):
+    """The context of a recomputation. A backward may run it again, also in another thread.
 
     Args:
         position: that of the stream.
@@ -139,46 +174,17 @@ class _Recomputation:
 
     def __init__(self, position: Position, options: Options, stream: Stream) -> None:
         self._position, self._stream = position, stream
-        self._seed, self._states = position.seed, dict(position.now())
-        # The sources that the forward draws from the stream without entering it.
+        self._then = position.seed, dict(position.now())
         self._direct = options.narrowed(position.direct())
-        # The parts of a backward may run in several threads at once, and take turns.
-        self._turn = Options(False, threads="wait" if options.waits else "raise", sources=[])
-        self._running: list[tuple[Block, Scope, tuple[Any, ...]]] = []
+        # The block governs no source. The parts of a backward may run in several threads at once,
+        # and take turns.
+        self._options = Options(False, threads="wait" if options.waits else "raise", sources=[])
 
-    def __enter__(self) -> None:
-        turn = _Turn(self._turn, self._stream)
-        scope = Scope(self._seed, self._direct, self._stream, self._position)
-        course = None  # until the turn is taken: it is another recomputation's that runs
-        try:
-            turn.__enter__()
-            course = self._position.course_now()
-            self._position.replay(self._seed, self._states)
-            if self._direct.sources:
-                scope.__enter__()
-            self._running.append((turn, scope, course))
-        except BaseException:
-            self._close(turn, scope, course)
-            raise
+    def _block(self, opener: Opener[_Replay] | None, resumes: bool) -> _Replay:
+        direct = None
+        if self._direct.sources:
+            direct = Scope(self._then[0], self._direct, self._stream, self._position)
+        return _Replay(self, self._options, self._position, self._then, direct)
 
-    def __exit__(self, *raised: Any) -> None:
-        turn, scope, course = self._running[-1]
-        try:
-            if scope.is_open:
-                scope.__exit__(*raised)
-            self._position.go_on(course)
-            turn.__exit__(*raised)
-        except BaseException:
-            self._close(turn, scope, course)  # Ctrl-C came between
-            raise
-        finally:
-            self._running.pop()
-
-    def _close(self, turn: Block, scope: Block, course: tuple[Any, ...] | None) -> None:
-        """Leave what is open of a recomputation, even if Ctrl-C has come."""
-        if scope.is_open:
-            scope.close(again=True)
-        if course is not None:
-            self._position.go_on(course)
-        if turn.is_open:
-            turn.close(again=True)
+    def __repr__(self) -> str:
+        return repr(self._stream)

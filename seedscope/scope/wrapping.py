@@ -14,7 +14,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from ..support.compiler import skipped
-from .stepping import drive, drive_awaited
+from ..support.garbage import is_collecting
+from .stepping import Body, drive, drive_awaited
 
 # Descriptors that cannot be called and that bind to a callable.
 _BINDERS = (functools.partialmethod, functools.singledispatchmethod)
@@ -112,7 +113,7 @@ def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         scope = factory(args, kwargs, resumes=True)
         try:
-            return (yield from drive(function(*args, **kwargs), scope))
+            return (yield from drive(Body(function(*args, **kwargs)), scope))
         finally:
             scope.finish()
 
@@ -123,7 +124,7 @@ def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
         scope = factory(args, kwargs, resumes=True)
         try:
-            return await drive_awaited(function(*args, **kwargs), scope)
+            return await drive_awaited(Body(function(*args, **kwargs)), scope)
         finally:
             scope.finish()
 
@@ -132,27 +133,36 @@ def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
 
 def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        steps, scope = function(*args, **kwargs), factory(args, kwargs, resumes=True)
-        step = _unhooked(steps)
+        held, scope = [function(*args, **kwargs)], factory(args, kwargs, resumes=True)
+        step = _unhooked(held[0])
         try:
             while True:
                 try:
-                    yielded = await drive_awaited(step, scope)
+                    yielded = await drive_awaited(Body(step, of=held[0]), scope)
                 except StopAsyncIteration:
                     return
                 try:
-                    step = steps.asend((yield yielded))
+                    step = held[0].asend((yield yielded))
                 except GeneratorExit:
-                    held = [steps]
-                    del step, steps
-                    await drive_awaited(_closed(held), scope)
                     raise
                 except BaseException as error:
-                    step = steps.athrow(error)
+                    step = held[0].athrow(error)
         finally:
-            scope.finish()
+            step = None
+            try:
+                if _is_suspended(held[0]) and not is_collecting():
+                    await drive_awaited(Body(_closed(held)), scope)
+            finally:
+                scope.finish()
 
     return run_async_generator
+
+
+def _is_suspended(steps: Any) -> bool:
+    """Return whether an async generator has begun and not ended."""
+    frame = steps.ag_frame
+    # Python 3.11 has no `ag_suspended`. There, a body that has not begun is at instruction 0.
+    return frame is not None and bool(getattr(steps, "ag_suspended", frame.f_lasti > 0))
 
 
 async def _closed(held: list[Any]) -> None:

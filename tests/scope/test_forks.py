@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
+import torch
 
 from helpers import enter, run_in_fork, run_in_thread
-from seedscope import seeded
+from seedscope import Stream, current_scope, evaluating, isolated, seeded, snapshot
+from seedscope.sources.watch import WATCH
 
 pytestmark = pytest.mark.filterwarnings("ignore:worker processes")
 
@@ -71,3 +77,66 @@ def test_a_child_that_leaves_its_parents_block_has_outer_state():
     os.waitpid(child, 0)
     assert os.read(read, 1) == b"1"
     assert random.getstate() == outer
+
+
+def child_of_a_fork_while_a_thread_holds(context, look):
+    """Return what `look` returns in a child that is forked while another thread is in `context`."""
+    entered, done = threading.Event(), threading.Event()
+
+    def hold():
+        with context:
+            random.random(), np.random.rand(), torch.rand(1)
+            entered.set()
+            done.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(hold)
+        assert entered.wait(30)
+        try:
+            return run_in_fork(look)
+        finally:
+            done.set()
+            held.result()
+
+
+@contextlib.contextmanager
+def several_blocks():
+    with seeded(3), isolated(), Stream(4), seeded(5, deterministic=False):
+        yield
+
+
+MODEL = torch.nn.Sequential(torch.nn.Dropout())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: seeded(1029), several_blocks, lambda: evaluating(MODEL), lambda: Stream(7)]
+)
+def test_a_process_forked_while_another_thread_holds_a_block_has_the_outer_state(make):
+    expected, before = enter(), snapshot()
+
+    def look():
+        getenv = ctypes.CDLL(None).getenv
+        getenv.restype = ctypes.c_char_p
+        changed = before.changed(snapshot()), WATCH.capture(), getenv(b"PYTHONHASHSEED")
+        return changed, MODEL[0].training, torch.is_grad_enabled(), enter() == expected
+
+    hash_seed = os.environb.get(b"PYTHONHASHSEED")
+    found = child_of_a_fork_while_a_thread_holds(make(), look)
+    assert found == (((), False, hash_seed), True, True, True)
+
+
+def test_a_process_forked_while_another_thread_evaluates_keeps_its_own_gradient_mode():
+    with torch.no_grad():
+        assert not child_of_a_fork_while_a_thread_holds(evaluating(MODEL), torch.is_grad_enabled)
+
+
+def test_a_forked_child_keeps_the_block_that_it_shares_and_leaves_that_of_a_thread():
+    with seeded(1029) as scope:
+        scope.share()
+        inside = snapshot()
+
+        def look():
+            return inside.changed(snapshot()), current_scope().seed
+
+        context = seeded(5)
+        assert child_of_a_fork_while_a_thread_holds(context, look) == ((), 1029)

@@ -1,0 +1,148 @@
+"""Blocks of every kind, to be interrupted, which end in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+
+import torch
+
+from seedscope import Stream, evaluating, isolated, seeded
+
+BIG = torch.rand(160, 160)
+MODEL = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout())
+STREAM, AGAIN = Stream(7), seeded(7)
+
+
+def operator():
+    with seeded(3):
+        BIG @ BIG
+
+
+def c_call():
+    with seeded(3):
+        torch.mm(BIG, BIG)
+
+
+def python_code():
+    with seeded(3):
+        for _ in range(60):
+            random.random()
+        x = 0
+        for i in range(300):
+            x += i
+
+
+def nothing():
+    with seeded(3):
+        pass
+
+
+def an_error():
+    with contextlib.suppress(ZeroDivisionError), seeded(3):
+        BIG @ BIG
+        raise ZeroDivisionError
+
+
+def nested_in_itself():
+    with AGAIN, AGAIN:
+        BIG @ BIG
+
+
+def stream():
+    with STREAM:
+        BIG @ BIG
+
+
+def an_isolated_block():
+    with isolated():
+        torch.manual_seed(5)
+        BIG @ BIG
+
+
+def an_evaluation():
+    with evaluating(MODEL, seed=3):
+        BIG @ BIG
+
+
+@seeded(3)
+def decorated():
+    BIG @ BIG
+
+
+@evaluating(MODEL, seed=3)
+def decorated_evaluation():
+    BIG @ BIG
+
+
+@seeded(3)
+def _steps():
+    yield random.random()
+    BIG @ BIG
+    yield
+    BIG @ BIG
+
+
+def generator():
+    for _ in _steps():
+        pass
+
+
+@seeded(3)
+async def _coroutine():
+    BIG @ BIG
+    await asyncio.sleep(0)
+    BIG @ BIG
+
+
+def _run(awaited):
+    with contextlib.closing(awaited.__await__()) as steps:
+        for _ in steps:
+            pass
+
+
+def coroutine():
+    _run(_coroutine())
+
+
+@seeded(3)
+async def _async_steps():
+    BIG @ BIG
+    yield
+    BIG @ BIG
+
+
+async def _consume():
+    async with contextlib.aclosing(_async_steps()) as steps:
+        async for _ in steps:
+            pass
+
+
+def async_generator():
+    _run(_consume())
+
+
+def waiting():
+    with seeded(3, threads="wait"):
+        BIG @ BIG
+
+
+def recomputation():
+    def f(x):
+        with STREAM:
+            return (x * torch.rand(8)).sin()
+
+    x = torch.ones(8, requires_grad=True)
+    y = torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False, context_fn=STREAM.recompute)
+    y.sum().backward()
+
+
+ACTIONS = {
+    function.__name__: function
+    for function in (
+        *(operator, c_call, python_code, nothing, an_error, nested_in_itself, stream),
+        *(an_isolated_block, an_evaluation, decorated, decorated_evaluation, generator),
+        *(coroutine, async_generator, waiting, recomputation),
+    )
+}
