@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import random
 import signal
@@ -9,14 +10,60 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+import seedscope
 from seedscope import snapshot
 from seedscope.scope import turns
 from seedscope.scope.open_scopes import _open_scopes
 from seedscope.sources.watch import WATCH
+
+_NOP = dis.opmap["NOP"]
+PACKAGE = str(Path(seedscope.__file__).parent)
+
+
+class Fault(BaseException):
+    """Like Ctrl-C: no `except Exception` stops it."""
+
+
+class FaultAt:
+    """Raises an error when the package executes its n-th line, or bytecode, from here."""
+
+    def __init__(
+        self, place: int, error: type[BaseException] = Fault, *, event: str = "line"
+    ) -> None:
+        self.left = place
+        self.error = error
+        self.event = event
+        self.where = ""
+
+    def __call__(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE) or self.left <= 0:
+            return None
+        frame.f_trace_opcodes = self.event == "opcode"
+        # No signal comes at the NOP of a `try:`, which CPython leaves out of the `try` around it.
+        if event == self.event and frame.f_code.co_code[frame.f_lasti] != _NOP:
+            self.left -= 1
+            if self.left == 0:
+                where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                self.where = f"{where} {frame.f_lasti}"
+                raise self.error(self.where)
+        return self
+
+    def run(self, action) -> bool:
+        """Run the action, and return whether the fault happened before its end."""
+        previous = sys.gettrace()
+        sys.settrace(self)
+        try:
+            action()
+        except self.error:
+            pass
+        finally:
+            sys.settrace(previous)
+        return self.left <= 0
 
 
 class Interrupted(NamedTuple):
@@ -134,20 +181,3 @@ def _begin_anew(before: Any, model: Any) -> None:
     if model is not None:
         model.train()
     before.restore()
-
-
-if __name__ == "__main__":
-    import interrupted_blocks
-
-    names = sys.argv[2:] or [*interrupted_blocks.ACTIONS]
-    for name in names:
-        for by_thread in (False, True):
-            found = attack(
-                interrupted_blocks.ACTIONS[name],
-                int(sys.argv[1]),
-                by_thread=by_thread,
-                model=interrupted_blocks.MODEL,
-            )
-            kinds = {what: found.lost.count(what) for what in found.lost}
-            print(f"{name:28} {'thread' if by_thread else 'timer':7}", end="")
-            print(found.signals, found.swallowed, len(found.lost), kinds, flush=True)

@@ -47,8 +47,10 @@ class _Exit:
     def __get__(self, context: Guarded | None, owner: Any = None) -> Callable[..., None]:
         if context is None:
             return _exit  # `contextlib.ExitStack` asks the class
-        guard = _guard(context)
+        is_ready: list[bool] = []
+        guard = _guard(context, is_ready)
         next(guard)
+        is_ready.append(True)
         # The way in C to hand three arguments to a generator: `max` calls `key` with the None and
         # with each of the three. All keys are equal, so that it returns the None.
         return functools.partial(max, None, key=guard.send)
@@ -63,7 +65,7 @@ def _exit(context: Guarded, *raised: Any) -> None:
 
 
 @opaque
-def _guard(context: Guarded) -> Generator[int, Any, None]:
+def _guard(context: Guarded, is_ready: list[bool]) -> Generator[int, Any, None]:
     before = context.entered()
     block: Block | None = None
     error: BaseException | None = None
@@ -75,8 +77,8 @@ def _guard(context: Guarded) -> Generator[int, Any, None]:
         block.leave(error)
     except BaseException as fault:
         if block is None:
-            is_dropped = isinstance(fault, GeneratorExit)
-            block = _entered_here(context, before) if is_dropped else context.entered()
+            is_called = is_ready and not isinstance(fault, GeneratorExit)
+            block = context.entered() if is_called else _entered_here(context, before)
         _insist(_give_the_turn_back if block is None else block.abandon)
         error = error or fault
         raise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,19 @@ def unwatched(function: F) -> F:
     return getattr(function, "_unwatched", function)
 
 
+class _Replaced(NamedTuple):
+    """Functions and their replacements.
+
+    In parallel lists, because `map` then sets all functions in one step: in less time, and Ctrl-C
+    cannot come between.
+    """
+
+    owners: list[Any]
+    names: list[str]
+    originals: list[Any]
+    replacements: list[Any]
+
+
 class Watch:
     """Functions of other libraries, which are replaced while a scope is open.
 
@@ -43,12 +56,7 @@ class Watch:
         #: Functions that return more places, of a module that is loaded late.
         self.more: list[Callable[[], list[Place]]] = []
         self._seen: Seen | None = None
-        # Parallel lists, because `map` then sets all functions in one step: in less time, and
-        # Ctrl-C cannot come between.
-        self._owners: list[Any] = []
-        self._names: list[str] = []
-        self._originals: list[Any] = []
-        self._replacements: list[Any] = []
+        self._replaced = _Replaced([], [], [], [])
 
     def capture(self) -> Seen | bool:
         return self._seen or False  # None would mean that the watch is absent
@@ -56,15 +64,18 @@ class Watch:
     def restore(self, state: Seen | bool) -> None:
         self._seen = state if isinstance(state, Seen) else None
         if self._seen is not None and not self.is_on:
-            originals = [*map(getattr, self._owners, self._names)]
-            if not originals or originals != self._originals:
-                self._replace_anew()  # for the first time, or a user has put his own function there
+            owners, names, originals, _ = self._replaced
+            if not originals or [*map(getattr, owners, names)] != originals:
+                # For the first time, or a user has put his own function there.
+                self._replaced = self._made_anew()
             self.is_on = True
-            _ = [*map(setattr, self._owners, self._names, self._replacements)]
+            owners, names, _, replacements = self._replaced
+            _ = [*map(setattr, owners, names, replacements)]
         elif self._seen is None and self.is_on:
-            present = [*map(getattr, self._owners, self._names)]
-            if present == self._replacements:
-                _ = [*map(setattr, self._owners, self._names, self._originals)]
+            owners, names, originals, replacements = self._replaced
+            present = [*map(getattr, owners, names)]
+            if present == replacements:
+                _ = [*map(setattr, owners, names, originals)]
             else:
                 self._put_back(present)
             self.is_on = False
@@ -104,13 +115,14 @@ class Watch:
 
     def _put_back(self, present: list[Any]) -> None:
         """Put back the functions whose replacements are there, but leave a user's function."""
-        places = zip(self._owners, self._names, self._originals, self._replacements, strict=True)
-        for (owner, name, original, replacement), function in zip(places, present, strict=True):
+        for owner, name, original, replacement, function in zip(
+            *self._replaced, present, strict=True
+        ):
             if function is replacement:
                 setattr(owner, name, original)
 
-    def _replace_anew(self) -> None:
-        """Make a replacement for each present function."""
+    def _made_anew(self) -> _Replaced:
+        """Return a replacement for each present function."""
         of = functools.partial
         places: list[Place] = [
             (random, "seed", self._noting_seed("python")),
@@ -132,9 +144,13 @@ class Watch:
             original = unwatched(getattr(owner, name))
             if original not in made:
                 made[original] = _in_the_place_of(owner, name, original, make(original))
-        self._owners, self._names = [place[0] for place in places], [place[1] for place in places]
-        self._originals = [unwatched(getattr(owner, name)) for owner, name, _ in places]
-        self._replacements = [made[original] for original in self._originals]
+        originals = [unwatched(getattr(owner, name)) for owner, name, _ in places]
+        return _Replaced(
+            [place[0] for place in places],
+            [place[1] for place in places],
+            originals,
+            [made[original] for original in originals],
+        )
 
     def _noting_seed(self, source: str) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:

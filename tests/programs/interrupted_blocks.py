@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import tempfile
+from pathlib import Path
 
 import torch
 
-from seedscope import Stream, evaluating, isolated, seeded
+from seedscope import Stream, current_scope, evaluating, isolated, seeded
+
+# For each `finally` of a body that ran: whether it ran inside of its scope.
+FINALLY: list[str] = []
+
+
+def _note_where():
+    mode = torch.get_deterministic_debug_mode()
+    FINALLY.append("inside" if mode == 2 and current_scope() else "outside")
+    random.random(), torch.rand(1)
+
 
 BIG = torch.rand(160, 160)
+LOG = Path(tempfile.mkdtemp()) / "runs.jsonl"
 MODEL = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout())
 STREAM, AGAIN = Stream(7), seeded(7)
 
@@ -78,10 +91,13 @@ def decorated_evaluation():
 
 @seeded(3)
 def _steps():
-    yield random.random()
-    BIG @ BIG
-    yield
-    BIG @ BIG
+    try:
+        yield random.random()
+        BIG @ BIG
+        yield
+        BIG @ BIG
+    finally:
+        _note_where()
 
 
 def generator():
@@ -91,9 +107,12 @@ def generator():
 
 @seeded(3)
 async def _coroutine():
-    BIG @ BIG
-    await asyncio.sleep(0)
-    BIG @ BIG
+    try:
+        BIG @ BIG
+        await asyncio.sleep(0)
+        BIG @ BIG
+    finally:
+        _note_where()
 
 
 def _run(awaited):
@@ -108,9 +127,13 @@ def coroutine():
 
 @seeded(3)
 async def _async_steps():
-    BIG @ BIG
-    yield
-    BIG @ BIG
+    try:
+        BIG @ BIG
+        yield
+        await asyncio.sleep(0)
+        BIG @ BIG
+    finally:
+        _note_where()
 
 
 async def _consume():
@@ -121,6 +144,12 @@ async def _consume():
 
 def async_generator():
     _run(_consume())
+
+
+def logged():
+    with seeded(3, log=LOG) as scope:
+        scope.note(loss=1.0)
+        BIG @ BIG
 
 
 def waiting():
@@ -143,6 +172,6 @@ ACTIONS = {
     for function in (
         *(operator, c_call, python_code, nothing, an_error, nested_in_itself, stream),
         *(an_isolated_block, an_evaluation, decorated, decorated_evaluation, generator),
-        *(coroutine, async_generator, waiting, recomputation),
+        *(coroutine, async_generator, waiting, logged, recomputation),
     )
 }
