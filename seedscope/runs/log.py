@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -131,13 +132,14 @@ class RunLog:
         """Append a line; if that fails, warn with the run's seed and notes."""
         whole = {"event": event, **run, "$complete": True}
         queue = getattr(_appending, "queue", None)
-        if queue is not None:
+        # The second test: Ctrl-C may have ended the append that had the queue, in its last line.
+        if queue is not None and _is_running(RunLog.append):
             # A signal handler or finaliser has interrupted the lines below. An append here
             # would wait for a lock that this thread holds.
             queue.append((self, whole))
             return
-        _appending.queue = queue = [(self, whole)]
         try:
+            _appending.queue = queue = [(self, whole)]
             while queue:
                 log, whole = queue.pop(0)
                 log._append_or_tell(whole)
@@ -231,6 +233,14 @@ def _run(line: bytes) -> Run:
         return Run(**record)
     except Exception as error:  # whatever the damage leads to
         raise ValueError(f"is damaged ({type(error).__name__}: {error})") from error
+
+
+def _is_running(function: Callable[..., Any]) -> bool:
+    """Return whether this thread is in the middle of another call of `function`."""
+    frame = sys._getframe(1).f_back  # that of its caller
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _after_fork_in_child() -> None:

@@ -30,7 +30,7 @@ class Body:
     __slots__ = ("_of", "steps")
 
     def __init__(self, steps: Any, of: Any = None) -> None:
-        self.steps = steps
+        self.steps: Any = steps
         self._of = of
 
     def is_suspended(self) -> bool:
@@ -44,11 +44,12 @@ class Body:
 
     def close(self) -> Any:
         """Close the body, and return what its own `close` returns."""
-        is_step = self._of is not None and self.is_suspended()
-        steps, self.steps = self.steps, None
+        is_suspended, steps, self.steps = self.is_suspended(), self.steps, None
         try:
-            if not is_step:
+            if self._of is None:
                 return steps.close()
+            if not is_suspended:
+                return None  # the step has not begun, or has ended: nothing of the body waits in it
             # Before Python 3.13, the `close` of a step does not reach the body.
             with contextlib.suppress(GeneratorExit, StopIteration, StopAsyncIteration):
                 steps.throw(GeneratorExit())

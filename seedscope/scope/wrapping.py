@@ -134,24 +134,25 @@ def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
 def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         held, scope = [function(*args, **kwargs)], factory(args, kwargs, resumes=True)
-        step = _unhooked(held[0])
+        held.append(_unhooked(held[0]))
         try:
             while True:
                 try:
-                    yielded = await drive_awaited(Body(step, of=held[0]), scope)
+                    yielded = await drive_awaited(Body(held[1], of=held[0]), scope)
                 except StopAsyncIteration:
                     return
                 try:
-                    step = held[0].asend((yield yielded))
+                    held[1] = held[0].asend((yield yielded))
                 except GeneratorExit:
                     raise
                 except BaseException as error:
-                    step = held[0].athrow(error)
+                    held[1] = held[0].athrow(error)
         finally:
-            step = None
             try:
                 if _is_suspended(held[0]) and not is_collecting():
                     await drive_awaited(Body(_closed(held)), scope)
+                else:
+                    held[1].close()
             finally:
                 scope.finish()
 
@@ -166,12 +167,16 @@ def _is_suspended(steps: Any) -> bool:
 
 
 async def _closed(held: list[Any]) -> None:
-    """Close the async generator in `held`, which has the last reference to it.
+    """Close the async generator in `held`, and its last step.
 
-    A generator that yields again stays suspended. It is closed for good when the reference ends,
-    which is here, and so in the scope.
+    `held` has the last references to them. A generator that yields again stays suspended. It is
+    closed for good when the references end, which is here, and so in the scope.
     """
-    await held.pop().aclose()
+    try:
+        await held[0].aclose()
+    finally:
+        held.pop().close()  # or a step that has not begun warns that it was not awaited
+        held.clear()
 
 
 def _unhooked(steps: Any) -> Any:

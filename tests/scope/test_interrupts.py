@@ -8,7 +8,7 @@ import torch
 import interrupted_blocks
 from interrupted_blocks import ACTIONS, MODEL
 from interrupts import FaultAt, attack, not_as_before
-from seedscope import snapshot
+from seedscope import RunLog, snapshot
 
 pytestmark = [
     # An interrupt can come between the call of a coroutine function and the await.
@@ -36,6 +36,7 @@ def test_thousands_of_signals_leave_nothing_behind(name, by_thread):
 def faults_at_bytecodes(name, places):
     action, before = ACTIONS[name], snapshot()
     interrupted_blocks.FINALLY.clear()
+    FaultAt(10**9, event="opcode").run(action)  # Python 3.12 tells the first time of no bytecode
     for place in places:
         fault = FaultAt(place, event="opcode")
         happened = fault.run(action)
@@ -55,6 +56,17 @@ def test_a_fault_at_every_seventh_bytecode_leaves_nothing_behind(name, small):
 @pytest.mark.parametrize("name", ACTIONS)
 def test_a_fault_at_every_bytecode_leaves_nothing_behind(name, small):
     assert faults_at_bytecodes(name, range(1, 100_000)) > 1_000
+
+
+def test_a_run_after_an_interrupted_one_is_logged(small):
+    log = RunLog(interrupted_blocks.LOG)
+    for place in range(1, 100_000, 21):
+        happened = FaultAt(place, event="opcode").run(ACTIONS["logged"])
+        before = len([*log])
+        ACTIONS["logged"]()
+        assert len([*log]) == before + 1
+        if not happened:
+            break
 
 
 @pytest.fixture
