@@ -10,6 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 from ..support.interrupts import in_one_step
+from .allowed import is_text
 from .base import Setting
 
 INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"
@@ -59,6 +60,6 @@ def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _
 
 
 SETTINGS = [
-    Setting(name, partial(read_variable, name), partial(write_variable, name))
+    Setting(name, partial(read_variable, name), partial(write_variable, name), is_text)
     for name in ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", INDUCTOR_VARIABLE)
 ]

@@ -21,7 +21,8 @@ SETTINGS = Settings(
         *deterministic_algorithms.SETTINGS,
         *precision.SETTINGS,
         *attention.SETTINGS,
-    ]
+    ],
+    precision.settled,
 )
 
 _CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}

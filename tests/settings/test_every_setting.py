@@ -48,14 +48,14 @@ def setting(request):
 
 
 def test_every_setting_reads_what_the_public_interface_says(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     assert read() == read_publicly(name)
     write(other_value(name, read()))
     assert read() == read_publicly(name)
 
 
 def test_a_setting_that_the_block_changes_comes_back(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     outside = read()
     with seeded(1029):
         inside = read()
@@ -65,7 +65,7 @@ def test_a_setting_that_the_block_changes_comes_back(setting):
 
 
 def test_an_unusual_outer_value_comes_back(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     write(other_value(name, read()))
     before, outside = snapshot(), read()
     with seeded(1029):
@@ -75,7 +75,7 @@ def test_an_unusual_outer_value_comes_back(setting):
 
 
 def test_a_change_is_named(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     before = snapshot()
     write(other_value(name, read()))
     assert name in before.changed(snapshot())
@@ -84,7 +84,7 @@ def test_a_change_is_named(setting):
 
 
 def test_a_setting_survives_saving(setting, tmp_path):
-    name, read, write = setting
+    name, read, write, _ = setting
     write(other_value(name, read()))
     saved = read()
     torch.save(snapshot().state_dict(), tmp_path / "state.pt")
@@ -116,7 +116,7 @@ def test_a_dictionary_in_place_of_os_environ_is_left_alone(monkeypatch):
 
 
 def test_only_settings_that_are_marked_change_others(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     before = SETTINGS.capture()
     write(other_value(name, read()))
     now = zip(SETTINGS.names, before, SETTINGS.capture(), strict=True)
@@ -134,7 +134,10 @@ def test_a_setting_that_cannot_be_written_stops_no_other():
 
     group = base.Settings(
         base.Setting(
-            name, lambda name=name: values[name], refuse if name == "b" else _put(values, name)
+            name,
+            lambda name=name: values[name],
+            refuse if name == "b" else _put(values, name),
+            bool,
         )
         for name in values
     )
