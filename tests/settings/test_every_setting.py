@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
+from unittest import mock
 
 import pytest
 import torch
 
-from helpers import read_publicly
+from helpers import read_publicly, run_python
 from seedscope import Snapshot, seeded, snapshot
 from seedscope.settings import base, environment
 from seedscope.settings.registry import SETTINGS
@@ -108,11 +110,67 @@ def test_both_dictionaries_of_the_environment_agree(value):
         assert os.environ.get(name) == outside
 
 
-def test_a_dictionary_in_place_of_os_environ_is_left_alone(monkeypatch):
-    monkeypatch.setattr(os, "environ", {"PYTHONHASHSEED": "3"})
+def of_the_process(name):
+    """The variable as C code and child processes see it."""
+    getenv = ctypes.CDLL(None).getenv
+    getenv.argtypes, getenv.restype = [ctypes.c_char_p], ctypes.c_char_p
+    return getenv(name.encode())
+
+
+@pytest.mark.parametrize("outside", [None, "7"])
+@pytest.mark.parametrize("where", ["around", "inside"])
+@pytest.mark.usefixtures("ways")
+def test_another_mapping_in_place_of_os_environ_is_left_alone(outside, where, monkeypatch):
+    name, original, mine = "PYTHONHASHSEED", os.environ, {"PYTHONHASHSEED": "3"}
+    monkeypatch.delenv(name, raising=False)
+    if outside is not None:
+        monkeypatch.setenv(name, outside)
+    before = {**original}
+    with monkeypatch.context() as replaced:
+        if where == "around":
+            replaced.setattr(os, "environ", mine)
+        with seeded(1029):
+            assert of_the_process(name) == b"1029"
+            assert original[name] == environment.read_variable(name) == "1029"
+            replaced.setattr(os, "environ", mine)
+            mine["MINE"] = "5"
+            with seeded(5):
+                assert of_the_process(name) == b"5"
+        assert mine == {name: "3", "MINE": "5"}
+        assert os.environ is mine
+        assert of_the_process(name) == (outside and outside.encode())
+        assert original == before
+    assert os.environ is original
+
+
+@pytest.mark.usefixtures("ways")
+def test_a_patch_of_os_environ_inside_a_block_ends_with_what_was_before(monkeypatch):
+    name = "PYTHONHASHSEED"
+    monkeypatch.setenv(name, "7")
+    before = {**os.environ}
     with seeded(1029):
-        assert environment.read_variable("PYTHONHASHSEED") == "1029"
-    assert os.environ == {"PYTHONHASHSEED": "3"}
+        with mock.patch.dict(os.environ, {name: "5", "MINE": "1"}, clear=True):
+            assert of_the_process(name) == b"5"
+            with seeded(6):
+                assert of_the_process(name) == b"6"
+            assert os.environ == {name: "5", "MINE": "1"}
+        assert of_the_process(name) == b"1029"
+    assert of_the_process(name) == b"7"
+    assert os.environ == before
+
+
+def test_the_toolkit_loads_beside_another_mapping_in_place_of_os_environ():
+    run_python(
+        """
+import os, torch
+original, os.environ = os.environ, {"PYTHONHASHSEED": "3"}
+before = dict(original)
+from seedscope import seeded
+with seeded(1029):
+    pass
+assert os.environ == {"PYTHONHASHSEED": "3"} and original == before
+"""
+    )
 
 
 def test_only_settings_that_are_marked_change_others(setting):
