@@ -124,10 +124,11 @@ def test_each_operation_inherits_again_after_a_block(general):
         *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),
         torch.backends.cuda.matmul,
     ]
+    torch.backends.fp32_precision = "tf32"
     with seeded(1029):
         for operation in operations:
             operation.fp32_precision = "ieee"
-        torch.backends.fp32_precision = "tf32"
+        torch.backends.fp32_precision = "bf16"
     torch.backends.fp32_precision = general
     seen = [operation.fp32_precision for operation in operations]
     outer.restore()

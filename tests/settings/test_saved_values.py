@@ -10,6 +10,7 @@ import torch
 
 from damage import ODD_VALUES
 from seedscope import Snapshot, snapshot
+from seedscope.settings.allowed import like
 from seedscope.settings.registry import SETTINGS
 
 # What torch shows only once hardware or inductor is there: see test_every_setting.py.
@@ -71,6 +72,20 @@ def test_a_name_that_is_no_text_is_refused(name):
     state["settings"][name] = True
     with pytest.raises(ValueError, match="as the name of a setting"):
         Snapshot.from_state_dict(state)
+
+
+def test_a_flag_that_only_its_present_value_describes_takes_values_like_it():
+    values = (True, False, 0, 7, -1, 2**31, 1.0, "a", None)
+    flags, counts = [True, False], [0, 7]
+    for present, expected in (True, flags), (10, counts), ("b", ["a"]), (None, [*flags, None]):
+        assert str([*filter(like(present), values)]) == str(expected)
+
+
+def test_a_flag_that_torch_leaves_open_is_left_alone():
+    [flag] = [s for s in SETTINGS._settings if s.name == "mkldnn.allow_tf32"]
+    before = flag.read()
+    flag.write(None)
+    assert flag.read() == before
 
 
 def test_every_present_value_is_allowed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import numpy as np
@@ -161,6 +162,21 @@ def test_the_states_that_torch_can_have_are_taken():
                 assert torch.equal(torch.rand(3), expected[1])
 
 
+@pytest.mark.parametrize("place", range(0, 624, 89))
+def test_a_state_of_a_single_bit_is_taken(place):
+    words = [0] * 624
+    words[place] = 2**31
+    sources = snapshot().state_dict()["sources"]
+    sources["python"]["words"][:624] = words
+    sources["numpy"]["state"]["key"] = words
+    sources["torch"] = torch_state(1, 0, words)
+    with seeded(5):
+        RandomState().load_state_dict({"format": 1, "sources": sources})
+        assert snapshot().state_dict()["sources"]["numpy"]["state"]["key"] == words
+        assert torch.equal(torch.get_rng_state(), sources["torch"])
+        random.gauss(0, 1), np.random.standard_normal(), torch.randn(1)
+
+
 def of_bytes(*values):
     return torch.tensor(values, dtype=torch.uint8)
 
@@ -170,6 +186,8 @@ DEVICES = [
     *[("xpu", [of_bytes(*[0] * size)]) for size in (0, 8, 17)],
     *[("mps", [of_bytes(*[0] * size)]) for size in (0, 16, 35, 37)],
     *[("mtia", [of_bytes()]), ("mtia", [torch.zeros(16)])],
+    *[("mtia", [of_bytes(*[0] * 16).view(4, 4)]), ("mtia", [of_bytes(*[0] * 16).to_sparse()])],
+    ("mtia", [torch.empty(16, dtype=torch.uint8, device="meta")]),
     *[("cuda", [of_bytes(*[0] * 8, offset, *[0] * 7)]) for offset in (1, 2, 3, 255)],
     ("xpu", [of_bytes(*[0] * 8, 5, *[0] * 7)]),
     *[("cuda", [torch.zeros(16, dtype=dtype)]) for dtype in (torch.int8, torch.float32)],

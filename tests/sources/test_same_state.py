@@ -23,7 +23,7 @@ DIFFERENT = [
     *[([1], (1,)), ([1], [1, 1]), ([1, 1], [1]), ((1, 2), (1, 3)), ([], [[]])],
     *[({"a": 1}, {"a": 2}), ({"a": 1}, {"b": 1}), ({"a": 1}, {"a": 1, "b": 1}), ({}, [])],
     *[(np.array([1, 2]), np.array([1, 3])), (np.array([1, 2]), np.array([[1, 2]]))],
-    (np.array([1, 2]), np.array([1, 2], dtype=np.int32)),
+    *[(np.array([1, 2]), np.array([1, 2], dtype=kind)) for kind in (np.int32, np.uint64)],
     (np.array(["a", 1], dtype=object), np.array(["a", 2], dtype=object)),
     *[(np.array([1]), [1]), (np.array([1]), torch.tensor([1]))],
     *[(torch.ones(2), torch.zeros(2)), (torch.ones(2), torch.ones(1, 2))],
