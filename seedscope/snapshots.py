@@ -14,6 +14,7 @@ from .sources.registry import select_sources
 from .sources.watch import WATCH
 from .support.compiler import opaque
 from .support.pickles import reduce_publicly
+from .support.showing import shown
 
 _FORMAT = 1
 
@@ -191,7 +192,7 @@ def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
 def _decode_settings(saved: Mapping[str, Any]) -> list[Any]:
     unknown = [name for name in saved if name not in SETTINGS.names]
     if wrong := [name for name in unknown if not isinstance(name, str)]:
-        raise ValueError(f"the saved state has {wrong[0]!r:.50} as the name of a setting")
+        raise ValueError(f"the saved state has {shown(wrong[0])} as the name of a setting")
     state = SETTINGS.decode(saved)
     if unknown:
         warnings.warn(
@@ -228,7 +229,7 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
     for name, payload in payloads.items():
         if name not in sources:
             raise ValueError(
-                f"the saved state has a source {name!r:.50}, which is not registered here: call "
+                f"the saved state has a source {shown(name)}, which is not registered here: call "
                 f"register_source() first; registered sources: {list(sources)}"
             )
         try:
@@ -251,4 +252,6 @@ def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:
         raise ValueError(f"not a {kind}.state_dict(): it needs {list(keys)}, each a dict")
     found = state_dict.get("format")
     if type(found) is not int or found != _FORMAT:
-        raise ValueError(f"the {kind} state has format {found!r:.50}; this version reads {_FORMAT}")
+        raise ValueError(
+            f"the {kind} state has format {shown(found)}; this version reads {_FORMAT}"
+        )

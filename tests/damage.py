@@ -47,13 +47,18 @@ def _damaged_once(value: Any, chance: random.Random, odd: tuple[Any, ...]) -> An
         else:
             value[key] = _damaged_once(value[key], chance, odd)
         return value
-    if isinstance(value, torch.Tensor) and value.numel() and chance.random() < 0.7:
+    if _is_vector(value) and chance.random() < 0.7:
         at = chance.randrange(value.numel())
         value.view(-1)[at] = chance.choice([0, 1, 255])
         return value[: chance.randrange(value.numel())] if chance.random() < 0.2 else value
     if type(value) is int and chance.random() < 0.4:
         return value + chance.choice([-1, 1, 2**32, -(2**32)])
     return copy.deepcopy(chance.choice(odd))
+
+
+def _is_vector(value: Any) -> bool:
+    is_filled = isinstance(value, torch.Tensor) and value.ndim == 1 and value.numel() > 0
+    return is_filled and value.layout is torch.strided
 
 
 def damaged_bytes(text: bytes, chance: random.Random) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch.backends import ContextProp
 
+from ..support.showing import shown
 from .allowed import Allowed, like
 
 
@@ -80,7 +81,7 @@ class Settings:
                 value = values[setting.name] = saved[setting.name]
                 if not setting.allows(value):
                     raise ValueError(
-                        f"the saved state has {value!r:.50} as the setting {setting.name}, which "
+                        f"the saved state has {shown(value)} as the setting {setting.name}, which "
                         "cannot have this value: the state is damaged, or another version saved it"
                     )
         return [*self._settle(values).values()]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..support.showing import shown
 from ..support.torch_internals import (
     Waiting,
     has_queue,
@@ -139,7 +140,7 @@ class Accelerator(Source):
     def decode(self, payload: Any) -> list[torch.Tensor]:
         if not isinstance(payload, list):
             raise ValueError(
-                f"expected a list with one tensor for each device, got {payload!r:.50}"
+                f"expected a list with one tensor for each device, got {shown(payload)}"
             )
         states = [decoded_bytes(one, _SIZES.get(self.name)) for one in payload]
         if self.name in _HAVE_OFFSETS and any(int(state[8]) % 4 for state in states):

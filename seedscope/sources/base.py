@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..support.showing import shown
+
 
 class Source:
     """A source of random numbers that can be captured, seeded and restored.
@@ -104,6 +106,8 @@ def same_state(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
+        if {*map(type, a), *map(type, b)} == {int}:  # the words of a generator
+            return bool(a == b)
         return len(a) == len(b) and all(map(same_state, a, b))
     return bool(a == b) or bool(a != a and b != b)  # NaN
 
@@ -126,7 +130,7 @@ def decoded_bytes(payload: Any, size: int | None) -> torch.Tensor:
         ValueError: `torch.Generator.set_state` would refuse the form of `payload`.
     """
     if not isinstance(payload, torch.Tensor):
-        raise ValueError(f"expected a tensor of bytes, got {payload!r:.50}")
+        raise ValueError(f"expected a tensor of bytes, got {shown(payload)}")
     is_plain = payload.layout is torch.strided and payload.device.type == "cpu"
     is_right = payload.dtype == torch.uint8 and payload.ndim == 1 and payload.numel() > 0
     # A tensor that repeats its memory would grow as it is copied.

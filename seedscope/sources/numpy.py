@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.interrupts import in_one_step
+from ..support.showing import shown
 from .base import Source, same_state
 from .memory import copy_at, is_addressable, map_at
 from .mersenne import can_go_on
@@ -141,7 +142,7 @@ class NumPy(Source):
         name = payload["bit_generator"]
         kind = getattr(np.random, name) if type(name) is str and hasattr(np.random, name) else None
         if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
-            raise ValueError(f"np.random has no bit generator {name!r:.50}")
+            raise ValueError(f"np.random has no bit generator {shown(name)}")
         scratch = np.random.RandomState(kind(0))
         scratch.set_state(payload)
         state: Any = scratch.get_state(legacy=False)

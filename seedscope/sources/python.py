@@ -8,6 +8,7 @@ import struct
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..support.showing import shown
 from .base import Source, same_state
 from .memory import copy_at, is_addressable, map_at
 from .mersenne import can_go_on
@@ -83,7 +84,7 @@ class Python(Source):
             raise ValueError("the state is none that this generator can have")
         gauss = state[2]
         if gauss is not None and not (type(gauss) is float and math.isfinite(gauss)):
-            raise ValueError(f"gauss_next must be a finite float or None, got {gauss!r:.50}")
+            raise ValueError(f"gauss_next must be a finite float or None, got {shown(gauss)}")
         return state
 
     def same(self, a: Any, b: Any) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import get_worker_info
 
 from ..seeds import SEED_LIMIT, check_seed, derive_seed
+from ..support.showing import shown
 from .base import Source
 from .watch import WATCH, Place
 
@@ -92,7 +93,7 @@ class Unseeded(Source):
         # Before the count of scopes was added, a state had two counts.
         is_list = isinstance(payload, (list, tuple)) and len(payload) in (3, 4)
         if not is_list or not all(type(n) is int and 0 <= n < SEED_LIMIT for n in payload):
-            raise ValueError(f"expected a seed and three counts, got {payload!r:.50}")
+            raise ValueError(f"expected a seed and three counts, got {shown(payload)}")
         return UnseededState(check_seed(payload[0]), os.getpid(), len(sys.modules), *payload[1:])
 
     def same(self, a: Any, b: Any) -> bool:
