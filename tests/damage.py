@@ -41,9 +41,11 @@ def _damaged_once(value: Any, chance: random.Random, odd: tuple[Any, ...]) -> An
         if how < 0.1:
             del value[key]
         elif how < 0.15 and isinstance(value, list):
-            value.insert(key, chance.choice(odd))
+            value.insert(key, copy.deepcopy(chance.choice(odd)))
         elif how < 0.15:
-            value[chance.choice(["", "new", "$tuple", "__class__", 5])] = chance.choice(odd)
+            value[chance.choice(["", "new", "$tuple", "__class__", 5])] = copy.deepcopy(
+                chance.choice(odd)
+            )
         else:
             value[key] = _damaged_once(value[key], chance, odd)
         return value
