@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from .support.showing import shown
+
 SEED_LIMIT = 2**64
 
 
@@ -88,12 +90,12 @@ def _encode_key(key: Any) -> bytes:
     try:
         return b"i%x;" % operator.index(key)
     except TypeError:
-        message = f"a key must be an integer or a string, got {key!r} ({type(key).__name__})"
+        message = f"a key must be an integer or a string, got {shown(key)} ({type(key).__name__})"
         raise TypeError(message) from None
 
 
 def _not_an_integer(what: str, value: Any) -> str:
     return (
-        f"{what} must be an integer, got {value!r} ({type(value).__name__}); "
+        f"{what} must be an integer, got {shown(value)} ({type(value).__name__}); "
         "convert it with int(...), or draw one with seedscope.fresh_seed()"
     )

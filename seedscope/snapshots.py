@@ -14,6 +14,7 @@ from .sources.registry import select_sources
 from .sources.watch import WATCH
 from .support.compiler import opaque
 from .support.pickles import reduce_publicly
+from .support.showing import shown
 
 _FORMAT = 1
 
@@ -83,7 +84,7 @@ class Snapshot:
         `torch.load(weights_only=True)` accepts it. A source that cannot be saved (CuPy) or
         is absent (a GPU that was not initialised) has no entry.
         """
-        settings = dict(zip(SETTINGS.names, self._states[SETTINGS], strict=True))
+        settings = SETTINGS.encode(self._states[SETTINGS])
         sources = {thing: state for thing, state in self._states.items() if thing is not SETTINGS}
         return {"format": _FORMAT, "sources": encode_states(sources), "settings": settings}
 
@@ -112,8 +113,8 @@ class Snapshot:
                 not registered here. Nothing was changed.
         """
         check_format(state_dict, "Snapshot", ("sources", "settings"))
-        settings = _decode_settings(state_dict["settings"])
-        return cls({SETTINGS: settings, **decode_states(state_dict["sources"])})
+        sources = decode_states(state_dict["sources"])
+        return cls({SETTINGS: _decode_settings(state_dict["settings"]), **sources})
 
 
 @opaque
@@ -189,19 +190,17 @@ def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _decode_settings(saved: Mapping[str, Any]) -> list[Any]:
-    present = dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True))
-    if unknown := [name for name in saved if name not in present]:
+    unknown = [name for name in saved if name not in SETTINGS.names]
+    if wrong := [name for name in unknown if not isinstance(name, str)]:
+        raise ValueError(f"the saved state has {shown(wrong[0])} as the name of a setting")
+    state = SETTINGS.decode(saved)
+    if unknown:
         warnings.warn(
-            f"this torch {torch.__version__} has no setting {', '.join(map(str, unknown))}: the "
-            "saved values are left out",
+            f"this torch {torch.__version__} has no setting {', '.join(unknown):.500}: the saved "
+            "values are left out",
             stacklevel=3,
         )
-    for name, value in present.items():
-        # None: a variable that is not set, or a flag that torch leaves open.
-        kinds = {type(saved.get(name, value)), type(value)} - {type(None)}
-        if len(kinds) > 1:
-            raise ValueError(f"the saved state has {saved[name]!r:.50} as the setting {name}")
-    return [saved.get(name, value) for name, value in present.items()]
+    return state
 
 
 def _check_savable(name: str, payload: Any) -> None:
@@ -230,13 +229,14 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
     for name, payload in payloads.items():
         if name not in sources:
             raise ValueError(
-                f"the saved state has a source {name!r}, which is not registered here: call "
+                f"the saved state has a source {shown(name)}, which is not registered here: call "
                 f"register_source() first; registered sources: {list(sources)}"
             )
         try:
             states[sources[name]] = sources[name].decode(payload)
         except Exception as error:
-            raise ValueError(f"the saved state of {name!r} is damaged: {error}") from error
+            message = f"the saved state of {name!r} is damaged: {error!s:.500}"
+            raise ValueError(message) from error
     return states
 
 
@@ -250,6 +250,8 @@ def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:
         isinstance(state_dict.get(key), Mapping) for key in keys
     ):
         raise ValueError(f"not a {kind}.state_dict(): it needs {list(keys)}, each a dict")
-    if state_dict.get("format") != _FORMAT:
-        found = state_dict.get("format")
-        raise ValueError(f"the {kind} state has format {found!r}; this version reads {_FORMAT}")
+    found = state_dict.get("format")
+    if type(found) is not int or found != _FORMAT:
+        raise ValueError(
+            f"the {kind} state has format {shown(found)}; this version reads {_FORMAT}"
+        )

@@ -41,19 +41,26 @@ def _damaged_once(value: Any, chance: random.Random, odd: tuple[Any, ...]) -> An
         if how < 0.1:
             del value[key]
         elif how < 0.15 and isinstance(value, list):
-            value.insert(key, chance.choice(odd))
+            value.insert(key, copy.deepcopy(chance.choice(odd)))
         elif how < 0.15:
-            value[chance.choice(["", "new", "$tuple", "__class__", 5])] = chance.choice(odd)
+            value[chance.choice(["", "new", "$tuple", "__class__", 5])] = copy.deepcopy(
+                chance.choice(odd)
+            )
         else:
             value[key] = _damaged_once(value[key], chance, odd)
         return value
-    if isinstance(value, torch.Tensor) and value.numel() and chance.random() < 0.7:
+    if _is_vector(value) and chance.random() < 0.7:
         at = chance.randrange(value.numel())
         value.view(-1)[at] = chance.choice([0, 1, 255])
         return value[: chance.randrange(value.numel())] if chance.random() < 0.2 else value
     if type(value) is int and chance.random() < 0.4:
         return value + chance.choice([-1, 1, 2**32, -(2**32)])
     return copy.deepcopy(chance.choice(odd))
+
+
+def _is_vector(value: Any) -> bool:
+    is_filled = isinstance(value, torch.Tensor) and value.ndim == 1 and value.numel() > 0
+    return is_filled and value.layout is torch.strided
 
 
 def damaged_bytes(text: bytes, chance: random.Random) -> bytes:

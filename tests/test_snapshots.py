@@ -233,3 +233,25 @@ def test_a_position_outside_of_its_buffer_is_refused(place):
 def test_a_foreign_state_is_refused(foreign):
     with pytest.raises(ValueError, match=r"not a Snapshot.state_dict\(\)"):
         Snapshot.from_state_dict(foreign)
+
+
+def test_a_source_that_one_of_two_snapshots_lacks_is_named():
+    everything, some = snapshot(), snapshot(sources=["python"])
+    assert everything.changed(some)[:2] == some.changed(everything)[:2] == ("numpy", "torch")
+    assert everything != some
+    assert some.changed(some) == ()
+    assert snapshot(sources=[]).changed(some) == ("python",)
+
+
+def test_a_source_that_cannot_be_saved_is_no_difference_after_a_round_trip():
+    class Unsaved(Lottery):
+        def encode(self, state):
+            return None
+
+    unregister = register_source(Unsaved())
+    try:
+        moment = snapshot()
+        again = Snapshot.from_state_dict(moment.state_dict())
+        assert moment.changed(again) == again.changed(moment) == ()
+    finally:
+        unregister()

@@ -9,13 +9,24 @@ from typing import Any, NamedTuple
 
 from torch.backends import ContextProp
 
+from ..support.showing import shown
+from .allowed import Allowed, like
+
 
 class Setting(NamedTuple):
-    """A process-wide switch, such as `"cudnn.benchmark"`."""
+    """A process-wide switch, such as `"cudnn.benchmark"`.
+
+    Attributes:
+        name: the name.
+        read: returns the present value.
+        write: sets a value.
+        allows: returns whether `write` can set a value, which may have any type.
+    """
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], Any]
+    allows: Allowed
 
 
 class Entangled(Setting):
@@ -31,8 +42,14 @@ class Settings:
 
     name = "settings"
 
-    def __init__(self, settings: Iterable[Setting]) -> None:
+    def __init__(
+        self,
+        settings: Iterable[Setting],
+        settle: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
+        """Group `settings`; `settle` maps values to those that are read once they are written."""
         self._settings = tuple(settings)
+        self._settle = settle
         self._reads = [setting.read for setting in self._settings]
         self._places = {setting.name: place for place, setting in enumerate(self._settings)}
         self._entangled = {
@@ -45,6 +62,29 @@ class Settings:
 
     def capture(self) -> list[Any]:
         return [read() for read in self._reads]
+
+    def encode(self, state: list[Any]) -> dict[str, Any]:
+        """Return the values by name."""
+        return dict(zip(self._places, state, strict=True))
+
+    def decode(self, saved: Mapping[str, Any]) -> list[Any]:
+        """Return the state of the saved values; what `saved` lacks has its present value.
+
+        Names that no setting has are left out.
+
+        Raises:
+            ValueError: a setting cannot have its saved value.
+        """
+        values = self.encode(self.capture())
+        for setting in self._settings:
+            if setting.name in saved:
+                value = values[setting.name] = saved[setting.name]
+                if not setting.allows(value):
+                    raise ValueError(
+                        f"the saved state has {shown(value)} as the setting {setting.name}, which "
+                        "cannot have this value: the state is damaged, or another version saved it"
+                    )
+        return [*self._settle(values).values()]
 
     def apply(self, values: Mapping[str, Any], now: list[Any]) -> None:
         """Write the `values` that differ from `now`, the state just captured."""
@@ -95,7 +135,7 @@ class Settings:
         failures: list[str] = []
         cause: Exception | None = None
         for place in places:
-            name, read, write = self._settings[place]
+            name, read, write, _ = self._settings[place]
             try:
                 if not one_by_one or read() != state[place]:
                     write(state[place])
@@ -109,8 +149,10 @@ class Settings:
         return [name for name, x, y in zip(self.names, a, b, strict=True) if x != y]
 
 
-def backend_flags(backend: Any, *, without: tuple[str, ...]) -> list[Setting]:
+def backend_flags(backend: Any, *, without: tuple[str, ...], **allowed: Allowed) -> list[Setting]:
     """Return a setting for every flag of a `torch.backends` module, in any version of torch.
+
+    A flag that is not in `allowed` can have values such as it has now.
 
     The settings call the flag's getter and setter. These work after
     `torch.backends.disable_global_flags()`, where an assignment raises, and a read takes
@@ -118,7 +160,12 @@ def backend_flags(backend: Any, *, without: tuple[str, ...]) -> list[Setting]:
     """
     prefix = backend.__name__.rpartition(".")[2]
     return [
-        Setting(f"{prefix}.{name}", flag.getter, flag.setter)
+        Setting(
+            f"{prefix}.{name}",
+            flag.getter,
+            flag.setter,
+            allowed.get(name) or like(flag.getter()),
+        )
         for name, flag in vars(type(backend)).items()
         if isinstance(flag, ContextProp) and name not in without
     ]

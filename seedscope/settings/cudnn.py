@@ -7,6 +7,11 @@ flags that it is not given to their defaults. These settings are written one by 
 
 import torch
 
+from .allowed import one_of
 from .base import backend_flags
 
-SETTINGS = backend_flags(torch.backends.cudnn, without=("allow_tf32", "fp32_precision"))
+SETTINGS = backend_flags(
+    torch.backends.cudnn,
+    without=("allow_tf32", "fp32_precision"),
+    depthwise_kernel=one_of("auto", "cudnn", "native"),
+)

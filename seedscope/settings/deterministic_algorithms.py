@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from .allowed import is_flag, one_of
 from .base import Setting
 from .environment import INDUCTOR_VARIABLE, read_variable
 
 # The debug mode is the public way to set (enabled, warn_only) without inductor:
 # use_deterministic_algorithms() would import inductor (1.7 s) and set its flag.
-WARN, ERROR = 1, 2
+OFF, WARN, ERROR = 0, 1, 2
 
 _INDUCTOR = "torch._inductor.config"
 
@@ -39,11 +40,13 @@ SETTINGS = [
         "deterministic_algorithms",
         torch.get_deterministic_debug_mode,
         torch.set_deterministic_debug_mode,
+        one_of(OFF, WARN, ERROR),
     ),
     Setting(
         "fill_uninitialized_memory",
         partial(getattr, torch.utils.deterministic, "fill_uninitialized_memory"),
         partial(setattr, torch.utils.deterministic, "fill_uninitialized_memory"),
+        is_flag,
     ),
-    Setting("inductor.deterministic", _read_inductor, _write_inductor),
+    Setting("inductor.deterministic", _read_inductor, _write_inductor, is_flag),
 ]

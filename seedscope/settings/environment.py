@@ -10,25 +10,26 @@ from functools import cache, partial
 from typing import Any
 
 from ..support.interrupts import in_one_step
+from .allowed import is_text
 from .base import Setting
 
 INDUCTOR_VARIABLE = "TORCHINDUCTOR_DETERMINISTIC"
 
-# The dictionary inside os.environ, by encoded name. A lookup of an absent name takes 0.06 us
-# here, and 0.9 us through the public mapping, which raises and catches inside.
-_data: dict[Any, Any] | None = getattr(os.environ, "_data", None)
-# Looked up now: a test may later replace os.environ by a plain dictionary.
-_encode_name, _encode, _decode = (
-    os.environ.encodekey,
-    os.environ.encodevalue,
-    os.environ.decodevalue,
-)
+# Looked up now: a program may later put another mapping in place of os.environ, and then
+# neither the process nor its children see what is written there.
+_environ = os.environ
+_encode_name: Any = getattr(_environ, "encodekey", os.fsencode)
+_encode: Any = getattr(_environ, "encodevalue", os.fsencode)
+_decode: Any = getattr(_environ, "decodevalue", os.fsdecode)
+# The dictionary inside, by encoded name. A lookup of an absent name takes 0.06 us here, and
+# 0.9 us through the public mapping, which raises and catches inside.
+_data: dict[Any, Any] | None = getattr(_environ, "_data", None)
 
 
 def read_variable(name: str, data: dict[Any, Any] | None = _data) -> str | None:
     """Return the value, or None if the variable is not set; an empty value is a value."""
     if data is None:
-        return os.environ.get(name)
+        return _environ.get(name)
     value = data.get(_encoded(name))
     return None if value is None else _decode(value)
 
@@ -46,9 +47,9 @@ def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _
     """
     if data is None:
         if value is None:
-            os.environ.pop(name, None)
+            _environ.pop(name, None)
         else:
-            os.environ[name] = value
+            _environ[name] = value
         return
     key = _encoded(name)
     if value is None:
@@ -59,6 +60,6 @@ def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _
 
 
 SETTINGS = [
-    Setting(name, partial(read_variable, name), partial(write_variable, name))
+    Setting(name, partial(read_variable, name), partial(write_variable, name), is_text)
     for name in ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", INDUCTOR_VARIABLE)
 ]

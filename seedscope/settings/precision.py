@@ -15,7 +15,15 @@ from typing import Any
 import torch
 
 from ..support.torch_internals import cublas_reader, read_precision, write_precision
+from .allowed import is_flag, is_open_flag, one_of
 from .base import Entangled, Setting
+
+# The precisions of each backend. "none" inherits, at last from torch's own choice.
+_PRECISIONS = {
+    "generic": ("none", "ieee", "tf32", "bf16"),
+    "cuda": ("none", "ieee", "tf32"),
+    "mkldnn": ("none", "ieee", "tf32", "bf16"),
+}
 
 # Parents before children, so that a child is compared after its parent is restored.
 _OPERATIONS = [
@@ -96,11 +104,17 @@ def _cublas_flags() -> list[Setting]:
         write = partial(_write_pair, name, is_pair)
         # One form for all versions of torch, so that another version can load a saved state.
         read_pair = read if is_pair else partial(_read_twice, read)
-        settings.append(Setting(f"matmul.{name}", read_pair, write))
+        settings.append(Setting(f"matmul.{name}", read_pair, write, _is_reduction))
     if read := cublas_reader("allow_fp16_accumulation"):
         write = partial(setattr, torch.backends.cuda.matmul, "allow_fp16_accumulation")
-        settings.append(Setting("matmul.allow_fp16_accumulation", read, write))
+        settings.append(Setting("matmul.allow_fp16_accumulation", read, write, is_flag))
     return settings
+
+
+def _is_reduction(value: Any) -> bool:
+    """Return whether the value is a pair of flags: torch refuses (True, False)."""
+    is_pair = type(value) is tuple and len(value) == 2 and all(map(is_flag, value))
+    return is_pair and value != (True, False)
 
 
 def _read_twice(read: Any) -> tuple[bool, bool]:
@@ -114,15 +128,39 @@ def _write_pair(name: str, takes_pair: bool, value: Any) -> None:
 
 SETTINGS: list[Setting] = [
     # The old API first: its writes change the new values as well, never the reverse.
-    Entangled("matmul.precision", _read_matmul, _write_matmul),
-    Entangled("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32),
+    Entangled("matmul.precision", _read_matmul, _write_matmul, one_of("highest", "high", "medium")),
+    Entangled("cudnn.allow_tf32", _read_cudnn_tf32, _write_cudnn_tf32, is_open_flag),
     *(
         Entangled(
             f"fp32_precision.{backend}.{operation}",
             partial(read_precision, backend, operation),
             partial(_write_operation, backend, operation),
+            one_of(*_PRECISIONS[backend]),
         )
         for backend, operation in (_OPERATIONS if read_precision else ())
     ),
     *_cublas_flags(),
 ]
+
+
+def settled(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the saved values as torch shows them once they are written.
+
+    No torch has saved other ones, but a damaged state or another version may have them.
+    """
+    values = dict(values)
+    if not read_precision:
+        return values
+    prefix = "fp32_precision"
+    for backend, operation in _OPERATIONS:
+        name = f"{prefix}.{backend}.{operation}"
+        parent = ("generic", "all") if operation == "all" else (backend, "all")
+        inherited = values[".".join((prefix, *parent))]
+        if values[name] == "none" and inherited in _PRECISIONS[backend]:
+            values[name] = inherited
+    conv, rnn = (values[f"{prefix}.cuda.{operation}"] == "tf32" for operation in ("conv", "rnn"))
+    if conv != rnn:
+        values["cudnn.allow_tf32"] = None
+    elif values["cudnn.allow_tf32"] is None:
+        values["cudnn.allow_tf32"] = conv
+    return values

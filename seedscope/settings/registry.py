@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..support.process_start import variables
+from ..support.process_start import HASH_SEEDS, variables
 from . import attention, cudnn, deterministic_algorithms, environment, onednn, precision
 from .base import Settings
 
@@ -21,7 +21,8 @@ SETTINGS = Settings(
         *deterministic_algorithms.SETTINGS,
         *precision.SETTINGS,
         *attention.SETTINGS,
-    ]
+    ],
+    precision.settled,
 )
 
 _CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}
@@ -46,16 +47,19 @@ _VALUES: dict[bool | str, dict[str, Any]] = {
 def values_for(mode: bool | str, fill: bool | None, seed: int) -> Mapping[str, Any]:
     """Return the values that a scope applies, by the names of the settings."""
     workspace = environment.read_variable("CUBLAS_WORKSPACE_CONFIG")
-    return _values_for(mode, fill, seed, workspace, torch.__version__)
+    # `seedscope run` starts a process with all 32 bits, and children hash as the process does.
+    has_hash_seed = environment.read_variable("PYTHONHASHSEED") == str(seed % 2**32)
+    hash_seed = seed if has_hash_seed else seed % HASH_SEEDS
+    return _values_for(mode, fill, hash_seed, workspace, torch.__version__)
 
 
 @lru_cache
 def _values_for(
-    mode: bool | str, fill: bool | None, seed: int, workspace: str | None, version: str
+    mode: bool | str, fill: bool | None, hash_seed: int, workspace: str | None, version: str
 ) -> Mapping[str, Any]:
     values = dict(_VALUES[mode])
     if "deterministic_algorithms" in values:
-        values |= variables(seed, workspace, version)
+        values |= variables(hash_seed, workspace, version)
     if fill is not None:
         values["fill_uninitialized_memory"] = fill
     return MappingProxyType(values)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..support.showing import shown
 from ..support.torch_internals import (
     Waiting,
     has_queue,
@@ -17,7 +18,14 @@ from ..support.torch_internals import (
     read_waiting,
     write_waiting,
 )
-from .base import Source
+from .base import Source, decoded_bytes
+
+# The bytes of a generator's state, for devices that this process may lack. CUDA and XPU have
+# a seed and an offset, which counts in steps of 4. MPS has seven words of 32 bits and a seed.
+# https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/cuda/CUDAGeneratorImpl.cpp
+# https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/mps/MPSGeneratorImpl.mm
+_SIZES = {"cuda": 16, "xpu": 16, "mps": 36}
+_HAVE_OFFSETS = ("cuda", "xpu")
 
 # The stack text that torch prints if a queued call fails while a device is initialised.
 _QUEUED_BY = ["queued by seedscope\n"]
@@ -126,14 +134,22 @@ class Accelerator(Source):
         return [generator.initial_seed() for generator in generators]
 
     def encode(self, state: list[torch.Tensor] | Waiting | None) -> list[torch.Tensor] | None:
-        return state if isinstance(state, list) else None
+        # What a library loads into the saved tensors must not change ours.
+        return [one.clone() for one in state] if isinstance(state, list) else None
 
     def decode(self, payload: Any) -> list[torch.Tensor]:
-        if not isinstance(payload, list) or not all(
-            isinstance(state, torch.Tensor) and state.dtype == torch.uint8 for state in payload
-        ):
-            raise ValueError("expected a list with one uint8 tensor for each device")
-        return payload
+        if not isinstance(payload, list):
+            raise ValueError(
+                f"expected a list with one tensor for each device, got {shown(payload)}"
+            )
+        states = [decoded_bytes(one, _SIZES.get(self.name)) for one in payload]
+        if self.name in _HAVE_OFFSETS and any(int(state[8]) % 4 for state in states):
+            raise ValueError("the offset of a generator must be a multiple of 4")
+        # A device that runs knows best. Its own generator stays as it is.
+        generators = getattr(self.module, "default_generators", ()) if self.is_running() else ()
+        for generator, state in zip(generators, states, strict=False):
+            generator.clone_state().set_state(state)
+        return states
 
     def states(self) -> list[torch.Tensor]:
         module = self.module

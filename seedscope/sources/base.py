@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
+
+from ..support.showing import shown
 
 
 class Source:
@@ -61,12 +64,12 @@ class Source:
         return state
 
     def decode(self, payload: Any) -> Any:
-        """Return the state from which `encode` made `payload`.
+        """Return the state from which `encode` made `payload`, and keep nothing of `payload`.
 
         Raises:
             ValueError: the payload is damaged.
         """
-        return payload
+        return copy.deepcopy(payload)
 
     def same(self, a: Any, b: Any) -> bool:
         """Return whether two states, or two fingerprints, are equal."""
@@ -103,6 +106,8 @@ def same_state(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
+        if {*map(type, a), *map(type, b)} == {int}:  # the words of a generator
+            return bool(a == b)
         return len(a) == len(b) and all(map(same_state, a, b))
     return bool(a == b) or bool(a != a and b != b)  # NaN
 
@@ -112,6 +117,29 @@ def _equal_tensors(a: torch.Tensor, b: torch.Tensor) -> bool:
         return True
     has_nan = a.is_floating_point() or a.is_complex()
     return has_nan and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def decoded_bytes(payload: Any, size: int | None) -> torch.Tensor:
+    """Return a copy of the saved state of one torch generator.
+
+    Args:
+        payload: what was saved.
+        size: the number of bytes; None if only the device itself knows it.
+
+    Raises:
+        ValueError: `torch.Generator.set_state` would refuse the form of `payload`.
+    """
+    if not isinstance(payload, torch.Tensor):
+        raise ValueError(f"expected a tensor of bytes, got {shown(payload)}")
+    is_plain = payload.layout is torch.strided and payload.device.type == "cpu"
+    is_right = payload.dtype == torch.uint8 and payload.ndim == 1 and payload.numel() > 0
+    # A tensor that repeats its memory would grow as it is copied.
+    if not (is_plain and is_right and payload.is_contiguous()):
+        form = f"{payload.dtype}, {[*payload.shape]}, {payload.layout}, on {payload.device}"
+        raise ValueError(f"expected a contiguous vector of uint8 on the CPU, got {form}")
+    if size is not None and payload.numel() != size:
+        raise ValueError(f"expected {size} bytes, got {payload.numel()}")
+    return payload.detach().clone()
 
 
 def fingerprints(sources: Iterable[Source]) -> dict[Source, Any]:

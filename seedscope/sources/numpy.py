@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
@@ -9,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.interrupts import in_one_step
-from .base import Source
+from ..support.showing import shown
+from .base import Source, same_state
 from .memory import copy_at, is_addressable, map_at
+from .mersenne import can_go_on
 from .watch import unwatched
 
 # struct mt19937_state: uint32 key[624]; int pos.
@@ -136,19 +139,20 @@ class NumPy(Source):
         return payload
 
     def decode(self, payload: Any) -> NumpyState:
-        kind = getattr(np.random, str(payload["bit_generator"]), None)
+        name = payload["bit_generator"]
+        kind = getattr(np.random, name) if type(name) is str and hasattr(np.random, name) else None
         if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
-            raise ValueError(f"np.random has no bit generator {payload['bit_generator']!r}")
+            raise ValueError(f"np.random has no bit generator {shown(name)}")
         scratch = np.random.RandomState(kind(0))
         scratch.set_state(payload)
         state: Any = scratch.get_state(legacy=False)
-        if _plain(state) != _plain(payload) or not _is_possible(state):
+        if not same_state(_plain(state), _plain(payload)) or not _is_possible(state):
             raise ValueError(f"no {kind.__name__} can have this state")
         return NumpyState(None, state)
 
     def same(self, a: Any, b: Any) -> bool:
         # A fingerprint is compared as it is.
-        return bool(self._comparable(a) == self._comparable(b))
+        return same_state(self._comparable(a), self._comparable(b))
 
     def _comparable(self, state: Any) -> Any:
         return self.encode(state) if isinstance(state, NumpyState) else state
@@ -213,14 +217,17 @@ def _public(state: NumpyState) -> dict[str, Any]:
 def _is_possible(state: dict[str, Any]) -> bool:
     """Return whether a generator can have a state that NumPy has accepted.
 
-    NumPy does not check a position, and would read outside of the words. An MT19937 whose
-    words are all 0 draws 0 for ever.
+    NumPy does not check a position, and would read outside of the words. A PCG64 with an even
+    increment repeats itself early, and with 0 at once.
     """
     inner = state["state"]
-    if any(state.get(flag, 0) not in (0, 1) for flag in ("has_gauss", "has_uint32")):
+    flags = (state.get(flag, 0) in (0, 1) for flag in ("has_gauss", "has_uint32"))
+    if not (all(flags) and math.isfinite(state["gauss"])):
         return False
     if "key" in inner and "pos" in inner:  # MT19937
-        return 0 <= inner["pos"] <= len(inner["key"]) and bool(inner["key"].any())
+        return 0 <= inner["pos"] <= len(inner["key"]) and can_go_on(inner["key"].tolist())
+    if "inc" in inner:  # PCG64, PCG64DXSM
+        return bool(inner["inc"] % 2)
     return "buffer" not in state or 0 <= state["buffer_pos"] <= len(state["buffer"])
 
 

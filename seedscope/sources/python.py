@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .base import Source
+from ..support.showing import shown
+from .base import Source, same_state
 from .memory import copy_at, is_addressable, map_at
+from .mersenne import can_go_on
 from .watch import unwatched
 
 # struct RandomObject, after the object header: int index; uint32_t state[624].
@@ -77,14 +80,15 @@ class Python(Source):
         state = (payload["version"], tuple(payload["words"]), payload["gauss_next"])
         scratch = random.Random(0)
         scratch.setstate(state)  # refuses some damage, and truncates the rest
-        if scratch.getstate() != state or not any(state[1][:-1]):
+        if not same_state(scratch.getstate(), state) or not can_go_on(state[1][:-1]):
             raise ValueError("the state is none that this generator can have")
-        if type(state[2]) not in (float, type(None)):
-            raise ValueError(f"gauss_next must be a float or None, got {state[2]!r}")
+        gauss = state[2]
+        if gauss is not None and not (type(gauss) is float and math.isfinite(gauss)):
+            raise ValueError(f"gauss_next must be a finite float or None, got {shown(gauss)}")
         return state
 
     def same(self, a: Any, b: Any) -> bool:
-        return _public(a) == _public(b)
+        return same_state(_public(a), _public(b))
 
     def _memory(self) -> memoryview | None:
         """Return the bytes of the generator's state, or None if its layout is unknown."""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import get_worker_info
 
-from ..seeds import check_seed, derive_seed
+from ..seeds import SEED_LIMIT, check_seed, derive_seed
+from ..support.showing import shown
 from .base import Source
 from .watch import WATCH, Place
 
@@ -90,8 +91,9 @@ class Unseeded(Source):
 
     def decode(self, payload: Any) -> UnseededState:
         # Before the count of scopes was added, a state had two counts.
-        if len(payload) not in (3, 4) or not all(type(n) is int and n >= 0 for n in payload):
-            raise ValueError(f"expected a seed and three counts, got {payload!r}")
+        is_list = isinstance(payload, (list, tuple)) and len(payload) in (3, 4)
+        if not is_list or not all(type(n) is int and 0 <= n < SEED_LIMIT for n in payload):
+            raise ValueError(f"expected a seed and three counts, got {shown(payload)}")
         return UnseededState(check_seed(payload[0]), os.getpid(), len(sys.modules), *payload[1:])
 
     def same(self, a: Any, b: Any) -> bool:

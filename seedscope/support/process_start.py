@@ -18,6 +18,10 @@ def current_folder() -> str:
         return ""
 
 
+#: The number of hash seeds that scopes give to child processes. The C library keeps each
+#: distinct string of the environment for ever, 80 bytes for each seed of a long run.
+HASH_SEEDS = 4096
+
 #: The folder in which the process was started, unless the program left it before this import.
 START_FOLDER = current_folder()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
+from unittest import mock
 
 import pytest
 import torch
 
-from helpers import read_publicly
+from helpers import read_publicly, run_python
 from seedscope import Snapshot, seeded, snapshot
 from seedscope.settings import base, environment
 from seedscope.settings.registry import SETTINGS
@@ -48,14 +50,14 @@ def setting(request):
 
 
 def test_every_setting_reads_what_the_public_interface_says(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     assert read() == read_publicly(name)
     write(other_value(name, read()))
     assert read() == read_publicly(name)
 
 
 def test_a_setting_that_the_block_changes_comes_back(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     outside = read()
     with seeded(1029):
         inside = read()
@@ -65,7 +67,7 @@ def test_a_setting_that_the_block_changes_comes_back(setting):
 
 
 def test_an_unusual_outer_value_comes_back(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     write(other_value(name, read()))
     before, outside = snapshot(), read()
     with seeded(1029):
@@ -75,7 +77,7 @@ def test_an_unusual_outer_value_comes_back(setting):
 
 
 def test_a_change_is_named(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     before = snapshot()
     write(other_value(name, read()))
     assert name in before.changed(snapshot())
@@ -84,7 +86,7 @@ def test_a_change_is_named(setting):
 
 
 def test_a_setting_survives_saving(setting, tmp_path):
-    name, read, write = setting
+    name, read, write, _ = setting
     write(other_value(name, read()))
     saved = read()
     torch.save(snapshot().state_dict(), tmp_path / "state.pt")
@@ -108,15 +110,71 @@ def test_both_dictionaries_of_the_environment_agree(value):
         assert os.environ.get(name) == outside
 
 
-def test_a_dictionary_in_place_of_os_environ_is_left_alone(monkeypatch):
-    monkeypatch.setattr(os, "environ", {"PYTHONHASHSEED": "3"})
+def of_the_process(name):
+    """The variable as C code and child processes see it."""
+    getenv = ctypes.CDLL(None).getenv
+    getenv.argtypes, getenv.restype = [ctypes.c_char_p], ctypes.c_char_p
+    return getenv(name.encode())
+
+
+@pytest.mark.parametrize("outside", [None, "7"])
+@pytest.mark.parametrize("where", ["around", "inside"])
+@pytest.mark.usefixtures("ways")
+def test_another_mapping_in_place_of_os_environ_is_left_alone(outside, where, monkeypatch):
+    name, original, mine = "PYTHONHASHSEED", os.environ, {"PYTHONHASHSEED": "3"}
+    monkeypatch.delenv(name, raising=False)
+    if outside is not None:
+        monkeypatch.setenv(name, outside)
+    before = {**original}
+    with monkeypatch.context() as replaced:
+        if where == "around":
+            replaced.setattr(os, "environ", mine)
+        with seeded(1029):
+            assert of_the_process(name) == b"1029"
+            assert original[name] == environment.read_variable(name) == "1029"
+            replaced.setattr(os, "environ", mine)
+            mine["MINE"] = "5"
+            with seeded(5):
+                assert of_the_process(name) == b"5"
+        assert mine == {name: "3", "MINE": "5"}
+        assert os.environ is mine
+        assert of_the_process(name) == (outside and outside.encode())
+        assert original == before
+    assert os.environ is original
+
+
+@pytest.mark.usefixtures("ways")
+def test_a_patch_of_os_environ_inside_a_block_ends_with_what_was_before(monkeypatch):
+    name = "PYTHONHASHSEED"
+    monkeypatch.setenv(name, "7")
+    before = {**os.environ}
     with seeded(1029):
-        assert environment.read_variable("PYTHONHASHSEED") == "1029"
-    assert os.environ == {"PYTHONHASHSEED": "3"}
+        with mock.patch.dict(os.environ, {name: "5", "MINE": "1"}, clear=True):
+            assert of_the_process(name) == b"5"
+            with seeded(6):
+                assert of_the_process(name) == b"6"
+            assert os.environ == {name: "5", "MINE": "1"}
+        assert of_the_process(name) == b"1029"
+    assert of_the_process(name) == b"7"
+    assert os.environ == before
+
+
+def test_the_toolkit_loads_beside_another_mapping_in_place_of_os_environ():
+    run_python(
+        """
+import os, torch
+original, os.environ = os.environ, {"PYTHONHASHSEED": "3"}
+before = dict(original)
+from seedscope import seeded
+with seeded(1029):
+    pass
+assert os.environ == {"PYTHONHASHSEED": "3"} and original == before
+"""
+    )
 
 
 def test_only_settings_that_are_marked_change_others(setting):
-    name, read, write = setting
+    name, read, write, _ = setting
     before = SETTINGS.capture()
     write(other_value(name, read()))
     now = zip(SETTINGS.names, before, SETTINGS.capture(), strict=True)
@@ -134,7 +192,10 @@ def test_a_setting_that_cannot_be_written_stops_no_other():
 
     group = base.Settings(
         base.Setting(
-            name, lambda name=name: values[name], refuse if name == "b" else _put(values, name)
+            name,
+            lambda name=name: values[name],
+            refuse if name == "b" else _put(values, name),
+            bool,
         )
         for name in values
     )

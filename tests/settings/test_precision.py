@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import read_publicly
-from seedscope import seeded, snapshot
+from seedscope import Snapshot, seeded, snapshot
 from seedscope.settings.registry import SETTINGS
 
 new_api = pytest.mark.skipif(
@@ -98,3 +98,64 @@ def test_a_precision_that_was_inherited_is_inherited_again():
     torch.backends.cudnn.fp32_precision = "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     outer.restore()
+
+
+@new_api
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("mkldnn", ["ieee", "tf32", "bf16"])
+@pytest.mark.parametrize("cuda", ["ieee", "tf32"])
+def test_the_old_precision_is_known_where_reading_it_raises(precision, mkldnn, cuda):
+    outer = snapshot()
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.mkldnn.matmul.fp32_precision = mkldnn
+    torch.backends.cuda.matmul.fp32_precision = cuda
+    settings = snapshot().state_dict()["settings"]
+    outer.restore()
+    assert settings["matmul.precision"] == precision
+    assert settings["fp32_precision.mkldnn.matmul"] == mkldnn
+    assert settings["fp32_precision.cuda.matmul"] == cuda
+
+
+@new_api
+@pytest.mark.parametrize("general", ["ieee", "tf32", "bf16"])
+def test_each_operation_inherits_again_after_a_block(general):
+    outer = snapshot()
+    operations = [
+        *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),
+        torch.backends.cuda.matmul,
+    ]
+    torch.backends.fp32_precision = "tf32"
+    with seeded(1029):
+        for operation in operations:
+            operation.fp32_precision = "ieee"
+        torch.backends.fp32_precision = "bf16"
+    torch.backends.fp32_precision = general
+    seen = [operation.fp32_precision for operation in operations]
+    outer.restore()
+    # cuBLAS has no bf16 for float32, and then torch inherits nothing.
+    assert seen == [general] * 3 + ["none" if general == "bf16" else general]
+
+
+@new_api
+def test_a_saved_precision_is_settled_as_torch_shows_it():
+    outer, state = snapshot(), snapshot().state_dict()
+    names = "fp32_precision.{}".format
+    state["settings"] |= {
+        names("generic.all"): "bf16",
+        names("cuda.all"): "none",
+        names("mkldnn.all"): "none",
+        names("mkldnn.conv"): "none",
+        names("mkldnn.rnn"): "ieee",
+        names("cuda.conv"): "tf32",
+        names("cuda.rnn"): "ieee",
+    }
+    moment = Snapshot.from_state_dict(state)
+    moment.restore()
+    now = snapshot()
+    outer.restore()
+    assert moment == now
+    settings = now.state_dict()["settings"]
+    assert settings[names("mkldnn.conv")] == settings[names("mkldnn.all")] == "bf16"
+    assert settings[names("mkldnn.rnn")] == "ieee"
+    assert settings[names("cuda.all")] == "none"
+    assert settings["cudnn.allow_tf32"] is None

@@ -147,7 +147,7 @@ def test_a_device_that_this_torch_cannot_start_is_not_governed():
 @pytest.mark.skipif(torch.backends.mps.is_built(), reason="this build of torch has MPS")
 def test_a_state_of_a_device_that_this_torch_cannot_have_warns():
     saved = snapshot().state_dict()
-    saved["sources"]["mps"] = [torch.zeros(16, dtype=torch.uint8)]
+    saved["sources"]["mps"] = [torch.zeros(36, dtype=torch.uint8)]
     moment = Snapshot.from_state_dict(saved)
     with pytest.warns(UserWarning, match="this build of torch has no mps"):
         moment.restore()

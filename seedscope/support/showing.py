@@ -1,0 +1,25 @@
+"""Short forms of values for messages."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+
+class _Short(reprlib.Repr):
+    """Shows a few items of what was read from a file, which may be large or deep."""
+
+    def repr_Tensor(self, tensor: Any, level: int) -> str:
+        if tensor.ndim == 0 and tensor.device.type == "cpu":
+            return f"tensor({tensor.item()!r})"
+        # The tensor's own form has its contents, and loads more of torch.
+        return f"<tensor of {tensor.dtype}, shape {[*tensor.shape]}>"
+
+
+_short = _Short()
+_short.maxstring = _short.maxother = 60
+
+
+def shown(value: Any) -> str:
+    """Return a form of `value` of some tens of characters."""
+    return _short.repr(value)
