@@ -70,7 +70,10 @@ def _guard(context: Guarded, is_ready: list[bool]) -> Generator[int, Any, None]:
     block: Block | None = None
     error: BaseException | None = None
     try:
-        error = yield from _arguments()  # until then, the block runs
+        yield 0  # the block runs, until a call sends the None
+        yield 0  # the type
+        error = yield 0
+        yield 0  # the traceback
         block = context.entered()
         if block is None:
             raise RuntimeError(f"{context!r} was left without having been entered")
@@ -85,18 +88,13 @@ def _guard(context: Guarded, is_ready: list[bool]) -> Generator[int, Any, None]:
     finally:
         if block is not None:
             block.end(error)
+    yield 0
     while True:  # the same `__exit__`, called again by hand
-        error = yield from _arguments()
+        yield 0
+        error = yield 0
+        yield 0
         context.__exit__(None, error, None)
-
-
-def _arguments() -> Generator[int, Any, BaseException | None]:
-    """Return the error that a call of `__exit__` gets."""
-    yield 0  # the None of `max`
-    yield 0  # the type
-    error: BaseException | None = yield 0
-    yield 0  # the traceback
-    return error
+        yield 0
 
 
 def _entered_here(context: Guarded, before: Block | None) -> Block | None:

@@ -33,6 +33,14 @@ def innermost_first() -> Iterator[Block]:
     return reversed(_open_scopes)
 
 
+def innermost_of(opener: Any) -> Block | None:
+    """Return the innermost open block that `opener` has entered, or None."""
+    for block in innermost_first():
+        if block.opener is opener:
+            return block
+    return None
+
+
 def open_at(position: Position, besides: Block | None = None) -> Block | None:
     """Return the innermost open block that resumes at `position`, `besides` one; or None."""
     course = position.course

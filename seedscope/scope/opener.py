@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from ..support.compiler import opaque
 from .block import Block
 from .guarded import Guarded
-from .open_scopes import innermost_first
+from .open_scopes import innermost_of
 from .wrapping import wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +23,7 @@ class Opener(Guarded, Generic[B]):
         return self._block(self, resumes=False).__enter__()
 
     def entered(self) -> Block | None:
-        return next((block for block in innermost_first() if block.opener is self), None)
+        return innermost_of(self)
 
     def __call__(self, function: F) -> F:
         return cast(F, wrap(function, self.for_call))

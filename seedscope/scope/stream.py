@@ -13,6 +13,7 @@ from ..sources.registry import select_sources
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
 from ..support.pickles import reduce_publicly
+from ..support.showing import shown
 from .isolated import Isolation
 from .open_scopes import open_at
 from .opener import Opener
@@ -78,9 +79,15 @@ class Stream(Opener[Scope]):
         return reduce_publicly(self, Stream, state, {"seed", "_options", "_position"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.seed, self._options = state["state"]["seed"], Options(**state["options"])
-        states = decode_states(state["state"]["sources"])
-        self._position = Position(self.seed, states, state.get("backward", -1))
+        try:
+            options, backward = Options(**state["options"]), state.get("backward", -1)
+            if type(backward) is not int:
+                raise TypeError(f"the backward is {shown(backward)}")
+            seed, states = _read(state["state"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"the pickled Stream is damaged: {error!r:.500}") from error
+        self.seed, self._options = seed, options
+        self._position = Position(seed, states, backward)
 
     @opaque
     def state_dict(self) -> dict[str, Any]:
@@ -101,12 +108,7 @@ class Stream(Opener[Scope]):
             ValueError: `state_dict` is damaged, or not of a stream. Nothing was changed.
             RuntimeError: the stream is open.
         """
-        check_format(state_dict, "Stream", ("sources",))
-        try:
-            seed = check_seed(state_dict["seed"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the Stream state has no usable seed: {error}") from error
-        states = decode_states(state_dict["sources"])
+        seed, states = _read(state_dict)
         if open_at(self._position) is not None:
             raise RuntimeError(f"{self!r} is open: load a state before or after the block")
         # In place: a suspended generator of the stream resumes from here, too.
@@ -115,6 +117,16 @@ class Stream(Opener[Scope]):
 
     def _block(self, opener: Opener[Scope] | None, resumes: bool) -> Scope:
         return Scope(self.seed, self._options, opener, self._position)
+
+
+def _read(state_dict: Any) -> tuple[int, dict[Any, Any]]:
+    """Return the seed and the states of a Stream's `state_dict`, checked in full."""
+    check_format(state_dict, "Stream", ("sources",))
+    try:
+        seed = check_seed(state_dict["seed"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the Stream state has no usable seed: {error}") from error
+    return seed, decode_states(state_dict["sources"])
 
 
 class _Replay(Isolation):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import random
+
 import pytest
 import torch
 
 import interrupted_blocks
+from helpers import run_in_thread, run_python
 from interrupted_blocks import ACTIONS, MODEL
 from interrupts import FaultAt, attack, not_as_before
-from seedscope import RunLog, snapshot
+from seedscope import RunLog, current_scope, isolated, seeded, snapshot
+from seedscope.support.garbage import is_collecting
 
 pytestmark = [
     # An interrupt can come between the call of a coroutine function and the await.
@@ -67,6 +73,78 @@ def test_a_run_after_an_interrupted_one_is_logged(small):
         assert len([*log]) == before + 1
         if not happened:
             break
+
+
+COLLECTIONS = """
+import gc, sys
+sys.path[:0] = ["tests"]
+from interrupts import attack
+from seedscope import seeded
+
+with seeded(3):
+    pass
+gc.freeze()
+print(attack(lambda: [gc.collect(0) for _ in range(200)], 1_000).swallowed)
+"""
+
+
+def test_no_interrupt_is_swallowed_in_a_garbage_collection():
+    """In a process of its own: other libraries have callbacks in Python."""
+    assert run_python(COLLECTIONS) == "0"
+
+
+def test_a_collection_is_known_in_its_own_thread_alone():
+    found = []
+
+    class Dies:
+        def __init__(self):
+            self.cycle = self
+
+        def __del__(self):
+            found.append((is_collecting(), run_in_thread(is_collecting)))
+
+    assert not is_collecting()
+    Dies()
+    gc.collect()
+    assert found == [(True, False)]
+    assert not is_collecting()
+
+
+def test_an_exit_by_hand_can_be_called_again_and_again():
+    before, block = snapshot(), seeded(1029)
+    leave = block.__exit__
+    for _ in range(3):
+        block.__enter__()
+        random.random()
+        leave(None, None, None)
+        assert before.changed(snapshot()) == ()
+    with pytest.raises(RuntimeError, match="without having been entered"):
+        leave(None, None, None)
+
+
+def test_a_dropped_exit_leaves_what_its_own_with_has_entered_and_nothing_else():
+    before, block = snapshot(), seeded(1029)
+    with block:
+        inside = snapshot()
+        del_me = block.__exit__
+        del del_me  # of the open block, not entered by it
+        assert inside.changed(snapshot()) == ()
+        leave = block.__exit__
+        block.__enter__()
+        random.random()
+        del leave
+        assert before.changed(snapshot()) != ()
+        assert inside.changed(snapshot()) == ()
+    assert before.changed(snapshot()) == ()
+
+
+def test_the_exit_of_a_class_serves_an_exit_stack():
+    before = snapshot()
+    with contextlib.ExitStack() as stack:
+        assert stack.enter_context(seeded(1029)) is current_scope()
+        stack.enter_context(isolated())
+        random.random()
+    assert before.changed(snapshot()) == ()
 
 
 @pytest.fixture

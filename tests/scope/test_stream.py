@@ -409,6 +409,27 @@ def test_a_damaged_or_foreign_state_is_refused_without_a_change(state):
         assert draw() == expected
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {},
+        {"options": None},
+        {"options": {"deterministic": 5}},
+        {"options": {"unknown": 1}},
+        {"state": None},
+        {"state": {"format": 1, "seed": 2**64, "sources": {}}},
+        {"backward": "x"},
+    ],
+)
+def test_a_damaged_pickle_is_refused(damage):
+    _, (_, whole, _) = Stream(1029).__reduce__()
+    before, stream = snapshot(), Stream.__new__(Stream)
+    says = "damaged|not a Stream|must be"
+    with pytest.raises(ValueError, match=says):
+        stream.__setstate__({**whole, **damage} if damage else {})
+    assert snapshot() == before
+
+
 def test_repr_names_the_seed():
     assert "1029" in repr(Stream(1029))
 
