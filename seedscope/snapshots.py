@@ -46,7 +46,7 @@ class Snapshot:
         Raises:
             RestoreError: some could not be restored. All others were.
         """
-        WATCH.restoring(restore_all)(self._states)
+        WATCH.restoring(restore_all)({**self._states})
 
     @opaque
     def changed(self, other: Snapshot) -> tuple[str, ...]:
@@ -143,8 +143,12 @@ def seeded_states(sources: Iterable[Any], seed: int) -> dict[Any, Any]:
         restore_all(now)
 
 
-def restore_all(states: Mapping[Any, Any], settings: list[Any] | None = None) -> None:
-    """Restore each state, in reverse order of capture; a failure does not stop the others.
+def restore_all(states: dict[Any, Any], settings: list[Any] | None = None) -> None:
+    """Restore each state, in reverse order of capture, and take it out of `states`.
+
+    A failure does not stop the others. After Ctrl-C, a restore that it has interrupted runs again,
+    up to three times in all, and Ctrl-C is raised at the end. What is still in `states` after an
+    error is not restored: call again.
 
     Args:
         states: the states by source or settings.
@@ -155,23 +159,22 @@ def restore_all(states: Mapping[Any, Any], settings: list[Any] | None = None) ->
     """
     failures: dict[str, Exception] = {}
     interrupt: BaseException | None = None
-    for thing, state in reversed([*states.items()]):
+    tries = 0
+    while states:
+        thing = next(reversed(states))
         try:
-            try:
-                if settings is not None and thing is SETTINGS:
-                    thing.restore(state, settings)
-                else:
-                    thing.restore(state)
-            except BaseException as error:
-                if isinstance(error, Exception):
-                    raise
-                # Ctrl-C interrupted the restore: run it once more, then re-raise the interrupt.
-                interrupt = error
-                thing.restore(state)
+            if settings is not None and thing is SETTINGS and not tries:
+                thing.restore(states[thing], settings)
+            else:
+                thing.restore(states[thing])
         except Exception as error:
             failures[thing.name] = error
         except BaseException as error:
-            interrupt = error
+            interrupt, tries = error, tries + 1
+            if tries < 3:
+                continue
+        del states[thing]
+        tries = 0
     if failures:
         message = f"could not restore {', '.join(failures)}; everything else was restored"
         raise RestoreError(message, list(failures.values())) from interrupt

@@ -175,8 +175,9 @@ def _duration(action: Callable[[], Any]) -> float:
 def _begin_anew(before: Any, model: Any) -> None:
     """Put back what was lost, so that the next interrupt is judged by itself."""
     for block in reversed([*_open_scopes]):
-        block.close(again=True)
+        block.close()
     turns._holder.clear()
+    WATCH.restore(False)
     torch.set_grad_enabled(True)
     if model is not None:
         model.train()

@@ -144,7 +144,7 @@ class Block(Guarded):
 
     @opaque
     def leave(self, error: BaseException | None) -> None:
-        """Leave the block, which `error` has ended; if this fails, `abandon` follows."""
+        """Leave the block, which `error` has ended; if this fails, `close` follows."""
         if error is not None:
             explain(error)
         settings = None
@@ -154,11 +154,6 @@ class Block(Guarded):
         if not open_scopes.entered_later(self):
             self._look()
         self.close(settings=settings)
-
-    @opaque
-    def abandon(self) -> None:
-        """Restore the outer state, whatever has interrupted an entry or an exit."""
-        self.close(again=True)
 
     def end(self, error: BaseException | None) -> None:
         """Do what follows the restore; `error` has ended the block."""
@@ -217,11 +212,12 @@ class Block(Guarded):
         self._changes |= SETTINGS.changes(applied, of_block)
         return now
 
-    def close(self, again: bool = False, settings: list[Any] | None = None) -> None:
+    @opaque
+    def close(self, settings: list[Any] | None = None) -> None:
         """Restore the outer state, and let other threads open scopes. Every exit ends here.
 
-        Safe to repeat. With `again`, an interrupt no longer stops the close: for a second try.
-        `settings` are the present ones, if they were just captured.
+        Safe to repeat: another call does what an interrupt has left undone. `settings` are the
+        present ones, if they were just captured.
         """
         later = open_scopes.entered_later(self)
         failure: BaseException | None = None
@@ -233,7 +229,7 @@ class Block(Guarded):
             except RestoreError as error:
                 failure = error
             except BaseException as error:
-                if not again:
+                if self._outer:
                     raise
                 failure = error
             self._outer = None

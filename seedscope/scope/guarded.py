@@ -67,26 +67,28 @@ def _exit(context: Guarded, *raised: Any) -> None:
 @opaque
 def _guard(context: Guarded, is_ready: list[bool]) -> Generator[int, Any, None]:
     before = context.entered()
-    block: Block | None = None
+    found: list[Block] = []  # what is to be left, found once: the next may be an outer block
     error: BaseException | None = None
     try:
         yield 0  # the block runs, until a call sends the None
         yield 0  # the type
         error = yield 0
         yield 0  # the traceback
-        block = context.entered()
-        if block is None:
-            raise RuntimeError(f"{context!r} was left without having been entered")
-        block.leave(error)
+        _find(context, found)
+        found[0].leave(error)
     except BaseException as fault:
-        if block is None:
-            is_called = is_ready and not isinstance(fault, GeneratorExit)
-            block = context.entered() if is_called else _entered_here(context, before)
-        _insist(_give_the_turn_back if block is None else block.abandon)
+        own = None if is_ready and not isinstance(fault, GeneratorExit) else [before]
+        try:
+            _undo(context, found, own)
+        finally:  # again: a second interrupt may come there, and a third
+            try:
+                _undo(context, found, own)
+            finally:
+                _undo(context, found, own)
         error = error or fault
         raise
     finally:
-        if block is not None:
+        for block in found:
             block.end(error)
     yield 0
     while True:  # the same `__exit__`, called again by hand
@@ -97,23 +99,24 @@ def _guard(context: Guarded, is_ready: list[bool]) -> Generator[int, Any, None]:
         yield 0
 
 
-def _entered_here(context: Guarded, before: Block | None) -> Block | None:
-    """Return the block that the `with` of a dropped guard has entered, or None."""
+def _find(context: Guarded, found: list[Block]) -> None:
     block = context.entered()
-    is_here = block is not None and block.thread in (None, threading.get_ident())
-    return block if is_here and block is not before else None
+    if block is None:
+        raise RuntimeError(f"{context!r} was left without having been entered")
+    found.append(block)
 
 
-def _give_the_turn_back() -> None:
-    release(threading.get_ident())
+def _undo(context: Guarded, found: list[Block], without: list[Block | None] | None) -> None:
+    """Leave the block that is open; another call does what an interrupt has left undone.
 
-
-def _insist(close: Callable[[], None]) -> None:
-    """Call `close`, and again if more interrupts come meanwhile; a second call does no harm."""
-    try:
-        close()
-    finally:
-        try:
-            close()
-        finally:
-            close()
+    `without` is None if an exit was called. Else the guard was dropped: it leaves neither these
+    blocks, which were open before, nor those of another thread, which uses the same context.
+    """
+    if not found and (block := context.entered()) is not None:
+        is_here = block.thread in (None, threading.get_ident())
+        if without is None or (block not in without and is_here):
+            found.append(block)
+    for block in found:
+        block.close()
+    if not found:
+        release(threading.get_ident())

@@ -141,7 +141,7 @@ def _after_fork_in_child() -> None:
             block.after_fork_in_child()
         else:
             with contextlib.suppress(ScopeConflictError):  # a block inside of it lives on
-                block.abandon()
+                block.close()
 
 
 if hasattr(os, "register_at_fork"):

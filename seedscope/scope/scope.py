@@ -71,7 +71,7 @@ class Scope(Block):
         sources = list(states or self._fingerprints)
         now = capture_all(sources)
         try:
-            restore_all(states)
+            restore_all({**states})
             prints = fingerprints(sources) if states else self._fingerprints
             for source in sources:
                 source.seed(self.seed)

@@ -57,18 +57,18 @@ class Body:
         finally:
             del steps
 
-    def close_in(self, scope: Any) -> None:
-        """Close a body that an interrupt of its scope has left suspended, in the scope."""
-        try:
-            with scope:
-                self.close()
-        except Exception:
-            if self.steps is None:
-                raise  # the body's own error, or that of an exit
-            # The scope does not open again, and the caller gets the error that told so first.
-        finally:
-            if self.steps is not None:
-                self.close()
+    def finish(self, scope: Any) -> None:
+        """Close the body: in the scope, if an interrupt of the scope has left it suspended."""
+        if self.is_suspended() and not is_collecting():
+            try:
+                with scope:
+                    self.close()
+            except Exception:
+                if self.steps is None:
+                    raise  # the body's own error, or that of an exit
+                # The scope does not open again. The error that told so first is on its way.
+        if self.steps is not None:
+            self.close()
 
 
 @skipped
@@ -101,10 +101,10 @@ def drive(body: Body, scope: Any) -> Generator[Any, Any, Any]:
                 advance, value = body.steps.throw, error
     finally:
         advance = None
-        if body.is_suspended() and not is_collecting():
-            body.close_in(scope)
-        elif body.steps is not None:
-            body.close()
+        try:
+            body.finish(scope)
+        finally:  # again: a second interrupt may come there
+            body.finish(scope)
 
 
 @types.coroutine

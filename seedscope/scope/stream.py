@@ -166,10 +166,12 @@ class _Replay(Isolation):
             self._direct.__exit__(None, error, None)
         super().leave(error)
 
-    def close(self, again: bool = False, settings: list[Any] | None = None) -> None:
-        if self._direct is not None and self._direct.is_open:
-            self._direct.close(again)
-        super().close(again, settings)
+    def close(self, settings: list[Any] | None = None) -> None:
+        try:
+            if self._direct is not None and self._direct.is_open:
+                self._direct.close()
+        finally:
+            super().close(settings)
 
     def __repr__(self) -> str:
         return f"<recomputation with {self.opener!r}>"

@@ -136,7 +136,9 @@ def test_a_forked_child_keeps_the_block_that_it_shares_and_leaves_that_of_a_thre
         inside = snapshot()
 
         def look():
-            return inside.changed(snapshot()), current_scope().seed
+            # Each thread has its own setting of inductor, so that one cannot restore another's.
+            changed = {*inside.changed(snapshot())} - {"inductor.deterministic"}
+            return changed, current_scope().seed
 
         context = seeded(5)
-        assert child_of_a_fork_while_a_thread_holds(context, look) == ((), 1029)
+        assert child_of_a_fork_while_a_thread_holds(context, look) == (set(), 1029)
