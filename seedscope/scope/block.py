@@ -102,6 +102,10 @@ class Block(Guarded):
         thread, self.thread = self.thread, None
         open_scopes.release(thread)
 
+    def wait_for_draws(self) -> None:
+        """Wait until no draw of another thread runs: a capture takes the generators' locks."""
+        capture_all(self.sources())
+
     def after_fork_in_child(self) -> None:
         """Belong to no thread, and leave it to the parent to tell of its processes."""
         self.thread = None

@@ -130,6 +130,14 @@ def _describe_conflict(block: Block, holder: int) -> str:
     )
 
 
+def _before_fork() -> None:
+    # A child inherits a generator's lock as it is: wait until another thread's draw has ended. To
+    # begin another draw, that thread needs the GIL, which this one holds until the fork.
+    for block in _open_scopes:
+        if block.thread not in (None, threading.get_ident()):
+            block.wait_for_draws()
+
+
 def _after_fork_in_child() -> None:
     # Only the forking thread lives on, and may still leave its blocks. No thread owns the
     # inherited scopes, so that the child can open its own. The blocks of the other threads end
@@ -145,4 +153,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

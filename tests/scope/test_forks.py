@@ -15,8 +15,17 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import enter, run_in_fork, run_in_thread
-from seedscope import Stream, current_scope, evaluating, isolated, seeded, snapshot
+from helpers import Lottery, enter, run_in_fork, run_in_thread
+from seedscope import (
+    Source,
+    Stream,
+    current_scope,
+    evaluating,
+    isolated,
+    register_source,
+    seeded,
+    snapshot,
+)
 from seedscope.sources.watch import WATCH
 
 pytestmark = pytest.mark.filterwarnings("ignore:worker processes")
@@ -142,3 +151,22 @@ def test_a_forked_child_keeps_the_block_that_it_shares_and_leaves_that_of_a_thre
 
         context = seeded(5)
         assert child_of_a_fork_while_a_thread_holds(context, look) == (set(), 1029)
+
+
+def test_a_fork_waits_until_no_other_thread_draws_from_a_generator():
+    """A capture takes the lock of a generator, which a child would inherit as it is."""
+    captured_in = []
+
+    class Watched(Lottery, Source):
+        name = "watched"
+
+        def capture(self):
+            captured_in.append(threading.get_ident())
+            return super().capture()
+
+    unregister = register_source(Watched())
+    try:
+        child_of_a_fork_while_a_thread_holds(seeded(1029), int)
+    finally:
+        unregister()
+    assert threading.get_ident() in captured_in
