@@ -66,6 +66,9 @@ def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[st
     left = width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
     hidden = []
     for name in sorted(note_names(runs), key=lambda name: name != first):
+        if left < 0 and name != first:  # each note in each run would take a product in time
+            hidden.append(name)
+            continue
         cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
         left -= max(map(len, (_column(name), *cells))) + 3
         if left < 0 and name != first:

@@ -34,7 +34,7 @@ class Job:
         error = None
         try:
             with Scope(seed, self.options, recorder=recorder) as scope, _threads(self.threads):
-                scope.note(value=_check_number(self.fn(*arguments, **named)))
+                scope.note(value=check_number(self.fn(*arguments, **named)))
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # SystemExit, asyncio's CancelledError
@@ -43,7 +43,12 @@ class Job:
         return {**recorder.end(), "error": error}
 
 
-def _check_number(value: Any) -> Any:
+def check_number(value: Any) -> Any:
+    """Return a function's value for the log.
+
+    Raises:
+        OverflowError, TypeError: it is no number, or a larger one than a float.
+    """
     is_array = isinstance(value, (np.ndarray, torch.Tensor))
     is_complex = value.is_complex() if isinstance(value, torch.Tensor) else np.iscomplexobj(value)
     if is_complex or not (

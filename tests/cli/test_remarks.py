@@ -138,7 +138,7 @@ def test_a_log_that_is_a_folder_is_one_line():
     done = seedscope_command("sweep", "steady:value", "--log", ".")
     assert done.returncode == 2
     assert done.stderr.startswith("seedscope: ")
-    assert "Is a directory" in done.stderr
+    assert "is a folder: name a regular file as the log" in done.stderr
 
 
 def test_a_worker_that_dies_leaves_the_outcomes_and_the_way_on():
