@@ -50,7 +50,12 @@ def check_number(value: Any) -> Any:
         OverflowError, TypeError: it is no number, or a larger one than a float.
     """
     is_array = isinstance(value, (np.ndarray, torch.Tensor))
-    is_complex = value.is_complex() if isinstance(value, torch.Tensor) else np.iscomplexobj(value)
+    is_numpy = isinstance(value, (np.ndarray, np.generic))  # a list may have any shape
+    is_complex = (
+        value.is_complex()
+        if isinstance(value, torch.Tensor)
+        else (is_numpy and np.iscomplexobj(value))
+    )
     if is_complex or not (
         isinstance(value, (numbers.Real, np.bool_)) or (is_array and value.ndim == 0)
     ):
