@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import random
+import signal
 from functools import partial
 
 import pytest
@@ -175,3 +177,20 @@ def test_a_stream_goes_on_where_an_interrupt_at_its_exit_has_found_it():
         assert drawn == expected
         if not happened:
             break
+
+
+def test_an_interrupted_run_ends_in_the_log_with_the_interrupt_as_its_outcome(tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), seeded(3, log=log):
+            # The C library's call: the signal is handled after it, where the block ends.
+            ctypes.CDLL(None)["raise"](signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert [run.outcome for run in log] == ["KeyboardInterrupt"]
+    assert not log.unfinished()
