@@ -139,10 +139,13 @@ class Block(Guarded):
             if self.recorder is not None:
                 self.recorder.begin()
             return self
-        except BaseException:
+        except BaseException as error:
             if turns.has(thread):
                 if not is_open:
-                    self.close()
+                    try:
+                        self.close()
+                    finally:
+                        self.end(error)
                 open_scopes.release(thread)
             raise
 
@@ -165,8 +168,8 @@ class Block(Guarded):
     def end(self, error: BaseException | None) -> None:
         """Do what follows the restore; `error` has ended the block."""
 
-    def finish(self) -> None:
-        """Do what follows the body of a decorated generator or coroutine."""
+    def finish(self, error: BaseException | None) -> None:
+        """Do what follows the body of a decorated generator or coroutine, which `error` ended."""
 
     def _governed(self) -> tuple[Any, ...]:
         """Return what the block captures and restores."""

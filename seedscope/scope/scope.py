@@ -125,9 +125,9 @@ class Scope(Block):
         if self.recorder is not None:
             self.recorder.note(values)
 
-    def finish(self) -> None:
-        """Log that the body of a decorated generator or coroutine has ended."""
+    def finish(self, error: BaseException | None) -> None:
         if self.recorder is not None:
+            self.recorder.leave(error, self._reseeded)
             self.recorder.end()
 
     def __repr__(self) -> str:

@@ -1,8 +1,7 @@
 """Run the body of a generator or coroutine with a scope that is open only while it runs.
 
 A scope made with `resumes=True` can be entered again and resumes where it stopped. So the scope
-is open while the body runs, and closed while the body is suspended. `finish()` tells the scope
-that the body has ended.
+is open while the body runs, and closed while the body is suspended.
 """
 
 from __future__ import annotations

@@ -109,13 +109,24 @@ def _runner(function: Any, factory: Callable[..., Any]) -> Any:
     return run
 
 
+class _Run:
+    """The run of a body in the steps of a scope, which is told how it has ended."""
+
+    def __init__(self, scope: Any) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._scope.finish(error)
+
+
 def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         scope = factory(args, kwargs, resumes=True)
-        try:
+        with _Run(scope):
             return (yield from drive(Body(function(*args, **kwargs)), scope))
-        finally:
-            scope.finish()
 
     return run_generator
 
@@ -123,10 +134,8 @@ def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
 def _coroutine_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
         scope = factory(args, kwargs, resumes=True)
-        try:
+        with _Run(scope):
             return await drive_awaited(Body(function(*args, **kwargs)), scope)
-        finally:
-            scope.finish()
 
     return run_coroutine
 
@@ -135,26 +144,24 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         held, scope = [function(*args, **kwargs)], factory(args, kwargs, resumes=True)
         held.append(_unhooked(held[0]))
-        try:
-            while True:
-                try:
-                    yielded = await drive_awaited(Body(held[1], of=held[0]), scope)
-                except StopAsyncIteration:
-                    return
-                try:
-                    held[1] = held[0].asend((yield yielded))
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    held[1] = held[0].athrow(error)
-        finally:
+        with _Run(scope):
             try:
+                while True:
+                    try:
+                        yielded = await drive_awaited(Body(held[1], of=held[0]), scope)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        held[1] = held[0].asend((yield yielded))
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        held[1] = held[0].athrow(error)
+            finally:
                 if _is_suspended(held[0]) and not is_collecting():
                     await drive_awaited(Body(_closed(held)), scope)
                 else:
                     held[1].close()
-            finally:
-                scope.finish()
 
     return run_async_generator
 

@@ -17,6 +17,7 @@ from helpers import run_in_thread, run_python
 from interrupted_blocks import ACTIONS, MODEL
 from interrupts import FaultAt, attack, not_as_before
 from seedscope import RunLog, Stream, current_scope, isolated, seeded, snapshot
+from seedscope.runs.recorder import Recorder
 from seedscope.support.garbage import is_collecting
 
 pytestmark = [
@@ -194,3 +195,34 @@ def test_an_interrupted_run_ends_in_the_log_with_the_interrupt_as_its_outcome(tm
         signal.signal(signal.SIGALRM, previous)
     assert [run.outcome for run in log] == ["KeyboardInterrupt"]
     assert not log.unfinished()
+
+
+def test_an_entry_that_is_interrupted_ends_its_run_in_the_log(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    log = RunLog(tmp_path / "runs.jsonl")
+    begin = Recorder.begin
+    monkeypatch.setattr(Recorder, "begin", lambda recorder: (begin(recorder), interrupted()))
+    with pytest.raises(KeyboardInterrupt), seeded(3, log=log):
+        pass
+    assert [run.outcome for run in log] == ["KeyboardInterrupt"]
+
+
+def test_a_logged_generator_whose_scope_is_interrupted_keeps_the_interrupt_as_outcome(tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+
+    @seeded(3, log=log)
+    def steps():
+        yield random.random()
+        yield random.random()
+
+    for place in range(1, 100_000, 31):
+        before = len([*log])
+        fault = FaultAt(place, event="opcode")
+        happened = fault.run(lambda: [*steps()])
+        for run in [*log][before:]:
+            assert run.outcome in ("ok", f"Fault: {fault.where}")
+            assert run.outcome != "ok" or fault.where.startswith(("recorder", "log", "scope"))
+        if not happened:
+            break
