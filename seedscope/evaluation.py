@@ -22,7 +22,7 @@ from .support.torch_internals import children
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_State = tuple[int, bool, list[tuple[nn.Module, bool]]]
+_State = list[tuple[nn.Module, bool]]
 _MODULES = nn.Module.modules
 
 
@@ -118,7 +118,7 @@ class _Evaluation(Scope):
         self._modes = modes
 
     def _governed(self) -> tuple[Any, ...]:
-        return (*super()._governed(), self._modes)
+        return (*super()._governed(), _GRADIENTS, self._modes)
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
         super()._start(sources, states)
@@ -126,20 +126,51 @@ class _Evaluation(Scope):
         self._modes.apply(self._outer[self._modes])
 
 
+class _Gradients:
+    """Whether gradients are on in this thread."""
+
+    name = "gradients"
+
+    def capture(self) -> tuple[int, bool]:
+        return threading.get_ident(), torch.is_grad_enabled()
+
+    def restore(self, state: tuple[int, bool]) -> None:
+        thread, is_on = state
+        if thread == threading.get_ident():
+            torch.set_grad_enabled(is_on)
+        elif any(other.ident == thread for other in threading.enumerate()):  # no forked child
+            raise RuntimeError(
+                f"each thread has its own: gradients are still off in thread {thread}, which "
+                "entered the evaluation and did not leave it"
+            )
+
+
+_GRADIENTS = _Gradients()
+
+
 class _Modes:
-    """Whether gradients are on, and the modes of all modules, which an evaluation sets."""
+    """The modes of all modules, which an evaluation sets."""
 
     name = "modes"
 
     def __init__(self, models: tuple[nn.Module, ...], keep: tuple[Any, ...], grad: bool) -> None:
         self._models, self._keep, self._grad = models, keep, grad
 
+    # Two evaluations of the same models govern the same modes, whichever is left first.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Modes) and self._ids() == other._ids()
+
+    def __hash__(self) -> int:
+        return hash(self._ids())
+
+    def _ids(self) -> tuple[int, ...]:
+        return tuple(map(id, self._models))
+
     def capture(self) -> _State:
-        modes = [(module, module.training) for module in _modules_of(self._models)]
-        return threading.get_ident(), torch.is_grad_enabled(), modes
+        return [(module, module.training) for module in _modules_of(self._models)]
 
     def apply(self, captured: _State) -> None:
-        modules = [module for module, _ in captured[-1]]
+        modules = [module for module, _ in captured]
         kept = _modules_to_keep(modules, self._keep)
         for module in modules:
             if module.training:
@@ -150,12 +181,9 @@ class _Modes:
             torch.set_grad_enabled(False)
 
     def restore(self, state: _State) -> None:
-        thread, grad, modes = state
-        for module, mode in modes:
+        for module, mode in state:
             if module.training is not mode:
                 _set_mode(module, mode)
-        if thread == threading.get_ident():  # each thread has its own; a forked child has one
-            torch.set_grad_enabled(grad)
 
 
 def _set_mode(module: nn.Module, mode: bool) -> None:

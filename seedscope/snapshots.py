@@ -146,9 +146,9 @@ def seeded_states(sources: Iterable[Any], seed: int) -> dict[Any, Any]:
 def restore_all(states: dict[Any, Any], settings: list[Any] | None = None) -> None:
     """Restore each state, in reverse order of capture, and take it out of `states`.
 
-    A failure does not stop the others. After Ctrl-C, a restore that it has interrupted runs again,
-    up to three times in all, and Ctrl-C is raised at the end. What is still in `states` after an
-    error is not restored: call again.
+    A failure does not stop the others. A restore that raises runs again, up to three times in all:
+    Ctrl-C may have interrupted it, or another error of a signal handler. Such an error is raised
+    at the end. What is still in `states` after an error is not restored: call again.
 
     Args:
         states: the states by source or settings.
@@ -167,17 +167,19 @@ def restore_all(states: dict[Any, Any], settings: list[Any] | None = None) -> No
                 thing.restore(states[thing], settings)
             else:
                 thing.restore(states[thing])
-        except Exception as error:
-            failures[thing.name] = error
         except BaseException as error:
-            interrupt, tries = error, tries + 1
+            tries += 1
             if tries < 3:
+                interrupt = interrupt or error
                 continue
+            if isinstance(error, Exception):
+                failures[thing.name] = error
         del states[thing]
         tries = 0
     if failures:
         message = f"could not restore {', '.join(failures)}; everything else was restored"
-        raise RestoreError(message, list(failures.values())) from interrupt
+        cause = None if isinstance(interrupt, Exception) else interrupt
+        raise RestoreError(message, list(failures.values())) from cause
     if interrupt is not None:
         raise interrupt
 

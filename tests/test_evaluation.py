@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from seedscope import evaluating, seeded, snapshot
+from helpers import run_in_thread
+from seedscope import RestoreError, ScopeConflictError, evaluating, seeded, snapshot
 
 
 def network():
@@ -347,3 +348,25 @@ def test_methods_name_the_model_by_an_attribute():
 def test_a_missing_argument_is_refused():
     with pytest.raises(TypeError, match="has no argument 'net'"):
         evaluating.of("net")(evaluate_any)
+
+
+def test_two_evaluations_left_in_the_wrong_order_give_back_modes_and_gradients():
+    model = network()
+    outer = modes(model)
+    first, second = evaluating(model), evaluating(model)
+    first.__enter__()
+    second.__enter__()
+    with pytest.raises(ScopeConflictError, match="entered later"):
+        first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert modes(model) == outer
+    assert torch.is_grad_enabled()
+
+
+def test_an_evaluation_that_another_thread_leaves_tells_of_the_gradients():
+    evaluation = evaluating(network())
+    evaluation.__enter__()
+    with pytest.raises(RestoreError) as told:
+        run_in_thread(lambda: evaluation.__exit__(None, None, None))
+    assert "gradients are still off in thread" in str(told.value.exceptions[0])
+    torch.set_grad_enabled(True)

@@ -86,6 +86,7 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
     finally:
         if entry.block is not None:
             entry.block.end(error)
+        error = None  # it has this frame in its traceback
     yield 0
     while True:  # the same `__exit__`, called again by hand
         yield 0

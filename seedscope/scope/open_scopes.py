@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -144,12 +145,14 @@ def _after_fork_in_child() -> None:
     # here: the child gets their outer state.
     turns.after_fork_in_child()
     ident = threading.get_ident()
-    for block in reversed([*_open_scopes]):
-        if block.thread in (None, ident):
-            block.after_fork_in_child()
-        else:
-            with contextlib.suppress(ScopeConflictError):  # a block inside of it lives on
-                block.close()
+    others = [block for block in _open_scopes if block.thread not in (None, ident)]
+    for block in reversed(others):
+        with contextlib.suppress(ScopeConflictError):  # a block inside of it lives on
+            block.close()
+    if others:
+        random.seed()  # as Python does in each child, which would draw its siblings' numbers
+    for block in _open_scopes:
+        block.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

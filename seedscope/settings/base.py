@@ -120,30 +120,39 @@ class Settings:
             RuntimeError: settings could not be written; the message names them.
         """
         everything = range(len(state))
+        errors: dict[int, Exception] = {}
         try:
             now = self.capture() if now is None else now
-        except Exception:  # _write finds the unreadable setting and names it
-            self._write(state, everything, one_by_one=True)
-            return
-        if now != state:
-            differ = [*compress(everything, map(operator.ne, now, state))]
-            # A write may change a later entangled setting: read each just before its write.
-            one_by_one = not self._entangled.isdisjoint(differ)
-            self._write(state, everything if one_by_one else differ, one_by_one)
+        except Exception as error:  # one by one below, to find and name an unreadable setting
+            errors = dict.fromkeys(everything, error)
+        else:
+            if now != state:
+                differ = [*compress(everything, map(operator.ne, now, state))]
+                # A write may change a later entangled setting: read each just before its write.
+                one_by_one = not self._entangled.isdisjoint(differ)
+                errors = self._write(state, everything if one_by_one else differ, one_by_one)
+        if errors:
+            # Once more: a signal handler may have raised there, and its error is then raised.
+            failed = self._write(state, errors, one_by_one=True)
+            cause = next(iter((failed or errors).values()))
+            if not failed:
+                raise cause
+            names = ", ".join(self._settings[place].name for place in failed)
+            raise RuntimeError(f"could not write {names}: {cause}") from cause
 
-    def _write(self, state: list[Any], places: Iterable[int], one_by_one: bool) -> None:
-        failures: list[str] = []
-        cause: Exception | None = None
+    def _write(
+        self, state: list[Any], places: Iterable[int], one_by_one: bool
+    ) -> dict[int, Exception]:
+        """Write the settings at `places`, and return the errors by place."""
+        errors: dict[int, Exception] = {}
         for place in places:
-            name, read, write, _ = self._settings[place]
+            setting = self._settings[place]
             try:
-                if not one_by_one or read() != state[place]:
-                    write(state[place])
+                if not one_by_one or setting.read() != state[place]:
+                    setting.write(state[place])
             except Exception as error:
-                failures.append(name)
-                cause = error
-        if failures:
-            raise RuntimeError(f"could not write {', '.join(failures)}: {cause}") from cause
+                errors[place] = error
+        return errors
 
     def changed(self, a: list[Any], b: list[Any]) -> list[str]:
         return [name for name, x, y in zip(self.names, a, b, strict=True) if x != y]

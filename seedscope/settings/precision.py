@@ -9,6 +9,7 @@ read where that is safe, and inferred where the read raises.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -48,17 +49,30 @@ def _write_operation(backend: str, operation: str, value: str) -> None:
         write_precision(backend, operation, value)
 
 
+def _unless_refused(read: Callable[[], Any]) -> Any:
+    """Return what `read` returns, or None if torch refuses it because its two APIs disagree.
+
+    torch then refuses a second time too. An error that comes once is that of a signal handler.
+    """
+    try:
+        return read()
+    except RuntimeError as error:
+        try:
+            read()
+        except RuntimeError:
+            return None
+        raise error
+
+
 def _read_matmul() -> str:
     """Return the precision last set by the old API: "highest", "high" or "medium"."""
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:
-        # The two APIs disagree. The rules by which torch detects this determine the value:
-        # https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/Context.cpp
-        pass
-    try:
-        above_highest = torch.backends.cuda.matmul.allow_tf32
-    except RuntimeError:
+    precision: str | None = _unless_refused(torch.get_float32_matmul_precision)
+    if precision is not None:
+        return precision
+    # The two APIs disagree. The rules by which torch detects this determine the value:
+    # https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/Context.cpp
+    above_highest = _unless_refused(partial(getattr, torch.backends.cuda.matmul, "allow_tf32"))
+    if above_highest is None:
         above_highest = read_precision("cuda", "matmul") != "tf32"
     if not above_highest:
         return "highest"
@@ -67,13 +81,13 @@ def _read_matmul() -> str:
 
 def _read_cudnn_tf32() -> bool | None:
     """Return the last value of `torch.backends.cudnn.allow_tf32`; None if it is unknown."""
-    try:
-        return bool(_cudnn_allow_tf32.getter())
-    except RuntimeError:
-        # The flag disagrees with the new API, so it is the opposite of the new value. If
-        # convolutions and recurrent networks differ, both values of the flag disagree.
-        conv, rnn = read_precision("cuda", "conv"), read_precision("cuda", "rnn")
-        return None if (conv == "tf32") != (rnn == "tf32") else bool(rnn != "tf32")
+    allowed = _unless_refused(_cudnn_allow_tf32.getter)
+    if allowed is not None:
+        return bool(allowed)
+    # The flag disagrees with the new API, so it is the opposite of the new value. If
+    # convolutions and recurrent networks differ, both values of the flag disagree.
+    conv, rnn = read_precision("cuda", "conv"), read_precision("cuda", "rnn")
+    return None if (conv == "tf32") != (rnn == "tf32") else bool(rnn != "tf32")
 
 
 def _write_cudnn_tf32(value: bool | None) -> None:

@@ -77,7 +77,10 @@ class Python(Source):
         return {"version": version, "words": list(words), "gauss_next": gauss_next}
 
     def decode(self, payload: Any) -> tuple[Any, ...]:
-        state = (payload["version"], tuple(payload["words"]), payload["gauss_next"])
+        version, words = payload["version"], payload["words"]
+        if not (type(version) is int and isinstance(words, (list, tuple)) and len(words) == 625):
+            raise ValueError(f"expected a version and 625 words, got {shown(version)}")
+        state = (version, tuple(words), payload["gauss_next"])
         scratch = random.Random(0)
         scratch.setstate(state)  # refuses some damage, and truncates the rest
         if not same_state(scratch.getstate(), state) or not can_go_on(state[1][:-1]):

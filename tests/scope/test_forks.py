@@ -130,8 +130,12 @@ def test_a_process_forked_while_another_thread_holds_a_block_has_the_outer_state
         return changed, MODEL[0].training, torch.is_grad_enabled(), enter() == expected
 
     hash_seed = os.environb.get(b"PYTHONHASHSEED")
+    # Python seeds `random` anew in each child.
     found = child_of_a_fork_while_a_thread_holds(make(), look)
-    assert found == (((), False, hash_seed), True, True, True)
+    assert found == ((("python",), False, hash_seed), True, True, True)
+    drawn = [child_of_a_fork_while_a_thread_holds(make(), random.random) for _ in range(2)]
+    with isolated():
+        assert len({*drawn, random.random()}) == 3
 
 
 def test_a_process_forked_while_another_thread_evaluates_keeps_its_own_gradient_mode():
@@ -146,7 +150,8 @@ def test_a_forked_child_keeps_the_block_that_it_shares_and_leaves_that_of_a_thre
 
         def look():
             # Each thread has its own setting of inductor, so that one cannot restore another's.
-            changed = {*inside.changed(snapshot())} - {"inductor.deterministic"}
+            # Python seeds `random` anew in each child.
+            changed = {*inside.changed(snapshot())} - {"inductor.deterministic", "python"}
             return changed, current_scope().seed
 
         context = seeded(5)
