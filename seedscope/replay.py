@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from .scope.options import Options
 from .support import conditions
 from .support.remarks import remark
 from .support.user_function import load_function, seed_parameter
+from .support.visible import shell
 from .sweeps.job import Job
 
 
@@ -25,28 +27,56 @@ class ReplayError(Exception):
 def replay(log: RunLog, run: Run) -> bool:
     """Run `run` again, and return whether its outcome and notes are equal, bit for bit.
 
-    The new run has the environment variables of this process. The steps and the differences
-    go to the logger `seedscope`.
+    This runs what the log says, without a question: see `what_runs`. The new run has the
+    environment variables of this process. The steps and the differences go to the logger
+    `seedscope`.
 
     Raises:
         ReplayError: the run cannot be replayed.
     """
-    _check(run)
-    remark(f"replaying {run.id}: {run.what()}, seed {run.seed}, in {run.folder}")
+    check(run)
     known = changed_since(run)
     for difference in known:
         remark(f"differs from then: {difference}")
-    again = _replay_sweep(log, run) if run.sweep else _replay_command(log, run)
+    again = _replay_command(log, run) if run.sweep is None else _replay_sweep(log, run)
     for difference in run.differences(again):
         if difference.name not in {other.name for other in known}:
             remark(f"differed in the run: {difference}")
     return _compare(run, again)
 
 
-def _check(run: Run) -> None:
+def what_runs(run: Run) -> list[str]:
+    """Return lines that name all that a replay of `run` takes from the log and runs."""
+    lines = [f"replaying {run.id}, seed {run.seed}, in {shell([run.folder])}"]
+    if run.sweep is None:
+        return [*lines, f"the command is {shell(_command(run))}"]
+    module, _, function = run.sweep.partition(":")
+    folders = {os.path.dirname(run.script or ""): None, run.folder: None}
+    where = " or ".join(shell([folder]) for folder in folders if folder)
+    return [
+        *lines,
+        f"it imports {shell([module])}, first from {where}, and calls {shell([function])} "
+        f"with seed {run.seed}",
+        f"the script was {shell([run.script or 'unknown'])}",
+    ]
+
+
+def check(run: Run) -> None:
+    """Check, without running anything, that a run can be replayed.
+
+    Raises:
+        ReplayError: it cannot.
+    """
+    for word in (run.folder, run.process, run.script or "", run.sweep or "", *run.command):
+        if "\0" in word or not _is_encodable(word):
+            raise ReplayError(f"the system takes no such word: {word[:80]!r}")
     if not os.path.isdir(run.folder):
         raise ReplayError(f"its folder {run.folder} does not exist")
-    if run.sweep:
+    if run.sweep is not None:
+        # Other names would be imported from another place than `what_runs` says.
+        if not re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", run.sweep) or ".py:" in run.sweep:
+            raise ReplayError(f"its function {run.sweep!r:.80} is not MODULE:FUNCTION")
+        _options(run)
         return
     if run.is_child:
         raise ReplayError("it ran in a child process of a program: replay the run of the program")
@@ -64,11 +94,29 @@ def _check(run: Run) -> None:
         )
 
 
+def _is_encodable(word: str) -> bool:
+    try:
+        return bool(os.fsencode(word)) or not word
+    except UnicodeEncodeError:
+        return False
+
+
+def _options(run: Run) -> Options:
+    names = ("deterministic", "fill_uninitialized_memory", "sources")
+    try:
+        return Options(**{name: run.options[name] for name in names}, threads="wait")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReplayError(f"its options are not those of a sweep: {error}") from error
+
+
+def _command(run: Run) -> list[str]:
+    return [sys.executable, *run.command[1:]]
+
+
 def _replay_command(log: RunLog, run: Run) -> Run:
     environment = {**os.environ, **replay_request(log, run)}
     before = {done.id for done in log}
-    command = [sys.executable, *run.command[1:]]
-    code = subprocess.run(command, cwd=run.folder, env=environment).returncode
+    code = subprocess.run(_command(run), cwd=run.folder, env=environment).returncode
     new = [done for done in log if done.replays == run.id and done.id not in before]
     if not new:
         raise ReplayError(
@@ -83,9 +131,8 @@ def _replay_sweep(log: RunLog, run: Run) -> Run:
         fn = load_function(run.sweep or "", run.script)
     except LookupError as error:
         raise ReplayError(f"its function {error}") from error
-    options = Options(**run.options, threads="wait")
     facts = {"sweep": run.sweep, "script": run.script, **conditions.code_state(run.script)}
-    job = Job(fn, seed_parameter(fn), options, run.threads or 1, facts)
+    job = Job(fn, seed_parameter(fn), _options(run), run.threads or 1, facts)
     record = job(run.seed, replays=run.id)
     log.append("end", record)
     return next(done for done in log if done.id == record["id"])

@@ -162,6 +162,7 @@ def attack(
                 late += 1
                 sender.end()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     return Interrupted(reached, came - reached - late, lost)
 

@@ -74,7 +74,7 @@ def _execute(options: argparse.Namespace) -> int:
         log_table.show_csv(runs)
     else:
         log_table.show_table(runs, options.log, options.best)
-        if not options.unfinished and (count := len(log.unfinished())):
+        if not options.unfinished and (count := len(_runs(log, unfinished=True))):
             say(f"runs that have not ended: {count}; --unfinished shows them")
     return 0
 

@@ -14,6 +14,7 @@ from ..runs.query import field, note_names
 from ..runs.run import Run
 from ..support.optional_imports import import_extra
 from ..support.remarks import is_terminal
+from ..support.visible import visible
 from .messages import show
 
 _FIELDS = ("id", "began", "seed", "outcome", "duration", "commit", "sweep", "replays")
@@ -26,12 +27,19 @@ def _column(note: str) -> str:
 
 def show_csv(runs: list[Run]) -> None:
     """Print the runs as comma-separated values, with a column for each note."""
-    notes, text = note_names(runs), io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([*_FIELDS, *(_column(name) for name in notes)])
+    notes = note_names(runs)
+    rows = [[*_FIELDS, *(_column(name) for name in notes)]]
     for run in runs:
         row = [field(run, name) for name in _FIELDS]
-        writer.writerow([*row, *(shown(run.notes.get(name, "")) for name in notes)])
+        rows.append([*row, *(shown(run.notes.get(name, "")) for name in notes)])
+    show_rows(rows)
+
+
+def show_rows(rows: list[list[Any]]) -> None:
+    """Print comma-separated values, each row on one line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([["" if x is None else visible(str(x)) for x in row] for row in rows])
     show(text.getvalue(), end="")
 
 
@@ -50,8 +58,13 @@ def show_table(runs: list[Run], path: str, best: str | None) -> None:
         console.print(_table(runs, path, columns))
         if hidden:
             more = f" more notes, shown by --json and --csv: {', '.join(hidden)}"
-            console.print(more, style="dim")
-    show(table.get(), end="")
+            console.print(_text(more, "dim"))
+    show(table.get(), end="", is_styled=True)
+
+
+def _text(text: str, style: str = "", **options: Any) -> Any:
+    """Return a text for rich that has no markup, and nothing that a terminal would obey."""
+    return import_extra("rich.text", "The table").Text(visible(text), style, **options)
 
 
 def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[str]], list[str]]:
@@ -66,8 +79,11 @@ def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[st
     left = width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
     hidden = []
     for name in sorted(note_names(runs), key=lambda name: name != first):
+        if left < 0 and name != first:  # each note in each run would take a product in time
+            hidden.append(name)
+            continue
         cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]
-        left -= max(map(len, (_column(name), *cells))) + 3
+        left -= max(len(visible(text)) for text in (_column(name), *cells)) + 3
         if left < 0 and name != first:
             hidden.append(name)
         else:
@@ -76,16 +92,16 @@ def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[st
 
 
 def _table(runs: list[Run], path: str, columns: dict[str, list[str]]) -> Any:
-    text = import_extra("rich.text", "The table").Text
     table = import_extra("rich.table", "The table").Table(
-        title=f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}",
+        title=_text(f" {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {path}"),
         title_justify="left",
         box=import_extra("rich.box", "The table").SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1),
     )
     for name in columns:
-        table.add_column(name, justify="left" if name in ("id", "began") else "right", no_wrap=True)
+        justify = "left" if name in ("id", "began") else "right"
+        table.add_column(_text(name), justify=justify, no_wrap=True)
     for name in ("outcome", "command"):  # on a narrow terminal these two are cut
         table.add_column(name, min_width=2)
     for run, *cells in zip(runs, *columns.values(), strict=True):
@@ -93,9 +109,9 @@ def _table(runs: list[Run], path: str, columns: dict[str, list[str]]) -> Any:
         what = re.sub("^(seedscope run|python[0-9.]*) ", "", run.what())  # to save room
         what = f"(replays {run.replays[:8]}) {what}" if run.replays else what
         table.add_row(
-            *map(text, cells),
-            text(run.outcome or "not ended", style, no_wrap=True, overflow="ellipsis"),
-            text(what, no_wrap=True, overflow="ellipsis"),
+            *map(_text, cells),
+            _text(run.outcome or "not ended", style, no_wrap=True, overflow="ellipsis"),
+            _text(what, no_wrap=True, overflow="ellipsis"),
         )
     return table
 

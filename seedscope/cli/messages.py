@@ -9,26 +9,42 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from ..support.remarks import printed_by, write_error
+from ..support.remarks import is_terminal, printed_by, write_error
+from ..support.visible import message, styled, visible
 
 
 class Unusable(Exception):
     """The command cannot run with these arguments. The message is one line."""
 
 
-def say(text: str) -> None:
+def say(text: str, end: str = "\n") -> None:
     """Print `text` on standard error, as a line of its own."""
-    write_error(f"seedscope: {text}")
+    write_error(f"seedscope: {message(text)}", end)
 
 
-def show(text: str, end: str = "\n") -> None:
+def can_ask() -> bool:
+    """Return whether someone sees a question and can answer it."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def ask(question: str) -> bool:
+    """Ask on the terminal, and return whether the answer is yes; the end of input is no."""
+    say(f"{question} [y/N]", end=" ")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def show(text: str, end: str = "\n", is_styled: bool = False) -> None:
     """Print `text` on standard output; its reader may have gone, as in `seedscope log | head`.
+
+    All output of the commands comes through here: no text of others reaches the terminal as
+    it is. Of `text` only line ends are kept, and if `is_styled` the styles of rich.
 
     Raises:
         Unusable: standard output cannot be written, such as on a full disk.
     """
     if sys.stdout is None:
         return
+    text = styled(text) if is_styled else visible(text, keep="\n")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         print(text.encode(encoding, "replace").decode(encoding), end=end, flush=True)
@@ -50,10 +66,10 @@ def said(says_warnings: bool) -> Iterator[None]:
     """Print the package's remarks and, if `says_warnings`, everyone's warnings, each once."""
     known: set[str] = set()
 
-    def say_once(message: Any, *_: Any) -> None:
-        if str(message) not in known:
-            known.add(str(message))
-            say(str(message))
+    def say_once(text: Any, *_: Any) -> None:
+        if str(text) not in known:
+            known.add(str(text))
+            say(str(text))
 
     with warnings.catch_warnings(), printed_by(say_once):
         if says_warnings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import warnings
 from collections.abc import Callable
@@ -144,16 +143,13 @@ def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
 
 
 def _print_csv(result: Sweep) -> None:
-    import csv
+    from .log_table import show_rows, shown
 
-    from .log_table import shown
-
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["seed", "value", "duration", "error", "reseeded"])
-    for o in result:
-        writer.writerow([o.seed, shown(o.value), o.duration, o.error, " ".join(sorted(o.reseeded))])
-    show(text.getvalue(), end="")
+    names = ["seed", "value", "duration", "error", "reseeded"]
+    rows = [
+        [o.seed, shown(o.value), o.duration, o.error, " ".join(sorted(o.reseeded))] for o in result
+    ]
+    show_rows([names, *rows])
 
 
 def _check_plot(path: str) -> None:

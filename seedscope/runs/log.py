@@ -7,7 +7,6 @@ append-only. The last key of a line is unique in the line and marks the line as 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -18,26 +17,17 @@ from typing import Any, NoReturn, TypeVar
 from filelock import FileLock  # comes with torch
 
 from ..support.remarks import warn, write_error
+from .files import append_line, bounded_lines, check_regular, open_to_append, open_to_read
+from .records import LONGEST_LINE, begun, ended
 from .run import Run
-from .values import decode
 
 T = TypeVar("T")
 
 _LOCK_PATIENCE_S = 60
+_BAD_LINES_SHOWN = 3
 _appending = threading.local()
 
-# As json.dumps and `jq -c` write them.
-_BEGIN, _END = b'{"event":"begin","id":"', b'{"event":"end","id":"'
-_COMPLETE = b'"$complete":true}\n'
-
-# What a line must have, if it has the field. Others are shown as they are.
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("id", "began"), str),
-    **dict.fromkeys(("notes", "versions", "settings", "options", "reseeded"), dict),
-    **dict.fromkeys(("command", "devices"), list),
-    "duration": (int, float),
-    "seed": int,
-}
+_NOTES_SHOWN = 2**20  # characters, in a warning
 _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -46,8 +36,8 @@ class RunLog:
 
     Any number of processes and threads may append at once. If the file cannot be written, a
     `RuntimeWarning` gives the run's seed and notes, and the run continues. An unreadable
-    line, such as a line torn by a killed process, is left out with a warning. A log whose
-    file does not exist is empty.
+    line, such as a line torn by a killed process, is left out with a warning. A line may have
+    other spacing, as other tools write it. A log whose file does not exist is empty.
 
     Attributes:
         path: the absolute path of the file.
@@ -74,14 +64,19 @@ class RunLog:
         """Yield the runs that ended, in the order in which they ended.
 
         Raises:
+            OSError: the file cannot be read, or is no regular file.
             ValueError: the file has lines, and none of them is a run record.
         """
-        yield from self._read(lambda line: _run(line) if line.startswith(_END) else None)
+        yield from self._read(ended)
 
     def unfinished(self) -> list[Run]:
-        """Return the runs that began but have not ended: killed, or still running."""
-        began: dict[bytes, Run] = {}
-        for identity, run in self._read(_begun):
+        """Return the runs that began but have not ended: killed, or still running.
+
+        Raises:
+            OSError, ValueError: as for the runs that ended.
+        """
+        began: dict[str, Run] = {}
+        for identity, run in self._read(begun):
             if run is not None:
                 began[identity] = run
             else:
@@ -93,6 +88,7 @@ class RunLog:
 
         Raises:
             LookupError: no run matches, or more than one.
+            OSError, ValueError: as for the runs that ended.
         """
         runs: list[Run] = [*self.unfinished(), *self]
         found = {run.id: run for run in runs if run.id.startswith(prefix)}
@@ -104,29 +100,33 @@ class RunLog:
     def _read(self, parse: Callable[[bytes], T | None]) -> Iterator[T]:
         """Yield what `parse` returns for each readable line; warn of the other lines."""
         bad: list[str] = []
-        good = 0
+        left_out = good = 0
         try:
-            file = open(self.path, "rb")  # noqa: SIM115
+            file = open_to_read(self.path)
         except FileNotFoundError:
             return
         with file:
-            for number, line in enumerate(file, 1):
-                if line.isspace():
+            for number, line in enumerate(bounded_lines(file), 1):
+                if not line and line is not None:
                     continue
                 try:
-                    found = parse(line) if _is_complete(line) else _refuse(line)
+                    found = parse(line) if line is not None else _refuse_length()
                 except ValueError as error:
-                    bad.append(f"line {number} {error}")
+                    if line is not None and line.isspace():
+                        continue
+                    left_out += 1
+                    if left_out <= _BAD_LINES_SHOWN:
+                        bad.append(f"line {number} {error}")
                     continue
                 good += 1
                 if found is not None:
                     yield found
-        if bad and not good and line.endswith(b"\n"):
+        if bad and not good and " is torn" not in bad[0]:  # one may be the first of a log
             raise ValueError(f"{self.path} is not a run log: {bad[0]}")
         if bad:
-            more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
-            left_out = "; ".join(bad[:3]) + more
-            warn(f"{self.path}: lines left out: {left_out}", RuntimeWarning, stacklevel=3)
+            more = f" (and {left_out - len(bad)} more)" if left_out > len(bad) else ""
+            shown = "; ".join(bad) + more
+            warn(f"{self.path}: lines left out: {shown}", RuntimeWarning, stacklevel=3)
 
     def append(self, event: str, run: Mapping[str, Any]) -> None:
         """Append a line; if that fails, warn with the run's seed and notes."""
@@ -152,6 +152,8 @@ class RunLog:
         except (OSError, NotImplementedError, ValueError) as error:  # a Timeout is an OSError
             self.lost += 1
             notes = f" with notes {json.dumps(whole['notes'])}" if whole.get("notes") else ""
+            if len(notes) > _NOTES_SHOWN:
+                notes = f"{notes[:_NOTES_SHOWN]}…"
             _tell(
                 f"the run of seed {whole['seed']}{notes} could not be logged in {self.path} "
                 f"({type(error).__name__}: {error}); the run continues"
@@ -168,29 +170,18 @@ class RunLog:
         # after a successful append; otherwise its last reference goes, which releases it.
         key = (os.getpid(), self.path)
         kept, _appending.lock = getattr(_appending, "lock", None), None
+        check_regular(self.path)  # before a lock is created beside a device
         if kept is not None and kept[0] == key:
             lock = kept[1]
         else:
-            # Only this thread uses the lock, so filelock need not keep a state per thread.
-            lock = FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE_S, thread_local=False)
+            # One lock for a file and the links to it. Only this thread uses the lock, so
+            # filelock need not keep a state per thread.
+            path = f"{os.path.realpath(self.path)}.lock"
+            lock = FileLock(path, timeout=_LOCK_PATIENCE_S, thread_local=False)
         # filelock also creates a missing folder.
-        with lock.acquire(poll_interval=0.002), open(self.path, "a+b", buffering=0) as file:
-            _write(file, line)
+        with lock.acquire(poll_interval=0.002), open_to_append(self.path) as file:
+            append_line(file, line)
         _appending.lock = (key, lock)
-
-
-def _write(file: io.FileIO, line: bytes) -> None:
-    end = file.seek(0, os.SEEK_END)
-    if end:
-        file.seek(end - 1)
-        if file.read(1) != b"\n":  # end the line that a killed process left torn
-            line = b"\n" + line
-    try:
-        while line:  # a disk that fills up accepts a part, then refuses
-            line = line[file.write(line) :]
-    except OSError:
-        file.truncate(end)
-        raise
 
 
 def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:
@@ -205,34 +196,8 @@ def _tell(message: str) -> None:
         write_error(f"seedscope: {message}")
 
 
-def _is_complete(line: bytes) -> bool:
-    return line.endswith(_COMPLETE) and line.startswith((_END, _BEGIN))
-
-
-def _refuse(line: bytes) -> NoReturn:
-    if line.startswith((_BEGIN, _END)):
-        raise ValueError("is torn: a killed process left it, or a process is writing it now")
-    raise ValueError("is not a run record")
-
-
-def _begun(line: bytes) -> tuple[bytes, Run | None]:
-    """Return the id in a line, and the run if the line is of its begin."""
-    is_begin = line.startswith(_BEGIN)
-    start = len(_BEGIN if is_begin else _END)
-    return line[start : line.index(b'"', start)], _run(line) if is_begin else None
-
-
-def _run(line: bytes) -> Run:
-    try:
-        record = json.loads(line)
-        if b'{"$' in line and "notes" in record:
-            record["notes"] = {name: decode(value) for name, value in record["notes"].items()}
-        for name, kind in _KINDS.items():
-            if name in record and not isinstance(record[name], kind):
-                raise TypeError(f"{name} is {record[name]!r:.50}")
-        return Run(**record)
-    except Exception as error:  # whatever the damage leads to
-        raise ValueError(f"is damaged ({type(error).__name__}: {error})") from error
+def _refuse_length() -> NoReturn:
+    raise ValueError(f"is longer than {LONGEST_LINE // 2**20} MiB")
 
 
 def _is_running(function: Callable[..., Any]) -> bool:

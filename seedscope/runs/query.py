@@ -85,9 +85,12 @@ def _holds(value: Any, sign: str, text: str) -> bool:
     if not isinstance(value, str):
         with suppress(ValueError):  # not JSON: a string equals no other type
             wanted = json.loads(text)
+    is_array = hasattr(value, "ndim")
+    if value is None or (is_array and len(value.reshape(-1)) != 1):
+        return False
     try:
-        return value is not None and bool(_COMPARISONS[sign](value, wanted))
-    except (TypeError, RuntimeError, ValueError):  # types that do not compare; a large tensor
+        return bool(_COMPARISONS[sign](value, wanted))
+    except (TypeError, RuntimeError, ValueError, OverflowError):  # types that do not compare
         return False
 
 
@@ -107,7 +110,8 @@ def best_first(runs: list[Run], text: str) -> list[Run]:
     values = {}
     for run in runs:
         try:
-            value = float(run.notes[name])
+            note = run.notes[name]
+            value = float(note.item() if hasattr(note, "ndim") else note)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
             continue
         if value == value:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from ..support import conditions
+from ..support.visible import shell
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -95,7 +95,7 @@ class Run(SimpleNamespace):
         """Return the name of the sweep's function, or the command in shell syntax."""
         name = os.path.basename(self.command[0]) if self.command else ""
         words = ["seedscope", *self.command[3:]] if self.is_launched else [name, *self.command[1:]]
-        return self.sweep or shlex.join(words)
+        return self.sweep or shell(words)
 
     @property
     def is_launched(self) -> bool:

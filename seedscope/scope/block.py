@@ -35,6 +35,7 @@ class Block(Guarded):
         "_values",
         "backward",
         "course",
+        "is_closing",
         "opener",
         "position",
         "task",
@@ -59,6 +60,7 @@ class Block(Guarded):
         self.task: Any = None
         self.backward: int | None = None  # the backward that has entered the block, or -1
         self.course: object = None  # that of the position, at the entry
+        self.is_closing = False  # whether the restore has begun
         self._outer: dict[Any, Any] | None = None  # the states to restore on exit
         self._changes: dict[str, Any] = {}  # the settings that a block that resumes has changed
         self._values: Mapping[str, Any] = {}  # the settings that the entry has applied
@@ -127,6 +129,7 @@ class Block(Guarded):
             if self.position is not None:
                 self.course = self.position.course
             self.thread, self.task = thread, open_scopes.current_task()
+            self.is_closing = False
             open_scopes.add(self)
             self._prepare()
             # Capture everything before the first change, so that a failure from here on is
@@ -223,6 +226,7 @@ class Block(Guarded):
         Safe to repeat: another call does what an interrupt has left undone. `settings` are the
         present ones, if they were just captured.
         """
+        self.is_closing = True
         later = open_scopes.entered_later(self)
         failure: BaseException | None = None
         if self._outer is not None:

@@ -47,10 +47,10 @@ class _Exit:
     def __get__(self, context: Guarded | None, owner: Any = None) -> Callable[..., None]:
         if context is None:
             return _exit  # `contextlib.ExitStack` asks the class
-        is_ready: list[bool] = []
-        guard = _guard(context, is_ready)
+        entry = _Entry(context)
+        guard = _guard(entry)
         next(guard)
-        is_ready.append(True)
+        entry.is_guarded = True
         # The way in C to hand three arguments to a generator: `max` calls `key` with the None and
         # with each of the three. All keys are equal, so that it returns the None.
         return functools.partial(max, None, key=guard.send)
@@ -65,58 +65,66 @@ def _exit(context: Guarded, *raised: Any) -> None:
 
 
 @opaque
-def _guard(context: Guarded, is_ready: list[bool]) -> Generator[int, Any, None]:
-    before = context.entered()
-    found: list[Block] = []  # what is to be left, found once: the next may be an outer block
+def _guard(entry: _Entry) -> Generator[int, Any, None]:
     error: BaseException | None = None
     try:
         yield 0  # the block runs, until a call sends the None
         yield 0  # the type
         error = yield 0
         yield 0  # the traceback
-        _find(context, found)
-        found[0].leave(error)
+        entry.leave(error)
     except BaseException as fault:
-        own = None if is_ready and not isinstance(fault, GeneratorExit) else [before]
+        error = fault if error is None else error
         try:
-            _undo(context, found, own)
+            entry.undo(fault)
         finally:  # again: a second interrupt may come there, and a third
             try:
-                _undo(context, found, own)
+                entry.undo(fault)
             finally:
-                _undo(context, found, own)
-        error = error or fault
+                entry.undo(fault)
         raise
     finally:
-        for block in found:
-            block.end(error)
+        if entry.block is not None:
+            entry.block.end(error)
     yield 0
     while True:  # the same `__exit__`, called again by hand
         yield 0
         error = yield 0
         yield 0
-        context.__exit__(None, error, None)
+        entry.context.__exit__(None, error, None)
         yield 0
 
 
-def _find(context: Guarded, found: list[Block]) -> None:
-    block = context.entered()
-    if block is None:
-        raise RuntimeError(f"{context!r} was left without having been entered")
-    found.append(block)
+class _Entry:
+    """What one `with` has entered, and how that is left."""
 
+    __slots__ = ("before", "block", "context", "is_guarded")
 
-def _undo(context: Guarded, found: list[Block], without: list[Block | None] | None) -> None:
-    """Leave the block that is open; another call does what an interrupt has left undone.
+    def __init__(self, context: Guarded) -> None:
+        self.context = context
+        self.before: Block | None = context.entered()
+        self.is_guarded = False
+        self.block: Block | None = None  # found once: the next may be an outer one
 
-    `without` is None if an exit was called. Else the guard was dropped: it leaves neither these
-    blocks, which were open before, nor those of another thread, which uses the same context.
-    """
-    if not found and (block := context.entered()) is not None:
-        is_here = block.thread in (None, threading.get_ident())
-        if without is None or (block not in without and is_here):
-            found.append(block)
-    for block in found:
-        block.close()
-    if not found:
-        release(threading.get_ident())
+    def leave(self, error: BaseException | None) -> None:
+        block = self.block = self.context.entered()
+        if block is None:
+            raise RuntimeError(f"{self.context!r} was left without having been entered")
+        block.leave(error)
+
+    def undo(self, fault: BaseException) -> None:
+        """Leave the block that is open; another call does what an interrupt has left undone."""
+        is_called = self.is_guarded and not isinstance(fault, GeneratorExit)
+        if self.block is None and (block := self.context.entered()) is not None:
+            # A guard that is dropped leaves neither a block that was open before, nor that of
+            # another thread, which uses the same context.
+            is_own = block is not self.before and block.thread in (None, threading.get_ident())
+            self.block = block if is_called or is_own else None
+        if self.block is None:
+            release(threading.get_ident())
+            return
+        try:
+            if is_called and self.block.is_open and not self.block.is_closing:
+                self.block.leave(fault)  # so that a stream goes on from here
+        finally:
+            self.block.close()

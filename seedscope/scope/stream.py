@@ -162,7 +162,7 @@ class _Replay(Isolation):
             self._direct.__enter__()
 
     def leave(self, error: BaseException | None) -> None:
-        if self._direct is not None:
+        if self._direct is not None and self._direct.is_open:
             self._direct.__exit__(None, error, None)
         super().leave(error)
 

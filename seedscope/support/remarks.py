@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .visible import message, visible
+
 _printer: Callable[[str], None] | None = None
 
 
@@ -30,7 +32,7 @@ def remark(text: str) -> None:
         return
     import logging  # takes a third as long as the start of Python
 
-    logging.getLogger("seedscope").info("%s", text)
+    logging.getLogger("seedscope").info("%s", message(text))
 
 
 def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
@@ -38,7 +40,7 @@ def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) 
     if _printer is not None:
         _printer(text)
     else:
-        warnings.warn(text, category, stacklevel=stacklevel + 1)
+        warnings.warn(message(text), category, stacklevel=stacklevel + 1)
 
 
 def level_of_the_user() -> int:
@@ -52,18 +54,23 @@ def level_of_the_user() -> int:
     return level
 
 
-def write_error(text: str) -> None:
-    """Print `text` on standard error; if that is closed or full, the program goes on."""
+def write_error(text: str, end: str = "\n") -> None:
+    """Print `text` on standard error; if that is closed or full, the program goes on.
+
+    All that the package prints there comes through here: no text of others reaches the
+    terminal as it is.
+    """
+    text = visible(text, keep="\n") + end
     if sys.stderr is None:  # print() would take standard output
         return
     with suppress(OSError, ValueError):
         try:
             number = sys.stderr.fileno()
         except OSError:  # a notebook's stream, which has no file
-            print(text, file=sys.stderr, flush=True)
+            print(text, end="", file=sys.stderr, flush=True)
             return
         # Past the buffer: text that stays there would fail again when Python ends.
-        os.write(number, f"{text}\n".encode(errors="backslashreplace"))
+        os.write(number, text.encode(errors="backslashreplace"))
 
 
 def is_terminal(stream: Any) -> bool:

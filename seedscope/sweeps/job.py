@@ -34,7 +34,7 @@ class Job:
         error = None
         try:
             with Scope(seed, self.options, recorder=recorder) as scope, _threads(self.threads):
-                scope.note(value=_check_number(self.fn(*arguments, **named)))
+                scope.note(value=check_number(self.fn(*arguments, **named)))
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # SystemExit, asyncio's CancelledError
@@ -43,9 +43,19 @@ class Job:
         return {**recorder.end(), "error": error}
 
 
-def _check_number(value: Any) -> Any:
+def check_number(value: Any) -> Any:
+    """Return a function's value for the log.
+
+    Raises:
+        OverflowError, TypeError: it is no number, or a larger one than a float.
+    """
     is_array = isinstance(value, (np.ndarray, torch.Tensor))
-    is_complex = value.is_complex() if isinstance(value, torch.Tensor) else np.iscomplexobj(value)
+    is_numpy = isinstance(value, (np.ndarray, np.generic))  # a list may have any shape
+    is_complex = (
+        value.is_complex()
+        if isinstance(value, torch.Tensor)
+        else (is_numpy and np.iscomplexobj(value))
+    )
     if is_complex or not (
         isinstance(value, (numbers.Real, np.bool_)) or (is_array and value.ndim == 0)
     ):

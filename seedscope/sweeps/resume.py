@@ -10,7 +10,7 @@ from ..runs.process import is_replaying
 from ..runs.run import Difference, Run, changed_since
 from ..runs.values import decode
 from ..support.remarks import warn
-from .job import Job
+from .job import Job, check_number
 from .result import Outcome
 
 
@@ -31,7 +31,7 @@ def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Ou
     outdated: dict[int, Run] = {}
     for run in log:
         is_of_this = run.sweep == job.facts["sweep"] and run.options == options
-        if is_of_this and run.seed in wanted and run.replays is None:
+        if is_of_this and run.seed in wanted and run.replays is None and _has_outcome(run):
             kept = outdated if _is_outdated(run, job, code) else usable
             kept.setdefault(run.seed, run)
     again = [run for seed, run in outdated.items() if seed not in usable]
@@ -50,13 +50,24 @@ def outcomes_in_log(log: RunLog, job: Job, seeds: Iterable[int]) -> dict[int, Ou
     return {
         seed: Outcome(
             seed,
-            None if run.error else run.notes["value"],
+            None if run.error is not None else run.notes["value"],
             run.error,
             run.duration or 0.0,
             dict(run.reseeded),
         )
         for seed, run in usable.items()
     }
+
+
+def _has_outcome(run: Run) -> bool:
+    """Return whether a run has a traceback or a number, also in a log of someone else."""
+    if run.error is not None:
+        return True
+    try:
+        check_number(run.notes.get("value"))
+    except (TypeError, OverflowError):
+        return False
+    return True
 
 
 def _is_outdated(run: Run, job: Job, code: Mapping[str, Any]) -> bool:

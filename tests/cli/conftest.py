@@ -25,5 +25,5 @@ def runs() -> list:
     with pytest.raises(ValueError, match="diverged"), seeded(3, log="runs.jsonl"):
         raise ValueError("diverged")
     log = RunLog("runs.jsonl")
-    log.append("begin", {"id": "unfinished00", "seed": 4, "began": "2026-01-01T00:00:00+00:00"})
+    log.append("begin", {"id": "ffffffffff00", "seed": 4, "began": "2026-01-01T00:00:00+00:00"})
     return [*log]

@@ -16,7 +16,7 @@ from seedscope.cli.main import main
     [
         (["log", "--log", "none.jsonl"], "there is no log at none.jsonl"),
         (["log", "--log", "broken.jsonl"], "broken.jsonl is not a run log: line 1 is not a run"),
-        (["log", "--log", "."], "cannot read the log: [Errno 21] Is a directory"),
+        (["log", "--log", "."], "is a folder: name a regular file as the log"),
         (
             ["log", "--best", "accuracy"],
             "no run has a number as note 'accuracy'; the notes are: epoch, loss",
@@ -35,7 +35,7 @@ from seedscope.cli.main import main
         (["log", "--best", "loss:up"], "--best takes NOTE, NOTE:min or NOTE:max"),
         (["replay", "zzz"], "no run with an id that starts with 'zzz'"),
         (["replay", "zzz", "--log", "none.jsonl"], "there is no log at none.jsonl"),
-        (["replay", "unfinished00"], "unfinished00 cannot be replayed: its folder"),
+        (["replay", "ffffffffff00"], "ffffffffff00 cannot be replayed: its folder"),
         (["sweep", "nowhere:f"], "no module 'nowhere' in the working folder"),
         (["sweep", "math:nothing"], "math has no 'nothing'"),
         (["sweep", "math:sin", "--log", "broken.jsonl"], "broken.jsonl is not a run log"),

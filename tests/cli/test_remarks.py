@@ -60,7 +60,7 @@ def test_a_program_that_is_silent_leaves_the_command_its_voice():
     assert "1 of 3 seeds failed, the first is 1" in swept.stderr
     assert "ValueError: of seed 1" in swept.stderr
     run = next(run for run in RunLog("a.jsonl") if run.outcome == "ok")
-    done = seedscope_command("replay", run.id, "--log", "a.jsonl")
+    done = seedscope_command("replay", "--yes", run.id, "--log", "a.jsonl")
     assert done.returncode == 1
     assert "NOT equal: value was" in done.stderr
     done = seedscope_command("sweep", "silent:nope")
@@ -95,7 +95,7 @@ def differs() -> str:
 
 @pytest.mark.parametrize("end", ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full", "2>&1 | head -c 1"])
 def test_a_replay_that_differs_exits_with_1_whoever_listens(differs, end):
-    assert shell(f"seedscope replay {differs} --log a.jsonl {end}").returncode == 1
+    assert shell(f"seedscope replay --yes {differs} --log a.jsonl {end}").returncode == 1
 
 
 @pytest.mark.parametrize("end", ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full", "| head -c 1"])
@@ -109,7 +109,7 @@ def test_prints_to_a_reader_that_has_gone_cost_no_answer():
     Path("prints.py").write_text("def value(seed):\n    print('x' * 99)\n    return seed\n")
     seedscope_command("sweep", "prints:value", "--seeds", "1", "--log", "a.jsonl")
     run = next(iter(RunLog("a.jsonl")))
-    assert shell(f"seedscope replay {run.id} --log a.jsonl | true").returncode == 0
+    assert shell(f"seedscope replay --yes {run.id} --log a.jsonl | true").returncode == 0
 
 
 def test_output_that_cannot_be_written_is_an_error():
@@ -138,7 +138,7 @@ def test_a_log_that_is_a_folder_is_one_line():
     done = seedscope_command("sweep", "steady:value", "--log", ".")
     assert done.returncode == 2
     assert done.stderr.startswith("seedscope: ")
-    assert "Is a directory" in done.stderr
+    assert "is a folder: name a regular file as the log" in done.stderr
 
 
 def test_a_worker_that_dies_leaves_the_outcomes_and_the_way_on():

@@ -34,7 +34,7 @@ def test_a_replay_gives_the_same_values_and_says_what_differs(tmp_path):
     log = str(tmp_path / "runs.jsonl")
     identity = only_run()
 
-    same = seedscope_command("replay", identity[:6], "--log", log, cwd="/")
+    same = seedscope_command("replay", "--yes", identity[:6], "--log", log, cwd="/")
     assert same.returncode == 0, same.stderr
     assert "differs from then" not in same.stderr
     assert "equal: loss is " in same.stderr
@@ -42,7 +42,7 @@ def test_a_replay_gives_the_same_values_and_says_what_differs(tmp_path):
     assert "the same again: every noted value is equal, bit for bit" in same.stderr
 
     Path("train.py").write_text(TRAIN.replace("* float", "* 0.5 * float"))
-    other = seedscope_command("replay", identity, "--log", log, cwd="/")
+    other = seedscope_command("replay", "--yes", identity, "--log", log, cwd="/")
     assert other.returncode == 1
     assert "differs from then: uncommitted changes was False, is True" in other.stderr
     assert "differs from then: the script has changed" in other.stderr
@@ -66,7 +66,7 @@ for name in ("first", "second"):
     )
     subprocess.run([sys.executable, "own.py"], check=True)
     first, second = RunLog("runs.jsonl")
-    done = seedscope_command("replay", second.id)
+    done = seedscope_command("replay", "--yes", second.id)
     assert done.returncode == 0, done.stderr
     assert f"equal: second is {second.notes['second']}" in done.stderr
     again = [run for run in RunLog("runs.jsonl") if run.replays]
@@ -88,10 +88,10 @@ if __name__ == "__main__":
     )
     assert seedscope_command("run", "entropy.py").returncode == 0
     runs = [run for run in RunLog("runs.jsonl") if run.sweep is None]
-    done = seedscope_command("replay", runs[1].id)
+    done = seedscope_command("replay", "--yes", runs[1].id)
     assert done.returncode == 1
     assert "NOT equal: best was " in done.stderr
-    done = seedscope_command("replay", runs[0].id)
+    done = seedscope_command("replay", "--yes", runs[0].id)
     assert done.returncode == 0
     assert "equal: seed_of_its_own is" in done.stderr
 
@@ -109,7 +109,7 @@ with seeded(log="runs.jsonl") as scope:
     )
     subprocess.run([sys.executable, "child.py"], check=True)
     (parent,) = [run for run in RunLog("runs.jsonl") if run.notes["arguments"] == 1]
-    done = seedscope_command("replay", parent.id)
+    done = seedscope_command("replay", "--yes", parent.id)
     assert done.returncode == 0, done.stderr
     again = [run for run in RunLog("runs.jsonl") if run.replays]
     assert [(run.replays, run.seed) for run in again] == [(parent.id, parent.seed)]
@@ -123,7 +123,7 @@ def test_a_program_that_changes_folder_replays_where_it_began(tmp_path):
         "with seeded(log='../runs.jsonl') as scope: scope.note(x=scope.seed)\n"
     )
     subprocess.run([sys.executable, "go.py"], check=True)
-    done = seedscope_command("replay", only_run())
+    done = seedscope_command("replay", "--yes", only_run())
     assert done.returncode == 0, done.stderr
 
 
@@ -134,7 +134,7 @@ def test_a_replay_names_string_hashes_as_a_possible_cause(tmp_path):
         "with seeded(1, log='runs.jsonl') as scope: scope.note(x=hash('a'))\n"
     )
     subprocess.run([sys.executable, "hashed.py"], check=True)
-    done = seedscope_command("replay", only_run())
+    done = seedscope_command("replay", "--yes", only_run())
     assert done.returncode == 1
     assert "seedscope run sets PYTHONHASHSEED" in done.stderr
 
@@ -148,7 +148,7 @@ def test_a_killed_run_is_replayed_with_nothing_to_compare(tmp_path):
     )
     assert seedscope_command("run", "kill.py").returncode == -9
     (killed,) = RunLog("runs.jsonl").unfinished()
-    done = seedscope_command("replay", killed.id)
+    done = seedscope_command("replay", "--yes", killed.id)
     assert done.returncode == 0
     assert "the first run had not ended: there is nothing to compare; now: ok" in done.stderr
 
@@ -157,7 +157,7 @@ def test_a_killed_run_is_replayed_with_nothing_to_compare(tmp_path):
 def test_a_failed_run_is_replayed_into_the_same_failure(tmp_path):
     Path("fail.py").write_text("import torch; raise ValueError(torch.rand(1).item())")
     assert seedscope_command("run", "fail.py").returncode == 1
-    done = seedscope_command("replay", only_run())
+    done = seedscope_command("replay", "--yes", only_run())
     assert done.returncode == 0, done.stderr
     assert "the run ended in the same way; no values were noted" in done.stderr
     assert "ValueError: 0." in done.stderr
@@ -166,13 +166,14 @@ def test_a_failed_run_is_replayed_into_the_same_failure(tmp_path):
 def test_a_seed_of_a_sweep_is_replayed(tmp_path):
     Path("work.py").write_text("import torch\ndef loss(): return torch.rand(1).item()\n")
     assert seedscope_command("sweep", "work:loss", "--seeds", "3:6").returncode == 0
-    done = seedscope_command("replay", only_run(seed=4))
+    done = seedscope_command("replay", "--yes", only_run(seed=4))
     assert done.returncode == 0, done.stderr
     assert "replaying" in done.stderr
-    assert "work:loss, seed 4" in done.stderr
+    assert "it imports work, first from " in done.stderr
+    assert "and calls loss with seed 4" in done.stderr
     assert "the same again" in done.stderr
     Path("work.py").write_text("import torch\ndef gain(): return 1\n")
-    done = seedscope_command("replay", only_run(seed=4))
+    done = seedscope_command("replay", "--yes", only_run(seed=4))
     assert done.returncode == 2
     assert "work has no 'loss'" in done.stderr
 
@@ -180,7 +181,7 @@ def test_a_seed_of_a_sweep_is_replayed(tmp_path):
 def test_a_run_that_cannot_be_replayed_says_why(tmp_path):
     code = "from seedscope import seeded\nwith seeded(5, log='runs.jsonl'): pass\n"
     subprocess.run([sys.executable, "-i"], input=code, text=True, check=True, capture_output=True)
-    done = seedscope_command("replay", only_run())
+    done = seedscope_command("replay", "--yes", only_run())
     assert done.returncode == 2
     assert "from standard input: run the code in `with seeded(5):`" in done.stderr
     Path("spawned.py").write_text(
@@ -196,12 +197,12 @@ if __name__ == "__main__":
     )
     subprocess.run([sys.executable, "spawned.py"], check=True)
     for child in [run for run in RunLog("runs.jsonl") if run.seed == 6]:
-        done = seedscope_command("replay", child.id)
+        done = seedscope_command("replay", "--yes", child.id)
         assert done.returncode == 2
         assert "it ran in a child process" in done.stderr
     environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
     Path("rank.py").write_text("pass")
     seedscope_command("run", "--seed", "9", "rank.py", env=environment)
-    done = seedscope_command("replay", only_run(seed=9))
+    done = seedscope_command("replay", "--yes", only_run(seed=9))
     assert done.returncode == 2
     assert "it was rank 1 of several: start all ranks as before" in done.stderr

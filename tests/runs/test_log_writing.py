@@ -28,7 +28,7 @@ def test_16_processes_and_8_threads_lose_no_line_and_tear_none(log):
     def append_all(process):
         def append(thread):
             for i in range(4):
-                key = {"id": f"{process}-{thread}-{i}", "seed": i, "began": ""}
+                key = {"id": f"{process:04}{thread:04}{i:04}", "seed": i, "began": "2026-01-01"}
                 log.append("begin", {**key, "options": {"text": "x" * 5000}})
                 log.append("end", {**key, "outcome": "ok", "notes": {}})
 
@@ -48,7 +48,7 @@ def test_16_processes_and_8_threads_lose_no_line_and_tear_none(log):
         ids = [run.id for run in log]
         assert log.unfinished() == []
     keys = itertools.product(range(16), range(8), range(4))
-    assert sorted(ids) == sorted("-".join(map(str, key)) for key in keys)
+    assert sorted(ids) == sorted("{:04}{:04}{:04}".format(*key) for key in keys)
 
 
 def test_a_thread_makes_its_lock_once(log, monkeypatch):
@@ -93,7 +93,7 @@ def test_an_append_that_ctrl_c_stops_leaves_the_lock_free(log, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(FileLock, "release", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            log.append("end", {"id": "x", "seed": 2, "began": ""})
+            log.append("end", {"id": "0" * 12, "seed": 2, "began": "2026-01-01"})
     with FileLock(f"{log.path}.lock", timeout=0):
         pass
     with seeded(3, log=log):
@@ -142,8 +142,8 @@ def test_processes_killed_while_appending_leave_a_readable_log(log):
     def append_forever():
         i = 0
         while True:
-            record = {"id": f"{os.getpid()}-{i}", "seed": i, "began": "", "notes": {}}
-            log.append("end", {**record, "options": {"text": "x" * 200_000}})
+            key = {"id": f"{os.getpid() % 10**6:06}{i:06}", "seed": i, "began": "2026-01-01"}
+            log.append("end", {**key, "notes": {}, "options": {"text": "x" * 200_000}})
             i += 1
 
     for _ in range(8):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import interrupted_blocks
 from helpers import run_in_thread, run_python
 from interrupted_blocks import ACTIONS, MODEL
 from interrupts import FaultAt, attack, not_as_before
-from seedscope import RunLog, current_scope, isolated, seeded, snapshot
+from seedscope import RunLog, Stream, current_scope, isolated, seeded, snapshot
 from seedscope.support.garbage import is_collecting
 
 pytestmark = [
@@ -151,3 +152,26 @@ def test_the_exit_of_a_class_serves_an_exit_stack():
 def small(monkeypatch):
     """Short operators, where no signal has to meet them."""
     monkeypatch.setattr(interrupted_blocks, "BIG", torch.ones(2, 2))
+
+
+def test_a_stream_goes_on_where_an_interrupt_at_its_exit_has_found_it():
+    def draw_in(stream):
+        with stream:
+            drawn.append(random.random())
+
+    drawn = []
+    plain = Stream(1029)
+    for _ in range(3):
+        draw_in(plain)
+    expected = drawn
+    for place in range(1, 100_000, 5):
+        drawn = []
+        stream = Stream(1029)
+        draw_in(stream)
+        happened = FaultAt(place, event="opcode").run(partial(draw_in, stream))
+        draw_in(stream)
+        if len(drawn) == 2:  # the fault came before the second draw
+            draw_in(stream)
+        assert drawn == expected
+        if not happened:
+            break

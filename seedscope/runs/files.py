@@ -1,0 +1,114 @@
+"""The file of a run log: opened without waiting, read and written within bounds."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+
+from .records import LONGEST_LINE
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+# A pipe without another end would make the call wait.
+_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_CHUNK = 2**18  # bytes
+_APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT
+
+
+def check_regular(path: str) -> None:
+    """Check that `path` is a regular file or does not exist, without opening it.
+
+    Raises:
+        OSError: it is something else, or its folder cannot be read.
+    """
+    try:
+        _check_kind(path, os.stat(path))
+    except FileNotFoundError:
+        return
+
+
+def open_to_read(path: str) -> io.BufferedReader:
+    """Open a regular file.
+
+    Raises:
+        OSError: the file does not exist, is no regular file, or cannot be read.
+    """
+    check_regular(path)  # to open a device may already do something
+    return os.fdopen(_open(path, os.O_RDONLY), "rb")
+
+
+def open_to_append(path: str) -> io.FileIO:
+    """Open or create a regular file, without a buffer.
+
+    Raises:
+        OSError: `path` is no regular file, or cannot be written.
+    """
+    return os.fdopen(_open(path, _APPENDING), "a+b", buffering=0)
+
+
+def bounded_lines(file: io.BufferedReader) -> Iterator[bytes | None]:
+    """Yield the lines of a file without their ends, and None for a line longer than allowed."""
+    pieces: list[bytes] = []
+    size = 0
+    if file.peek(3).startswith(BOM_UTF8):  # some editors put it in front
+        file.read(len(BOM_UTF8))
+    while chunk := file.read(_CHUNK):
+        first, *lines = chunk.split(b"\n")
+        size += len(first)
+        if size > LONGEST_LINE:
+            pieces.clear()  # a line without end is not held
+        else:
+            pieces.append(first)
+        if lines:
+            yield b"".join(pieces) if size <= LONGEST_LINE else None
+            last = lines.pop()
+            yield from lines
+            pieces, size = [last], len(last)
+    if size:
+        yield b"".join(pieces) if size <= LONGEST_LINE else None
+
+
+def append_line(file: io.FileIO, line: bytes) -> None:
+    """Write a line at the end of the file, whole or not at all.
+
+    Raises:
+        OSError: the line is too long, or was not written.
+    """
+    if len(line) > LONGEST_LINE:
+        size = f"{len(line) / 2**20:.0f} MiB"
+        raise OSError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":  # end the line that a killed process left torn
+            line = b"\n" + line
+    try:
+        while line:  # a disk that fills up accepts a part, then refuses
+            line = line[file.write(line) :]
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def _open(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | _FLAGS, 0o666)
+    try:
+        _check_kind(path, os.fstat(descriptor))  # it may have changed since the check
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_kind(path: str, found: os.stat_result) -> None:
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+    if kind is not None:
+        raise OSError(f"{path} is {kind}: name a regular file as the log")
