@@ -181,6 +181,8 @@ class Descriptors:
     def registered(self):
         return self, draw()
 
+    unbound = seeded(1029)(Callable())
+
 
 def test_a_wrapped_method_gets_its_instance():
     it = Descriptors()
@@ -210,6 +212,11 @@ def test_cached_methods_bind_and_show_their_cache():
     assert it.cached(1) == it.cached(1) == Descriptors.cached(it, 1) == (it, 1, FIRST)
     assert it.cached.cache_info() == Descriptors.cached.cache_info() == (2, 1, None, 1)
     it.cached.cache_clear()
+
+
+def test_a_callable_that_does_not_bind_gets_no_instance():
+    assert Descriptors().unbound() == Descriptors.unbound() == [FIRST]
+    assert Descriptors().unbound(2) == [FIRST, SECOND]
 
 
 def test_a_descriptor_is_told_its_name():
