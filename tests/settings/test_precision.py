@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from helpers import read_publicly
 from seedscope import Snapshot, seeded, snapshot
+from seedscope.settings import precision
 from seedscope.settings.registry import SETTINGS
 
 new_api = pytest.mark.skipif(
@@ -134,6 +135,12 @@ def test_each_operation_inherits_again_after_a_block(general):
     outer.restore()
     # cuBLAS has no bf16 for float32, and then torch inherits nothing.
     assert seen == [general] * 3 + ["none" if general == "bf16" else general]
+
+
+def test_values_of_a_torch_without_the_new_interface_are_settled_as_they_are(monkeypatch):
+    monkeypatch.setattr(precision, "read_precision", None)
+    values = {"matmul.precision": "high", "cudnn.allow_tf32": None}
+    assert precision.settled(values) == values
 
 
 @new_api
