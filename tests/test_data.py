@@ -286,6 +286,16 @@ def test_iterable_datasets_repeat_for_each_seed_epoch_and_worker(workers, contex
     assert len(values.unique()) == values.numel(), "no two workers or epochs draw the same"
 
 
+def test_an_only_worker_draws_as_the_main_process_does():
+    dataset = SeededDataset(Streamed(), 1029)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        own, one_worker = (
+            DataLoader(dataset, None, num_workers=n, generator=torch.Generator()) for n in (0, 1)
+        )
+        assert collect(own) == collect(one_worker)
+
+
 def test_the_caller_keeps_its_stream_between_samples():
     stream = iter(SeededDataset(Streamed(), 1029))
     with seeded(5):

@@ -107,6 +107,11 @@ def test_every_public_name_is_there_and_documented():
         assert not (PACKAGE / name).exists()
 
 
+def test_names_that_are_not_loaded_yet_are_listed():
+    assert {*seedscope.__all__, "__version__"} <= {*dir(seedscope)}
+    assert dir(seedscope) == sorted({*dir(seedscope)})
+
+
 def public_functions(owner: type) -> list:
     """The functions of a class that users call: its methods, and those of its properties."""
     found = []

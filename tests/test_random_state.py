@@ -72,6 +72,8 @@ def test_a_damaged_state_is_refused_and_nothing_is_changed():
         for wrong in ({}, {"format": 2, "sources": {}}, {"format": 1, "sources": {"dice": 1}}):
             with pytest.raises(ValueError, match=r"RandomState|not registered"):
                 RandomState().load_state_dict(wrong)
+        with pytest.raises(ValueError, match=r"not a RandomState.*it has .*settings"):
+            RandomState().load_state_dict(before.state_dict())
         saved = RandomState().state_dict()
         saved["sources"]["numpy"]["state"]["pos"] = 10**6
         with pytest.raises(ValueError, match="'numpy' is damaged"):

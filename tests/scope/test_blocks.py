@@ -33,6 +33,15 @@ def test_each_entry_restarts_the_stream_even_inside_itself():
         assert (draw(), draw()) == (first, continued)
 
 
+@pytest.mark.parametrize("make", [seeded, Stream])
+def test_a_scope_without_a_log_has_no_run(make):
+    with make(1029) as scope:
+        assert scope.run_id is None
+        assert scope.recorder is None
+        scope.note(loss=0.5)
+    assert scope.run_id is None
+
+
 def test_each_entry_without_a_seed_draws_a_seed_that_replays():
     scope = seeded()
     with scope as a:

@@ -32,7 +32,7 @@ from decorated import (
     undecorated,
 )
 from helpers import run_python
-from seedscope import seeded
+from seedscope import seeded, snapshot
 
 pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
 
@@ -47,6 +47,33 @@ def test_bare_and_empty_decorators_draw_a_fresh_seed_per_call():
         return draw()
 
     assert len({fresh(), fresh(), empty(), empty()}) == 4
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda it: it.static,
+        lambda it: it.of_class,
+        lambda it: lambda: it.value,
+        lambda it: lambda: Bare().cached,
+        lambda it: it.partial,
+        lambda it: functools.partial(it.dispatched, 1),
+        lambda it: seeded(functools.partial(draw)),
+        lambda it: seeded(random.random),
+        lambda it: seeded(it.method),
+        lambda it: seeded(Callable()),
+    ],
+)
+def test_a_bare_decorator_takes_every_kind_of_callable(make):
+    call, outside = make(Bare()), snapshot()
+    assert call() != call()
+    assert snapshot() == outside
+    with seeded(5):
+        first = random.random()
+        call()
+        second = random.random()
+    with seeded(5):
+        assert (random.random(), random.random()) == (first, second)
 
 
 def test_seeded_called_with_a_function_takes_options():
@@ -89,6 +116,20 @@ class Registered:
 
     def __call__(self, *args):
         return self.function(*args)
+
+
+class Bare:
+    """A bare decorator takes every descriptor for what it decorates, and none for a seed."""
+
+    def method(self, *more):
+        return self, *more, draw()
+
+    static = seeded(staticmethod(draw))
+    of_class = seeded(classmethod(method))
+    value = seeded(property(method))
+    cached = seeded(functools.cached_property(method))
+    partial = seeded(functools.partialmethod(method, 1))
+    dispatched = seeded(functools.singledispatchmethod(method))
 
 
 class Descriptors:
@@ -140,6 +181,8 @@ class Descriptors:
     def registered(self):
         return self, draw()
 
+    unbound = seeded(1029)(Callable())
+
 
 def test_a_wrapped_method_gets_its_instance():
     it = Descriptors()
@@ -169,6 +212,11 @@ def test_cached_methods_bind_and_show_their_cache():
     assert it.cached(1) == it.cached(1) == Descriptors.cached(it, 1) == (it, 1, FIRST)
     assert it.cached.cache_info() == Descriptors.cached.cache_info() == (2, 1, None, 1)
     it.cached.cache_clear()
+
+
+def test_a_callable_that_does_not_bind_gets_no_instance():
+    assert Descriptors().unbound() == Descriptors.unbound() == [FIRST]
+    assert Descriptors().unbound(2) == [FIRST, SECOND]
 
 
 def test_a_descriptor_is_told_its_name():

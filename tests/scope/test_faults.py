@@ -16,7 +16,7 @@ import torch
 from fake_accelerator import FAKE
 from helpers import Lottery
 from interrupts import Fault, FaultAt
-from seedscope import Source, Stream, register_source, seeded, snapshot
+from seedscope import RestoreError, Source, Stream, register_source, seeded, snapshot
 from seedscope.scope.open_scopes import _open_scopes
 from seedscope.scope.scope import Scope
 from seedscope.support.interrupts import in_one_step
@@ -202,4 +202,54 @@ def test_interrupts_before_an_exit_and_in_a_restore_lose_nothing(make, monkeypat
         unregister()
     assert before.changed(snapshot()) == ()
     assert not _open_scopes
+    enter_in_another_thread()
+
+
+class Failing(Lottery, Source):
+    """Once it has drawn, the next call of one of its methods fails."""
+
+    name = "failing"
+
+    def __init__(self, method):
+        super().__init__()
+        self.method, self.has_drawn = method, False
+
+    def capture(self):
+        self.fail("capture")
+        return super().capture()
+
+    def restore(self, state):
+        self.fail("restore")
+        super().restore(state)
+
+    def draw(self):
+        self.has_drawn = True
+        return super().draw()
+
+    def fail(self, method):
+        if self.has_drawn and method == self.method:
+            self.has_drawn = False
+            raise ValueError(f"{method} fails")
+
+
+@pytest.mark.parametrize("make", [seeded, Stream])
+@pytest.mark.parametrize("method", ["capture", "restore"])
+def test_a_call_whose_own_exit_fails_leaves_its_scope(make, method):
+    before, source = snapshot(), Failing(method)
+    unregister = register_source(source)
+    try:
+
+        @make(1029)
+        def function():
+            random.random(), np.random.rand(), torch.rand(1)
+            torch.backends.cudnn.benchmark = True
+            source.draw()
+
+        with pytest.raises((ValueError, RestoreError)):
+            function()
+        assert not _open_scopes
+        assert (source.state == 7) == (method == "capture")
+    finally:
+        unregister()
+    assert before.changed(snapshot()) == ()
     enter_in_another_thread()

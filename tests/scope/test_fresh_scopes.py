@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
 
 from helpers import draw, lines, run_in_fork, run_in_thread
@@ -269,3 +270,14 @@ def test_unseeded_generators_beside_fresh_scopes_keep_their_numbers():
 def test_a_conflict_of_a_fresh_scope_says_that_it_has_no_seed_yet():
     with seeded(1029), pytest.raises(ScopeConflictError, match="<Scope of a fresh seed, closed>"):
         run_in_thread(block)
+
+
+def test_a_fresh_scope_is_refused_in_a_recomputation_without_a_scope_around():
+    def f(x):
+        with seeded():
+            return x * x
+
+    x = torch.ones(4, requires_grad=True)
+    y = checkpoint(f, x, use_reentrant=False).sum()
+    with pytest.raises(RuntimeError, match="Give the scope a seed"):
+        y.backward()

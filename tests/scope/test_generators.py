@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from decorated import FIRST, FOURTH, SECOND, THIRD, draw, function, generator
-from seedscope import Source, register_source, seeded, snapshot
+from seedscope import Source, current_scope, register_source, seeded, snapshot
 
 pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
 
@@ -228,3 +228,13 @@ def test_fresh_seeds_are_drawn_once_for_each_generator():
     a, b = [*body()], [*body()]
     assert a != b
     assert a[0] != a[1]
+
+
+def test_a_fresh_generator_keeps_its_seed_between_steps():
+    @seeded
+    def steps():
+        while True:
+            yield current_scope().seed
+
+    running = steps()
+    assert next(running) == next(running) == next(running)

@@ -124,10 +124,11 @@ def test_a_collection_is_known_in_its_own_thread_alone():
 def test_an_exit_by_hand_can_be_called_again_and_again():
     before, block = snapshot(), seeded(1029)
     leave = block.__exit__
-    for _ in range(3):
+    error = ValueError("of the block")
+    for raised in (None, None, None), (ValueError, error, None), (ValueError, error, error):
         block.__enter__()
         random.random()
-        leave(None, None, None)
+        assert leave(*raised) is None, "an exit suppresses no error"
         assert before.changed(snapshot()) == ()
     with pytest.raises(RuntimeError, match="without having been entered"):
         leave(None, None, None)

@@ -48,6 +48,13 @@ def test_the_block_begins_with_the_callers_numbers(outer):
     assert draw() == expected
 
 
+@pytest.mark.parametrize("make", [isolated, lambda: isolated(sources=["python"])])
+def test_it_changes_no_setting(make, the_outer_state_is_intact):
+    before = snapshot()
+    with make():
+        assert snapshot() == before
+
+
 def test_it_needs_no_scope_around(the_outer_state_is_intact):
     with isolated():
         code_that_seeds()

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from helpers import draw, run_in_thread
 from recomputations import masks_of, replays
 from seedscope import Stream, evaluating, isolated, seeded, snapshot
+from seedscope.scope import block
 
 REFUSED = r"checkpoint\(f, x, use_reentrant=False, context_fn=stream.recompute\)"
 
@@ -394,6 +395,15 @@ def test_a_state_loaded_between_is_not_replayed():
     with stream, seeded(5):
         expected = torch.rand(1).item()
     assert f() == expected
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_a_loaded_stream_is_refused_in_a_backward_of_any_number(number, monkeypatch):
+    stream = Stream(1029)
+    stream.load_state_dict(stream.state_dict())
+    monkeypatch.setattr(block, "current_backward", lambda: number)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        stream.__enter__()
 
 
 @pytest.mark.parametrize("again", [copy.copy, lambda s: pickle.loads(pickle.dumps(s))])

@@ -277,6 +277,12 @@ def test_seeds_that_follow_from_the_scope_are_its_own():
     assert scope.reseeded == ()
 
 
+def test_a_seed_that_is_cut_for_numpy_is_the_scopes_own():
+    with seeded(2**64 - 1) as scope:
+        set_seed(scope.seed % 2**32)
+        assert scope.reseeded == ()
+
+
 def test_a_fresh_scope_tells_the_scope_around():
     @seeded
     def helper():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from helpers import read_publicly
 from seedscope import Snapshot, seeded, snapshot
+from seedscope.settings import precision
 from seedscope.settings.registry import SETTINGS
 
 new_api = pytest.mark.skipif(
@@ -136,6 +137,12 @@ def test_each_operation_inherits_again_after_a_block(general):
     assert seen == [general] * 3 + ["none" if general == "bf16" else general]
 
 
+def test_values_of_a_torch_without_the_new_interface_are_settled_as_they_are(monkeypatch):
+    monkeypatch.setattr(precision, "read_precision", None)
+    values = {"matmul.precision": "high", "cudnn.allow_tf32": None}
+    assert precision.settled(values) == values
+
+
 @new_api
 def test_a_saved_precision_is_settled_as_torch_shows_it():
     outer, state = snapshot(), snapshot().state_dict()
@@ -159,3 +166,35 @@ def test_a_saved_precision_is_settled_as_torch_shows_it():
     assert settings[names("mkldnn.rnn")] == "ieee"
     assert settings[names("cuda.all")] == "none"
     assert settings["cudnn.allow_tf32"] is None
+
+
+@new_api
+@pytest.mark.parametrize("general", ["ieee", "tf32"])
+def test_products_that_the_block_sets_by_the_old_interface_inherit_again(general):
+    outer = snapshot()
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    torch.set_float32_matmul_precision("high")
+    for operation in (matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn, conv):
+        operation.fp32_precision = "none"
+    torch.backends.fp32_precision = "tf32"
+    with seeded(1029):
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+    torch.backends.fp32_precision = general
+    seen = [o.fp32_precision for o in (matmul, torch.backends.mkldnn.matmul, conv)]
+    outer.restore()
+    assert seen == [general] * 3
+
+
+@new_api
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_a_saved_flag_that_torch_would_know_is_settled(precision):
+    outer, state = snapshot(), snapshot().state_dict()
+    operations = ("fp32_precision.cuda.conv", "fp32_precision.cuda.rnn")
+    state["settings"] |= {**dict.fromkeys(operations, precision), "cudnn.allow_tf32": None}
+    moment = Snapshot.from_state_dict(state)
+    moment.restore()
+    now = snapshot()
+    outer.restore()
+    assert moment.state_dict()["settings"]["cudnn.allow_tf32"] == (precision == "tf32")
+    assert moment == now

@@ -10,7 +10,9 @@ import torch
 
 from damage import ODD_VALUES
 from seedscope import Snapshot, snapshot
+from seedscope.settings import onednn
 from seedscope.settings.allowed import like
+from seedscope.settings.base import Setting
 from seedscope.settings.registry import SETTINGS
 
 # What torch shows only once hardware or inductor is there: see test_every_setting.py.
@@ -86,6 +88,15 @@ def test_a_flag_that_torch_leaves_open_is_left_alone():
     before = flag.read()
     flag.write(None)
     assert flag.read() == before
+
+
+def test_a_flag_of_an_intel_gpu_is_written_once_it_is_known():
+    written = []
+    flag = onednn._unless_open(Setting("mkldnn.x", lambda: None, written.append, like(True)))
+    for value in (None, True, False):
+        assert flag.allows(value)
+        flag.write(value)
+    assert written == [True, False]
 
 
 def test_every_present_value_is_allowed():

@@ -100,6 +100,14 @@ def test_a_device_first_used_inside_ends_as_without_a_block(fake, waits, depth):
         assert len({*with_block, *without}) == 2 * DEVICES, "fresh entropy on each device"
 
 
+def test_a_device_that_has_run_no_queued_call_gets_the_callers_seed(fake):
+    fake.manual_seed_all(5)
+    with seeded(1029):
+        fake.default_generators = tuple(torch.Generator() for _ in range(DEVICES))
+    expected = torch.rand(1, generator=torch.Generator().manual_seed(5)).item()
+    assert fake.rand() == (expected,) * DEVICES
+
+
 def test_a_device_started_between_two_steps_keeps_its_stream(fake):
     @seeded(1029)
     def steps():

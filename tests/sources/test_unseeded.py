@@ -61,6 +61,21 @@ def test_unseeded_generators_of_python_and_numpy_are_separate():
     assert got == expected
 
 
+def test_a_saved_state_counts_the_draws_of_each_stream():
+    def saved():
+        return snapshot().state_dict()["sources"]["unseeded"]
+
+    with seeded(1029):
+        assert saved() == [1029, 0, 0, 0]
+        np.random.default_rng()
+        assert saved() == [1029, 1, 0, 0]
+        random.Random(), random.Random()
+        assert saved() == [1029, 1, 2, 0]
+        with seeded():
+            pass
+        assert saved() == [1029, 1, 2, 1]
+
+
 def test_a_finaliser_that_draws_does_not_stop_the_process():
     class Draws:
         def __init__(self):
