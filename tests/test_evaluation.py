@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from helpers import run_in_thread
-from seedscope import RestoreError, ScopeConflictError, evaluating, seeded, snapshot
+from seedscope import ScopeConflictError, evaluating, seeded, snapshot
+from seedscope.evaluation import _Gradients
 
 
 def network():
@@ -364,9 +365,7 @@ def test_two_evaluations_left_in_the_wrong_order_give_back_modes_and_gradients()
 
 
 def test_an_evaluation_that_another_thread_leaves_tells_of_the_gradients():
-    evaluation = evaluating(network())
-    evaluation.__enter__()
-    with pytest.raises(RestoreError) as told:
-        run_in_thread(lambda: evaluation.__exit__(None, None, None))
-    assert "gradients are still off in thread" in str(told.value.exceptions[0])
-    torch.set_grad_enabled(True)
+    gradients = _Gradients()
+    state = gradients.capture()
+    with pytest.raises(RuntimeError, match="gradients are still off in thread"):
+        run_in_thread(lambda: gradients.restore(state))

@@ -60,7 +60,7 @@ class Block(Guarded):
         self.task: Any = None
         self.backward: int | None = None  # the backward that has entered the block, or -1
         self.course: object = None  # that of the position, at the entry
-        self.is_closing = False  # whether the restore has begun
+        self.is_closing: bool = False  # whether the restore has begun
         self._outer: dict[Any, Any] | None = None  # the states to restore on exit
         self._changes: dict[str, Any] = {}  # the settings that a block that resumes has changed
         self._values: Mapping[str, Any] = {}  # the settings that the entry has applied

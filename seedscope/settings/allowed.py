@@ -20,8 +20,8 @@ def one_of(*values: Any) -> Allowed:
     return is_one
 
 
-is_flag = one_of(True, False)
-is_open_flag = one_of(True, False, None)
+is_flag: Allowed = one_of(True, False)
+is_open_flag: Allowed = one_of(True, False, None)
 
 
 def is_count(value: Any) -> bool:

@@ -136,7 +136,7 @@ def test_a_damaged_line_is_named_and_left_out(wrong, tmp_path):
     file = tmp_path / "runs.jsonl"
     text = file.read_text()
     file.write_text(text.replace('"reseeded":{"torch":42}', f'"reseeded":{wrong}', 1))
-    with pytest.warns(RuntimeWarning, match="line 1 is damaged .TypeError: reseeded is"):
+    with pytest.warns(RuntimeWarning, match="line 1 is damaged .reseeded is"):
         assert len([*log]) == 2
     done = seedscope_command("log", "--log", str(file))
     assert done.returncode == 0
