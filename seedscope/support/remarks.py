@@ -40,7 +40,7 @@ def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) 
     if _printer is not None:
         _printer(text)
     else:
-        warnings.warn(message(text), category, stacklevel=stacklevel + 1)
+        warnings.warn(visible(text, keep="\n"), category, stacklevel=stacklevel + 1)
 
 
 def level_of_the_user() -> int:
