@@ -81,8 +81,8 @@ def _writes(deterministic: bool) -> list[tuple[Callable[[Any], Any], Any, Any]]:
     now = SETTINGS.capture()
     SETTINGS.restore(before)
     return [
-        (write, inside, outside)
-        for (_, _, write), inside, outside in zip(SETTINGS._settings, now, before, strict=True)
+        (setting.write, inside, outside)
+        for setting, inside, outside in zip(SETTINGS._settings, now, before, strict=True)
         if inside != outside
     ]
 
