@@ -96,9 +96,10 @@ def check(run: Run) -> None:
 
 def _is_encodable(word: str) -> bool:
     try:
-        return bool(os.fsencode(word)) or not word
+        os.fsencode(word)
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _options(run: Run) -> Options:

@@ -107,12 +107,12 @@ class RunLog:
             return
         with file:
             for number, line in enumerate(bounded_lines(file), 1):
-                if not line and line is not None:
+                if line == b"":
                     continue
                 try:
-                    found = parse(line) if line is not None else _refuse_length()
+                    found = _refuse_length() if line is None else parse(line)
                 except ValueError as error:
-                    if line is not None and line.isspace():
+                    if line and line.isspace():
                         continue
                     left_out += 1
                     if left_out <= _BAD_LINES_SHOWN:

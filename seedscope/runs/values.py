@@ -214,14 +214,8 @@ _LEAVES: dict[str, set[type]] = {
 
 def _check_leaves(leaves: list[Any], dtype: str) -> None:
     kind = dtype.rstrip("0123456789")
-    kinds: dict[str, set[type]] = {
-        "bool": {bool},
-        "uint": {int},
-        "int": {int},
-        "complex": {complex},
-    }
     # Other tools may write 1 for 1.0.
-    if not {*map(type, leaves)} <= kinds.get(kind, {float, int}):
+    if not {*map(type, leaves)} <= _LEAVES.get(kind, {float, int}):
         raise ValueError(f"a value is no {dtype}")
     if kind in ("int", "uint") and leaves:
         bounds = np.iinfo(dtype)

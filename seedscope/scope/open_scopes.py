@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import threading
@@ -146,13 +145,20 @@ def _after_fork_in_child() -> None:
     turns.after_fork_in_child()
     ident = threading.get_ident()
     others = [block for block in _open_scopes if block.thread not in (None, ident)]
+    failures: list[Exception] = []
     for block in reversed(others):
-        with contextlib.suppress(ScopeConflictError):  # a block inside of it lives on
+        try:
             block.close()
+        except ScopeConflictError:
+            pass  # a block inside of it lives on
+        except Exception as error:
+            failures.append(error)
     if others:
         random.seed()  # as Python does in each child, which would draw its siblings' numbers
     for block in _open_scopes:
         block.after_fork_in_child()
+    if failures:  # Python prints it
+        raise ExceptionGroup("the blocks of other threads were left in a forked child", failures)
 
 
 if hasattr(os, "register_at_fork"):

@@ -73,7 +73,7 @@ def saved_and_loaded(state):
 
 
 def read(kind, state):
-    """Read a state; return what goes on from there."""
+    """Return a function that goes on from a state, which is read here."""
     if kind == "Snapshot":
         return Snapshot.from_state_dict(state).restore
     if kind == "Stream":

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import random
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -175,3 +176,28 @@ def test_a_fork_waits_until_no_other_thread_draws_from_a_generator():
     finally:
         unregister()
     assert threading.get_ident() in captured_in
+
+
+def test_a_source_that_fails_in_a_child_keeps_no_other_block_open(monkeypatch):
+    parent, told = os.getpid(), []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(str(what.exc_value)))
+
+    class Failing(Lottery, Source):
+        name = "failing"
+
+        def restore(self, state):
+            if os.getpid() != parent:
+                raise OSError("not in this process")
+            super().restore(state)
+
+    before, unregister = snapshot(["numpy", "torch"]), register_source(Failing())
+
+    def look():
+        return before.changed(snapshot(["numpy", "torch"])), current_scope(), told
+
+    try:
+        changed, scope, told = child_of_a_fork_while_a_thread_holds(several_blocks(), look)
+    finally:
+        unregister()
+    assert (changed, scope) == ((), None)
+    assert "the blocks of other threads were left in a forked child" in told[0]
