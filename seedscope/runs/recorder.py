@@ -86,13 +86,8 @@ class Recorder:
         self._notes |= {name: encode(value, name) for name, value in values.items()}
 
     def leave(self, error: BaseException | None, reseeded: Mapping[str, Any]) -> None:
-        """Record the outcome of the block, which may be entered again.
-
-        An error stays the outcome: the block is entered again to close a body that it has ended.
-        """
-        if self._outcome in (None, "ok"):
-            self._outcome = outcome_of(error)
-        self._reseeded = dict(reseeded)
+        """Record the outcome of the block, which may be entered again."""
+        self._outcome, self._reseeded = outcome_of(error), dict(reseeded)
 
     def end(self) -> dict[str, Any]:
         """Append the run's second line, once, and return its record."""

@@ -279,3 +279,11 @@ def test_a_forked_child_leaves_the_record_to_its_parent(log):
         os.waitpid(pid, 0)
         assert [*log] == []
     assert [run.seed for run in log] == [1]
+
+
+def test_a_queue_that_an_interrupt_has_left_loses_no_line(tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+    run_log._appending.queue = []
+    with seeded(3, log=log):
+        pass
+    assert len([*log]) == 1

@@ -13,6 +13,7 @@ import torch
 from helpers import read_publicly, run_python
 from seedscope import Snapshot, seeded, snapshot
 from seedscope.settings import base, environment
+from seedscope.settings.allowed import one_of
 from seedscope.settings.registry import SETTINGS
 
 OTHERS = {
@@ -208,3 +209,17 @@ def test_a_setting_that_cannot_be_written_stops_no_other():
 
 def _put(values, name):
     return lambda value: values.__setitem__(name, value)
+
+
+def test_an_error_that_a_signal_handler_raises_in_a_write_reaches_the_caller():
+    value, errors = [1], [TimeoutError("alarm")]
+
+    def write(new):
+        if errors:
+            raise errors.pop()
+        value[0] = new
+
+    settings = base.Settings([base.Setting("x", lambda: value[0], write, one_of(1, 2))])
+    with pytest.raises(TimeoutError, match="alarm"):
+        settings.restore([2])
+    assert value == [2]

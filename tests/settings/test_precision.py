@@ -198,3 +198,18 @@ def test_a_saved_flag_that_torch_would_know_is_settled(precision):
     outer.restore()
     assert moment.state_dict()["settings"]["cudnn.allow_tf32"] == (precision == "tf32")
     assert moment == now
+
+
+def test_a_read_that_fails_once_is_no_refusal_of_torch():
+    errors = [RuntimeError("a worker has died")]
+
+    def read():
+        if errors:
+            raise errors.pop()
+        return True
+
+    with pytest.raises(RuntimeError, match="worker"):
+        precision._unless_refused(read)
+    assert precision._unless_refused(read) is True
+    errors += [RuntimeError("refused")] * 2
+    assert precision._unless_refused(read) is None
