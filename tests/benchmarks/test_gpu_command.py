@@ -384,7 +384,7 @@ def test_a_terminated_run_shows_its_figures(tmp_path):
         if "gpu 4/" in line:
             process.send_signal(signal.SIGTERM)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "gpu: stopped; " in err
     assert "REHEARSAL" in out
