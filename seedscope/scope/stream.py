@@ -134,8 +134,9 @@ class _Replay(Isolation):
 
     Args:
         recomputation: what has opened the block.
+        options: those of the block, which governs no source.
         position: that of the stream.
-        seed, states: where it stood.
+        then: the seed and the states at which the stream stood.
         direct: the scope of the sources that the forward draws from the stream without entering
             it; None if there are none.
     """
@@ -190,8 +191,7 @@ class _Recomputation(Opener[_Replay]):
         self._position, self._stream = position, stream
         self._then = position.seed, dict(position.now())
         self._direct = options.narrowed(position.direct())
-        # The block governs no source. The parts of a backward may run in several threads at once,
-        # and take turns.
+        # The parts of a backward may run in several threads at once, and take turns.
         self._options = Options(False, threads="wait" if options.waits else "raise", sources=[])
 
     def _block(self, opener: Opener[_Replay] | None, resumes: bool) -> _Replay:
