@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import stat
+import time
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 
@@ -21,6 +23,8 @@ _KINDS = {
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 2**18  # bytes
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT
+_PATIENCE_S = 60
+_POLL_S = 0.002
 
 
 def check_regular(path: str) -> None:
@@ -45,15 +49,6 @@ def open_to_read(path: str) -> io.BufferedReader:
     return os.fdopen(_open(path, os.O_RDONLY), "rb")
 
 
-def open_to_append(path: str) -> io.FileIO:
-    """Open or create a regular file, without a buffer.
-
-    Raises:
-        OSError: `path` is no regular file, or cannot be written.
-    """
-    return os.fdopen(_open(path, _APPENDING), "a+b", buffering=0)
-
-
 def bounded_lines(file: io.BufferedReader) -> Iterator[bytes | None]:
     """Yield the lines of a file without their ends, and None for a line longer than allowed."""
     pieces: list[bytes] = []
@@ -76,15 +71,50 @@ def bounded_lines(file: io.BufferedReader) -> Iterator[bytes | None]:
         yield b"".join(pieces) if size <= LONGEST_LINE else None
 
 
-def append_line(file: io.FileIO, line: bytes) -> None:
-    """Write a line at the end of the file, whole or not at all.
+def append_line(path: str, line: bytes) -> None:
+    """Write a line at the end of the file, whole or not at all; create the file and its folder.
+
+    One thread or process at a time writes to a file, whatever link to it `path` is. The kernel
+    holds the lock for the open file and ends it as the file is closed: no interrupt can leave it
+    behind. Locks that a library keeps in Python can be left, and stop a later fork.
 
     Raises:
-        OSError: the line is too long, or was not written.
+        OSError: the line is too long, `path` is no regular file, or it was not written.
     """
     if len(line) > LONGEST_LINE:
         size = f"{len(line) / 2**20:.0f} MiB"
         raise OSError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
+    with _open_to_append(path) as file:
+        try:
+            _lock(file)
+            _append(file, line)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the open file too
+
+
+def _open_to_append(path: str) -> io.FileIO:
+    check_regular(path)
+    try:
+        descriptor = _open(path, _APPENDING)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = _open(path, _APPENDING)
+    return os.fdopen(descriptor, "a+b", buffering=0)
+
+
+def _lock(file: io.FileIO) -> None:
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                said = f"another process has held its lock for {_PATIENCE_S} s"
+                raise OSError(f"{said}: see which one has it open, and end it") from None
+        time.sleep(_POLL_S)
+
+
+def _append(file: io.FileIO, line: bytes) -> None:
     end = file.seek(0, os.SEEK_END)
     if end:
         file.seek(end - 1)

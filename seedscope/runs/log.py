@@ -14,16 +14,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from filelock import FileLock  # comes with torch
-
 from ..support.remarks import warn, write_error
-from .files import append_line, bounded_lines, check_regular, open_to_append, open_to_read
+from .files import append_line, bounded_lines, open_to_read
 from .records import LONGEST_LINE, begun, ended
 from .run import Run
 
 T = TypeVar("T")
 
-_LOCK_PATIENCE_S = 60
 _BAD_LINES_SHOWN = 3
 _appending = threading.local()
 
@@ -148,8 +145,10 @@ class RunLog:
 
     def _append_or_tell(self, whole: Mapping[str, Any]) -> None:
         try:
-            self._append(f"{_to_json(whole)}\n".encode())
-        except (OSError, NotImplementedError, ValueError) as error:  # a Timeout is an OSError
+            append_line(self.path, f"{_to_json(whole)}\n".encode())
+        except (OSError, ValueError) as error:
+            if isinstance(error, TimeoutError) and error.errno is None:
+                raise  # of a signal handler, and not of the system
             self.lost += 1
             notes = f" with notes {json.dumps(whole['notes'])}" if whole.get("notes") else ""
             if len(notes) > _NOTES_SHOWN:
@@ -158,30 +157,6 @@ class RunLog:
                 f"the run of seed {whole['seed']}{notes} could not be logged in {self.path} "
                 f"({type(error).__name__}: {error}); the run continues"
             )
-        except BaseException as error:
-            # filelock wraps a Ctrl-C during its cleanup in an exception group.
-            if any(isinstance(one, KeyboardInterrupt) for one in getattr(error, "exceptions", ())):
-                raise KeyboardInterrupt from error
-            raise
-
-    def _append(self, line: bytes) -> None:
-        # Creating a lock takes a fifth of an append, so each thread keeps its last lock; a
-        # forked child creates its own. Ctrl-C can leave a lock held. So a lock is kept only
-        # after a successful append; otherwise its last reference goes, which releases it.
-        key = (os.getpid(), self.path)
-        kept, _appending.lock = getattr(_appending, "lock", None), None
-        check_regular(self.path)  # before a lock is created beside a device
-        if kept is not None and kept[0] == key:
-            lock = kept[1]
-        else:
-            # One lock for a file and the links to it. Only this thread uses the lock, so
-            # filelock need not keep a state per thread.
-            path = f"{os.path.realpath(self.path)}.lock"
-            lock = FileLock(path, timeout=_LOCK_PATIENCE_S, thread_local=False)
-        # filelock also creates a missing folder.
-        with lock.acquire(poll_interval=0.002), open_to_append(self.path) as file:
-            append_line(file, line)
-        _appending.lock = (key, lock)
 
 
 def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:

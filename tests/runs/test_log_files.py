@@ -57,10 +57,9 @@ def test_what_is_no_regular_file_is_one_clear_line(kind, make, tmp_path, capsys)
     with pytest.warns(RuntimeWarning, match=said), seeded(1, log=place) as scope:
         scope.note(loss=1)
     assert {*os.listdir(place.parent), *os.listdir(tmp_path)} == before
-    assert not os.path.exists(f"{place}.lock")
 
 
-def test_a_link_to_a_regular_file_is_a_log_with_the_lock_of_the_file(tmp_path):
+def test_a_link_to_a_regular_file_is_a_log(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there/runs.jsonl")
     for path in (tmp_path / "link", tmp_path / "there" / "runs.jsonl"):

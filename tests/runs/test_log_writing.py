@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import multiprocessing
 import os
@@ -15,10 +16,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from helpers import ROOT, draw, run_python
 from seedscope import RunLog, seeded
+from seedscope.runs import files
 from seedscope.runs import log as run_log
 
 FORK = multiprocessing.get_context("fork")
@@ -51,57 +52,46 @@ def test_16_processes_and_8_threads_lose_no_line_and_tear_none(log):
     assert sorted(ids) == sorted("{:04}{:04}{:04}".format(*key) for key in keys)
 
 
-def test_a_thread_makes_its_lock_once(log, monkeypatch):
-    made = []
-
-    class Lock(FileLock):
-        def __init__(self, path, **options):
-            made.append(path)
-            super().__init__(path, **options)
-
-    monkeypatch.setattr(run_log, "FileLock", Lock)
-
-    def append_twice():
-        for seed in (1, 2):
-            with seeded(seed, log=log):
-                pass
-
-    append_twice()
-    thread = threading.Thread(target=append_twice)
-    thread.start()
-    thread.join()
-    assert made == [f"{log.path}.lock"] * 2
-    other = RunLog(f"{log.path}.other")
-    with seeded(3, log=other):  # another file has another lock
-        pass
-    assert made[2:] == [f"{other.path}.lock"]
-    assert len([*log]) == 4
-    assert len([*other]) == 1
-
-
-def test_an_append_that_ctrl_c_stops_leaves_the_lock_free(log, monkeypatch):
+def test_a_log_whose_lock_another_process_holds_is_told_of(log, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE_S", 0.01)
     with seeded(1, log=log):
         pass
-
-    release = FileLock.release
-
-    def interrupted(lock, force=False):
-        if not force:  # a lock that nobody holds is freed by force
-            raise KeyboardInterrupt
-        release(lock, force)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FileLock, "release", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            log.append("end", {"id": "0" * 12, "seed": 2, "began": "2026-01-01"})
-    with FileLock(f"{log.path}.lock", timeout=0):
-        pass
+    with open(log.path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        said = pytest.warns(RuntimeWarning, match="seed 2 could not be logged .* has held its lock")
+        with said, seeded(2, log=log):
+            pass
     with seeded(3, log=log):
         pass
-    assert [run.seed for run in log] == [1, 2, 3]
+    assert [run.seed for run in log] == [1, 3]
 
 
-def test_a_forked_child_has_a_lock_of_its_own(log):
+def test_an_append_waits_for_the_end_of_another(log):
+    with seeded(1, log=log), open(log.path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        log.append("end", {"id": "0" * 12, "seed": 2, "began": "2026-01-01"})
+        assert timer.finished.is_set()
+        timer.join()
+    assert [run.seed for run in log] == [2, 1]
+
+
+def test_a_child_that_is_forked_during_an_append_does_not_keep_its_lock(log, monkeypatch):
+    append, may_end = files._append, FORK.Event()
+    monkeypatch.setattr(files, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(files, "_append", lambda *given: (append(*given), child.start()))
+    child = FORK.Process(target=may_end.wait)
+    log.append("end", {"id": "0" * 12, "seed": 1, "began": "2026-01-01"})
+    monkeypatch.setattr(files, "_append", append)
+    with seeded(2, log=log):
+        pass
+    may_end.set()
+    child.join()
+    assert [run.seed for run in log] == [1, 2]
+
+
+def test_a_forked_child_appends_too(log):
     def append_once():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -200,24 +190,24 @@ def test_a_run_whose_error_cannot_be_printed_is_kept(log):
 
 
 def test_a_scope_opened_during_an_append_is_logged(log, monkeypatch):
-    write = RunLog._append
+    write = run_log.append_line
 
-    def interrupted(self, line):
+    def interrupted(path, line):
         if b'"event":"begin"' in line and b'"seed":1,' in line:
             with seeded(2, log=log):  # as a signal's handler does
                 pass
-        write(self, line)
+        write(path, line)
 
-    monkeypatch.setattr(RunLog, "_append", interrupted)
+    monkeypatch.setattr(run_log, "append_line", interrupted)
     with seeded(1, log=log):
         pass
     assert [run.seed for run in log] == [2, 1]
 
 
 def test_a_process_forked_during_an_append_logs_its_own_runs(log, monkeypatch):
-    write = RunLog._append
+    write = run_log.append_line
 
-    def forks(self, line):
+    def forks(path, line):
         if b'"event":"begin"' in line and b'"seed":1,' in line:
             pid = os.fork()  # as a signal's handler may
             if pid == 0:
@@ -227,9 +217,9 @@ def test_a_process_forked_during_an_append_logs_its_own_runs(log, monkeypatch):
                 finally:
                     os._exit(0)
             os.waitpid(pid, 0)
-        write(self, line)
+        write(path, line)
 
-    monkeypatch.setattr(RunLog, "_append", forks)
+    monkeypatch.setattr(run_log, "append_line", forks)
     with seeded(1, log=log):
         pass
     assert [(run.seed, run.is_child) for run in log] == [(2, True), (1, False)]
@@ -279,11 +269,3 @@ def test_a_forked_child_leaves_the_record_to_its_parent(log):
         os.waitpid(pid, 0)
         assert [*log] == []
     assert [run.seed for run in log] == [1]
-
-
-def test_a_queue_that_an_interrupt_has_left_loses_no_line(tmp_path):
-    log = RunLog(tmp_path / "runs.jsonl")
-    run_log._appending.queue = []
-    with seeded(3, log=log):
-        pass
-    assert len([*log]) == 1
