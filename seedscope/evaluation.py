@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
+from .scope.block import move_shared
 from .scope.opener import Opener
 from .scope.options import Options
 from .scope.position import Position
@@ -22,7 +23,7 @@ from .support.torch_internals import children
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_State = list[tuple[nn.Module, bool]]
+_State = dict[nn.Module, bool]
 _MODULES = nn.Module.modules
 
 
@@ -125,6 +126,13 @@ class _Evaluation(Scope):
         assert self._outer is not None
         self._modes.apply(self._outer[self._modes])
 
+    def _take_over(self, outer: dict[Any, Any]) -> None:
+        super()._take_over(outer)
+        mine: _State = (self._outer or {}).get(self._modes, {})
+        for thing, modes in outer.items():  # of other models, which may share modules with these
+            if isinstance(thing, _Modes):
+                move_shared(modes, mine)
+
 
 class _Gradients:
     """Whether gradients are on in this thread."""
@@ -156,23 +164,12 @@ class _Modes:
     def __init__(self, models: tuple[nn.Module, ...], keep: tuple[Any, ...], grad: bool) -> None:
         self._models, self._keep, self._grad = models, keep, grad
 
-    # Two evaluations of the same models govern the same modes, whichever is left first.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Modes) and self._ids() == other._ids()
-
-    def __hash__(self) -> int:
-        return hash(self._ids())
-
-    def _ids(self) -> tuple[int, ...]:
-        return tuple(map(id, self._models))
-
     def capture(self) -> _State:
-        return [(module, module.training) for module in _modules_of(self._models)]
+        return {module: module.training for module in _modules_of(self._models)}
 
     def apply(self, captured: _State) -> None:
-        modules = [module for module, _ in captured]
-        kept = _modules_to_keep(modules, self._keep)
-        for module in modules:
+        kept = _modules_to_keep([*captured], self._keep)
+        for module in captured:
             if module.training:
                 _set_mode(module, False)
         for module in kept:
@@ -181,7 +178,7 @@ class _Modes:
             torch.set_grad_enabled(False)
 
     def restore(self, state: _State) -> None:
-        for module, mode in state:
+        for module, mode in state.items():
             if module.training is not mode:
                 _set_mode(module, mode)
 

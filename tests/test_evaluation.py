@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from helpers import run_in_thread
-from seedscope import ScopeConflictError, evaluating, seeded, snapshot
+from seedscope import evaluating, seeded, snapshot
 from seedscope.evaluation import _Gradients
 
 
@@ -349,19 +349,6 @@ def test_methods_name_the_model_by_an_attribute():
 def test_a_missing_argument_is_refused():
     with pytest.raises(TypeError, match="has no argument 'net'"):
         evaluating.of("net")(evaluate_any)
-
-
-def test_two_evaluations_left_in_the_wrong_order_give_back_modes_and_gradients():
-    model = network()
-    outer = modes(model)
-    first, second = evaluating(model), evaluating(model)
-    first.__enter__()
-    second.__enter__()
-    with pytest.raises(ScopeConflictError, match="entered later"):
-        first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
-    assert modes(model) == outer
-    assert torch.is_grad_enabled()
 
 
 def test_an_evaluation_that_another_thread_leaves_tells_of_the_gradients():

@@ -268,5 +268,11 @@ class Block(Guarded):
     def _take_over(self, outer: dict[Any, Any]) -> None:
         """Move from `outer` the states that this block governs too; its exit will restore them."""
         if self._outer is not None:
-            for thing in [thing for thing in outer if thing in self._outer]:
-                self._outer[thing] = outer.pop(thing)
+            move_shared(outer, self._outer)
+
+
+def move_shared(states: dict[Any, Any], into: dict[Any, Any]) -> None:
+    """Move what both have from `states` to `into`; an interrupted call can be repeated."""
+    for thing in [thing for thing in states if thing in into]:
+        into[thing] = states[thing]
+        del states[thing]
