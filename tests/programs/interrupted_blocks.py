@@ -184,3 +184,36 @@ ACTIONS = {
         *(coroutine, async_generator, waiting, logged, recomputation),
     )
 }
+
+
+def left_by_hand():
+    scope = seeded(3)
+    scope.__enter__()
+    try:
+        BIG @ BIG
+    finally:
+        scope.__exit__(None, None, None)
+
+
+def in_an_exit_stack():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeded(3))
+        BIG @ BIG
+
+
+@contextlib.contextmanager
+def _seeded():
+    with seeded(3):
+        yield
+
+
+def in_a_context_manager():
+    with _seeded():
+        BIG @ BIG
+
+
+# Known issues name what no code can close.
+GAPS = {
+    function.__name__: function
+    for function in (left_by_hand, in_an_exit_stack, in_a_context_manager)
+}

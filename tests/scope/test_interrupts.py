@@ -13,7 +13,7 @@ import torch
 
 import interrupted_blocks
 from helpers import run_in_thread, run_python
-from interrupted_blocks import ACTIONS, MODEL
+from interrupted_blocks import ACTIONS, GAPS, MODEL
 from interrupts import Fault, FaultAt, attack, not_as_before
 from seedscope import RunLog, Stream, seeded, snapshot
 from seedscope.runs.recorder import Recorder
@@ -40,6 +40,14 @@ def test_thousands_of_signals_leave_nothing_behind(name, by_thread):
     found = attack(ACTIONS[name], 2_000, by_thread=by_thread, model=MODEL)
     print(f"{name}: {found.signals} signals, {found.swallowed} swallowed")
     assert found.lost == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GAPS)
+def test_a_gap_that_known_issues_name_is_still_there(name):
+    found = attack(GAPS[name], 1_000, model=MODEL)
+    print(f"{name}: {len(found.lost)} of {found.signals} signals left a scope open")
+    assert found.lost
 
 
 def faults_at_bytecodes(name, places, error=Fault):
