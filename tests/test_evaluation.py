@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
+import threading
 from functools import partial
 
 import pytest
@@ -356,3 +357,9 @@ def test_an_evaluation_that_another_thread_leaves_tells_of_the_gradients():
     state = gradients.capture()
     with pytest.raises(RuntimeError, match="gradients are still off in thread"):
         run_in_thread(lambda: gradients.restore(state))
+
+
+def test_a_forked_child_has_no_gradients_of_a_thread_that_it_lacks():
+    ended = run_in_thread(threading.get_ident)
+    _Gradients().restore((ended, False))
+    assert torch.is_grad_enabled()

@@ -7,6 +7,7 @@ import sys
 
 import torch
 
+from seedscope.cli.info import _shown
 from seedscope.cli.main import main
 
 
@@ -21,3 +22,9 @@ def test_info_shows_the_conditions_of_reproducibility(monkeypatch, capsys):
     assert info["machine"]["CPU threads"] == torch.get_num_threads()
     assert main(["info"]) == 0
     assert f"torch      {torch.__version__}" in capsys.readouterr().out
+
+
+def test_info_shows_values_that_have_parts_in_one_line():
+    assert _shown({"commit": "abc", "dirty": True}) == "commit abc, dirty True"
+    assert _shown(["A100", "A100"]) == "A100, A100"
+    assert _shown(None) == "none"

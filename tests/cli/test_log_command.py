@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 import torch
@@ -41,6 +48,28 @@ def test_log_keeps_id_and_note_on_a_narrow_terminal(runs, monkeypatch, capsys):
     assert max(map(len, lines)) <= 80
     assert runs[1].id[:8] in lines[4]
     assert " 0.125 " in lines[4]
+
+
+def test_a_table_fits_the_terminal_and_is_whole_in_a_pipe(runs, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    with seeded(7, log="runs.jsonl") as scope:
+        scope.note(**{f"a_metric_with_a_long_name_{i}": i for i in range(9)})
+    command = [sys.executable, "-m", "seedscope", "log"]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert "a_metric_with_a_long_name_8" in piped.stdout.splitlines()[2]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    on_terminal = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end was closed
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert on_terminal.wait(20) == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "more notes, shown by --json and --csv" in text
 
 
 def test_best_sorts_by_a_note_and_leaves_out_runs_without_it(runs, capsys):

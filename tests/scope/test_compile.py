@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from seedscope import Stream, seeded, snapshot
+from seedscope import Stream, current_scope, isolated, seeded, snapshot
 from seedscope.support import compiler, torch_internals
 
 # The eager backends run the captured graph with torch's own kernels, so random numbers must
@@ -79,6 +79,18 @@ def snapshot_inside(x):
         return draw(x)
 
 
+def the_rest_inside(x):
+    """Everything else that a step may call."""
+    stream = Stream(1029)
+    with isolated():
+        torch.rand(3)
+    stream.load_state_dict(stream.state_dict())
+    with stream:
+        assert current_scope().seed == 1029
+        stream.state_dict()
+        return draw(x)
+
+
 class Model(torch.nn.Module):
     @seeded(1029)
     def forward(self, x):
@@ -105,6 +117,7 @@ def compiled(request):
         (calls_decorated, EAGER),
         (stream_inside, EAGER_TWICE),
         (snapshot_inside, EAGER),
+        (the_rest_inside, EAGER),
         (Model(), EAGER),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),

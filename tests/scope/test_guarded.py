@@ -17,8 +17,9 @@ from seedscope.scope.stepping import Body, drive
 from seedscope.scope.wrapping import wrap
 
 
-def test_an_exit_by_hand_can_be_called_again_and_again():
-    before, block = snapshot(), seeded(1029)
+def test_an_exit_by_hand_can_be_called_again_and_again(tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+    before, block = snapshot(), seeded(1029, log=log)
     leave = block.__exit__
     error = ValueError("of the block")
     for raised in (None, None, None), (ValueError, error, None), (ValueError, error, error):
@@ -28,6 +29,7 @@ def test_an_exit_by_hand_can_be_called_again_and_again():
         assert before.changed(snapshot()) == ()
     with pytest.raises(RuntimeError, match="without having been entered"):
         leave(None, None, None)
+    assert [run.outcome for run in log] == ["ok", *["ValueError: of the block"] * 2]
 
 
 def test_a_dropped_exit_leaves_what_its_own_with_has_entered_and_nothing_else():
