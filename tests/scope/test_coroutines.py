@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import inspect
 import sys
 import types
 
 import pytest
 import torch
 
-from decorated import FIRST, FOURTH, SECOND, THIRD, AsyncCallable, async_generator, coroutine, draw
+from decorated import (
+    FIRST,
+    FOURTH,
+    SECOND,
+    THIRD,
+    AsyncCallable,
+    async_generator,
+    coroutine,
+    draw,
+    generator,
+)
 from seedscope import seeded, snapshot
 
 pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
@@ -92,6 +103,7 @@ def test_generator_based_coroutines_stay_awaitable():
         return await based()
 
     assert asyncio.run(main()) == FIRST
+    assert not inspect.isawaitable(generator(1))
 
 
 def test_async_generators_see_their_own_sequence():

@@ -10,6 +10,7 @@ import types
 
 import pytest
 
+from helpers import run_in_thread
 from seedscope import RunLog, current_scope, isolated, seeded, snapshot
 from seedscope.scope import turns
 from seedscope.scope.scope import Scope
@@ -107,6 +108,11 @@ def test_a_turn_that_an_interrupt_has_given_back_half_wakes_those_who_wait():
     turns._waiting_threads.append(woken)
     turns.give_back(threading.get_ident())  # again: nobody has the turn
     assert woken.acquire(timeout=0)
+
+
+def test_a_thread_that_has_ended_is_at_no_place():
+    assert turns._place(run_in_thread(threading.get_ident)) is None
+    assert turns._place(threading.get_ident()) is not None
 
 
 class InterruptedScope:
