@@ -46,7 +46,12 @@ class Snapshot:
         Raises:
             RestoreError: some could not be restored. All others were.
         """
-        WATCH.restoring(restore_all)({**self._states})
+        states = {**self._states}
+        try:
+            WATCH.restoring(restore_all)(states)
+        except BaseException:
+            restore_all(states)  # what an interrupt has left undone
+            raise
 
     @opaque
     def changed(self, other: Snapshot) -> tuple[str, ...]:
@@ -239,6 +244,8 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
             )
         try:
             states[sources[name]] = sources[name].decode(payload)
+        except TimeoutError:
+            raise  # of an alarm's handler: no state causes one
         except Exception as error:
             message = f"the saved state of {name!r} is damaged: {error!s:.500}"
             raise ValueError(message) from error

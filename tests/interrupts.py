@@ -21,7 +21,10 @@ from seedscope.scope import turns
 from seedscope.scope.open_scopes import _open_scopes
 from seedscope.sources.watch import WATCH
 
-_NOP = dis.opmap["NOP"]
+# No signal comes at the NOP of a `try:`, which CPython leaves out of the `try` around it, nor at a
+# `return`, which is outside of it: CPython looks for signals after a call, as it jumps back, and
+# where a function begins or goes on.
+_QUIET = {dis.opmap.get(name) for name in ("NOP", "RETURN_VALUE", "RETURN_CONST")}
 PACKAGE = str(Path(seedscope.__file__).parent)
 
 
@@ -44,8 +47,7 @@ class FaultAt:
         if not frame.f_code.co_filename.startswith(PACKAGE) or self.left <= 0:
             return None
         frame.f_trace_opcodes = self.event == "opcode"
-        # No signal comes at the NOP of a `try:`, which CPython leaves out of the `try` around it.
-        if event == self.event and frame.f_code.co_code[frame.f_lasti] != _NOP:
+        if event == self.event and frame.f_code.co_code[frame.f_lasti] not in _QUIET:
             self.left -= 1
             if self.left == 0:
                 where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

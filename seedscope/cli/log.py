@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
             "Show the runs of a log that have ended, the newest first. Of a run on several\n"
             "ranks, show only rank 0, unless --where names a rank."
         ),
-        epilog="examples:\n  seedscope log --best loss --where epoch>=3\n"
+        epilog="examples:\n  seedscope log --best loss --where 'epoch>=3'\n"
         "  seedscope log --best accuracy:max --json",
     )
     add_options(parser, "log")

@@ -27,6 +27,10 @@ _PATIENCE_S = 60
 _POLL_S = 0.002
 
 
+class LogError(OSError):
+    """A file that cannot be the log."""
+
+
 def check_regular(path: str) -> None:
     """Check that `path` is a regular file or does not exist, without opening it.
 
@@ -46,7 +50,7 @@ def open_to_read(path: str) -> io.BufferedReader:
         OSError: the file does not exist, is no regular file, or cannot be read.
     """
     check_regular(path)  # to open a device may already do something
-    return os.fdopen(_open(path, os.O_RDONLY), "rb")
+    return io.BufferedReader(_open(path, os.O_RDONLY, "r"))
 
 
 def bounded_lines(file: io.BufferedReader) -> Iterator[bytes | None]:
@@ -74,6 +78,9 @@ def bounded_lines(file: io.BufferedReader) -> Iterator[bytes | None]:
 def append_line(path: str, line: bytes) -> None:
     """Write a line at the end of the file, whole or not at all; create the file and its folder.
 
+    A line that the file ends with already is not written again: an interrupt may have come right
+    after the write, and the caller may try again.
+
     One thread or process at a time writes to a file, whatever link to it `path` is. The kernel
     holds the lock for the open file and ends it as the file is closed: no interrupt can leave it
     behind. Locks that a library keeps in Python can be left, and stop a later fork.
@@ -83,23 +90,33 @@ def append_line(path: str, line: bytes) -> None:
     """
     if len(line) > LONGEST_LINE:
         size = f"{len(line) / 2**20:.0f} MiB"
-        raise OSError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
-    with _open_to_append(path) as file:
-        try:
-            _lock(file)
-            _append(file, line)
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the open file too
+        raise LogError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
+    is_written = False
+    while not is_written:
+        with _open_to_append(path) as file:
+            try:
+                _lock(file)
+                if is_written := _is_at(path, file):
+                    _append(file, line)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the open file too
+
+
+def _is_at(path: str, file: io.FileIO) -> bool:
+    """Return whether `path` still names the file: another program may have put a new one there."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _open_to_append(path: str) -> io.FileIO:
     check_regular(path)
     try:
-        descriptor = _open(path, _APPENDING)
+        return _open(path, _APPENDING, "a+")
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = _open(path, _APPENDING)
-    return os.fdopen(descriptor, "a+b", buffering=0)
+        return _open(path, _APPENDING, "a+")
 
 
 def _lock(file: io.FileIO) -> None:
@@ -110,16 +127,18 @@ def _lock(file: io.FileIO) -> None:
         except BlockingIOError:
             if time.monotonic() > end:
                 said = f"another process has held its lock for {_PATIENCE_S} s"
-                raise OSError(f"{said}: see which one has it open, and end it") from None
+                raise LogError(f"{said}: see which one has it open, and end it") from None
         time.sleep(_POLL_S)
 
 
 def _append(file: io.FileIO, line: bytes) -> None:
     end = file.seek(0, os.SEEK_END)
-    if end:
-        file.seek(end - 1)
-        if file.read(1) != b"\n":  # end the line that a killed process left torn
-            line = b"\n" + line
+    file.seek(max(0, end - len(line) - 1))
+    last = file.read(end - file.tell())
+    if last[-len(line) :] == line and last[: -len(line)] in (b"", b"\n"):
+        return
+    if last and not last.endswith(b"\n"):  # end the line that a killed process left torn
+        line = b"\n" + line
     try:
         while line:  # a disk that fills up accepts a part, then refuses
             line = line[file.write(line) :]
@@ -128,17 +147,18 @@ def _append(file: io.FileIO, line: bytes) -> None:
         raise
 
 
-def _open(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | _FLAGS, 0o666)
+def _open(path: str, flags: int, mode: str) -> io.FileIO:
+    # In one step: an interrupt between the two would leave the descriptor open.
+    file = next(map(io.FileIO, map(os.open, [path], [flags | _FLAGS], [0o666]), [mode]))
     try:
-        _check_kind(path, os.fstat(descriptor))  # it may have changed since the check
+        _check_kind(path, os.fstat(file.fileno()))  # it may have changed since the check
     except OSError:
-        os.close(descriptor)
+        file.close()
         raise
-    return descriptor
+    return file
 
 
 def _check_kind(path: str, found: os.stat_result) -> None:
     kind = _KINDS.get(stat.S_IFMT(found.st_mode))
     if kind is not None:
-        raise OSError(f"{path} is {kind}: name a regular file as the log")
+        raise LogError(f"{path} is {kind}: name a regular file as the log")

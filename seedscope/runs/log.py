@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from ..support.remarks import warn, write_error
-from .files import append_line, bounded_lines, open_to_read
+from .files import LogError, append_line, bounded_lines, open_to_read
 from .records import LONGEST_LINE, begun, ended
 from .run import Run
 
@@ -140,14 +140,18 @@ class RunLog:
             while queue:
                 log, whole = queue.pop(0)
                 log._append_or_tell(whole)
+        except BaseException:
+            for log, whole in queue or ():  # of a signal handler, which has then raised
+                log._append_or_tell(whole)
+            raise
         finally:
             _appending.queue = None
 
     def _append_or_tell(self, whole: Mapping[str, Any]) -> None:
         try:
             append_line(self.path, f"{_to_json(whole)}\n".encode())
-        except (OSError, ValueError) as error:
-            if isinstance(error, TimeoutError) and error.errno is None:
+        except OSError as error:
+            if error.errno is None and not isinstance(error, LogError):
                 raise  # of a signal handler, and not of the system
             self.lost += 1
             notes = f" with notes {json.dumps(whole['notes'])}" if whole.get("notes") else ""

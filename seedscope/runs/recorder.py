@@ -48,6 +48,7 @@ class Recorder:
         self._log, self._process, self._clock = log, process, 0.0
         self._more = more
         self._begun: dict[str, Any] = {}
+        self._ended: dict[str, Any] = {}
         self._is_written = False
         self._notes: dict[str, Any] = {}
         self._outcome: str | None = None
@@ -90,8 +91,11 @@ class Recorder:
         self._outcome, self._reseeded = outcome_of(error), dict(reseeded)
 
     def end(self) -> dict[str, Any]:
-        """Append the run's second line, once, and return its record."""
-        record = {
+        """Append the run's second line, once, and return its record.
+
+        Another call does what an interrupt has left undone, with the same line.
+        """
+        self._ended = record = self._ended or {
             **self._begun,
             "duration": time.perf_counter() - self._clock,
             "outcome": self._outcome,
@@ -101,8 +105,8 @@ class Recorder:
         }
         # In a forked child that leaves the block, the parent writes the record.
         if self._log and self._begun and not self._is_written and self._process.is_current():
-            self._is_written = True
             self._log.append("end", record)
+            self._is_written = True
         return record
 
 

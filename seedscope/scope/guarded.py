@@ -49,11 +49,16 @@ class _Exit:
             return _exit  # `contextlib.ExitStack` asks the class
         entry = _Entry(context)
         guard = _guard(entry)
-        next(guard)
-        entry.is_guarded = True
-        # The way in C to hand three arguments to a generator: `max` calls `key` with the None and
-        # with each of the three. All keys are equal, so that it returns the None.
-        return functools.partial(max, None, key=guard.send)
+        try:
+            next(guard)
+            entry.is_guarded = True
+            # The way in C to hand three arguments to a generator: `max` calls `key` with the None
+            # and with each of the three. All keys are equal, so that it returns the None.
+            return functools.partial(max, None, key=guard.send)
+        except BaseException:
+            # The traceback may keep the guard for long, whose end would leave a later block.
+            guard.close()
+            raise
 
 
 if not TYPE_CHECKING:
@@ -85,7 +90,11 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
         raise
     finally:
         if entry.block is not None:
-            entry.block.end(error)
+            try:
+                entry.block.end(error)
+            except BaseException:
+                entry.block.end(error)  # what an interrupt has left undone
+                raise
         error = None  # it has this frame in its traceback
     yield 0
     while True:  # the same `__exit__`, called again by hand

@@ -59,7 +59,21 @@ def write_variable(name: str, value: str | None, data: dict[Any, Any] | None = _
         in_one_step(partial(os.putenv, key, encoded), partial(data.__setitem__, key, encoded))
 
 
+def _is_hash_seed(value: Any) -> bool:
+    """Return whether Python would start with the value."""
+    if value is None:
+        return True
+    if type(value) is not str or len(value) > 20:
+        return False
+    is_number = value.isascii() and value.isdecimal()
+    return value in ("", "random") or (is_number and int(value) < 2**32)
+
+
 SETTINGS = [
-    Setting(name, partial(read_variable, name), partial(write_variable, name), is_text)
-    for name in ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", INDUCTOR_VARIABLE)
+    Setting(name, partial(read_variable, name), partial(write_variable, name), is_allowed)
+    for name, is_allowed in (
+        ("PYTHONHASHSEED", _is_hash_seed),
+        ("CUBLAS_WORKSPACE_CONFIG", is_text),
+        (INDUCTOR_VARIABLE, is_text),
+    )
 ]

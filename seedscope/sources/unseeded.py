@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import os
 import random
@@ -10,7 +11,6 @@ import secrets
 import sys
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch.utils.data import get_worker_info
 
 from ..seeds import SEED_LIMIT, check_seed, derive_seed
@@ -109,9 +109,11 @@ class Unseeded(Source):
 
     def functions(self) -> list[Place]:
         """Return the functions that ask for entropy, for the watch to replace."""
-        # This may load numpy.random: the first scope takes that time, not the import.
+        # This may load numpy.random: the first scope takes that time, not the import. If Ctrl-C
+        # interrupts the load, the package later lacks its modules as attributes.
+        numpy_generators = importlib.import_module("numpy.random.bit_generator")
         return [
-            (np.random.bit_generator, "randbits", self._make_numpy_randbits),
+            (numpy_generators, "randbits", self._make_numpy_randbits),
             (random.Random, "seed", self._make_python_seed),
         ]
 

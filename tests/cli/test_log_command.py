@@ -32,6 +32,7 @@ def test_log_shows_the_newest_runs_first_with_their_notes(runs, capsys):
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert "4 runs of runs.jsonl" in lines[0]
+    assert lines[2].split()[-2:] == ["outcome", "command"]
     ids = [line.split()[0] for line in lines[4:8]]
     assert ids == [run.id[:8] for run in reversed(runs)]
     assert "0.125" in lines[6]

@@ -103,3 +103,17 @@ def test_a_table_without_rich_names_the_extra(runs):
     )
     assert done.returncode == 2
     assert done.stderr == 'seedscope: The table needs rich: pip install "seedscope[cli]"\n'
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--seeds", "a:9", "must be N or FIRST:END, such as 0:100, got 'a:9'"),
+        ("--processes", "0", "must be a positive integer, got '0'"),
+    ],
+)
+def test_an_option_with_a_wrong_value_is_refused(option, value, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "math:sin", option, value])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

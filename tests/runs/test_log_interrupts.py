@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import os
+from pathlib import Path
+
 import pytest
 
 from interrupts import Fault, FaultAt
 from seedscope import seeded
 from seedscope.runs import files
 from seedscope.runs import log as run_log
+
+
+def open_files():
+    return sorted(os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.exists())
 
 
 @pytest.mark.parametrize("error", [Fault, TimeoutError])
@@ -20,6 +28,7 @@ def test_an_append_after_an_interrupted_one_does_not_wait_for_its_lock(log, erro
             raise
 
     monkeypatch.setattr(files, "_PATIENCE_S", 0)
+    before = open_files()
     for place in range(1, 100_000):
         fault = FaultAt(place, error, event="opcode")
         happened = fault.run(append)
@@ -27,6 +36,20 @@ def test_an_append_after_an_interrupted_one_does_not_wait_for_its_lock(log, erro
         if not happened:
             break
     assert place > 100
+    gc.collect()
+    assert open_files() == before
+
+
+def test_an_append_that_is_repeated_writes_its_line_once(log):
+    path, lines = Path(log.path), [b"first\n", b"first and more\n", b"more\n", b"more\n", b"e\n"]
+    for line in lines:
+        files.append_line(log.path, line)
+    assert path.read_bytes() == b"".join([*lines[:3], b"e\n"])
+    path.write_bytes(b"torn")
+    for _ in range(2):
+        files.append_line(log.path, b"n\n")
+        files.append_line(log.path, b"n\n")
+        assert path.read_bytes() == b"torn\nn\n"
 
 
 def test_a_timeout_of_the_system_is_told_of(log, monkeypatch):
@@ -43,3 +66,52 @@ def test_a_queue_that_an_interrupt_has_left_loses_no_line(log):
     with seeded(3, log=log):
         pass
     assert len([*log]) == 1
+
+
+def test_the_lines_of_a_handler_that_then_raises_are_written(log, monkeypatch):
+    write = run_log.append_line
+
+    def interrupted(path, line):
+        monkeypatch.setattr(run_log, "append_line", write)
+        with seeded(77, log=log):  # as the handler of a signal does
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_log, "append_line", interrupted)
+    with pytest.raises(KeyboardInterrupt), seeded(1, log=log):
+        pass
+    assert [run.seed for run in log] == [77, 1]
+    assert not log.unfinished()
+
+
+@pytest.mark.parametrize("error", [type("MyTimeout", (OSError,), {}), ValueError])
+def test_an_ordinary_error_of_a_handler_reaches_the_caller(log, error, monkeypatch):
+    append = files._append
+
+    def interrupted(*given):
+        monkeypatch.setattr(files, "_append", append)
+        raise error("time is up")
+
+    monkeypatch.setattr(files, "_append", interrupted)
+    with pytest.raises(error, match="time is up"), seeded(1, log=log):
+        pass
+    assert not log.lost
+    assert [run.outcome for run in log] == [f"{error.__name__}: time is up"]
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_log_that_is_replaced_while_an_append_waits_gets_the_line(log, is_deleted, monkeypatch):
+    lock, path = files._lock, Path(log.path)
+
+    def replaced(file):
+        monkeypatch.setattr(files, "_lock", lock)
+        if is_deleted:
+            path.unlink()
+        else:
+            path.with_suffix(".new").touch()
+            path.with_suffix(".new").replace(path)
+        lock(file)
+
+    with seeded(1, log=log):
+        monkeypatch.setattr(files, "_lock", replaced)
+    assert [run.seed for run in log] == [1]

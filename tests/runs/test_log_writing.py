@@ -61,6 +61,7 @@ def test_a_log_whose_lock_another_process_holds_is_told_of(log, monkeypatch):
         said = pytest.warns(RuntimeWarning, match="seed 2 could not be logged .* has held its lock")
         with said, seeded(2, log=log):
             pass
+    assert log.lost == 2
     with seeded(3, log=log):
         pass
     assert [run.seed for run in log] == [1, 3]

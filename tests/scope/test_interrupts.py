@@ -15,7 +15,7 @@ import interrupted_blocks
 from helpers import run_in_thread, run_python
 from interrupted_blocks import ACTIONS, GAPS, MODEL
 from interrupts import Fault, FaultAt, attack, not_as_before
-from seedscope import RunLog, Stream, seeded, snapshot
+from seedscope import RunLog, Stream, current_scope, seeded, snapshot
 from seedscope.runs.recorder import Recorder
 from seedscope.support.garbage import is_collecting
 
@@ -84,9 +84,12 @@ def test_a_fault_at_every_bytecode_leaves_nothing_behind(name, small):
 
 def test_a_run_after_an_interrupted_one_is_logged(small):
     log = RunLog(interrupted_blocks.LOG)
-    for place in range(1, 100_000, 21):
+    for place in range(1, 100_000, 11):
         interrupted_blocks.LOG.unlink(missing_ok=True)
-        happened = FaultAt(place, event="opcode").run(ACTIONS["logged"])
+        fault = FaultAt(place, event="opcode")
+        happened = fault.run(ACTIONS["logged"])
+        assert not log.unfinished(), fault.where
+        assert len([*log]) == len({run.id for run in log}) <= 1
         before = len([*log])
         ACTIONS["logged"]()
         assert len([*log]) == before + 1
@@ -154,6 +157,41 @@ def test_a_stream_goes_on_where_an_interrupt_at_its_exit_has_found_it():
         if len(drawn) == 2:  # the fault came before the second draw
             draw_in(stream)
         assert drawn == expected
+        if not happened:
+            break
+
+
+@pytest.mark.parametrize("make", [seeded, Stream])
+def test_an_interrupt_that_is_kept_leaves_no_later_block_as_it_goes(make):
+    scope, kept = make(5), []
+
+    def enter():
+        try:
+            with scope:
+                pass
+        except Fault as fault:
+            kept.append(fault)
+            raise
+
+    for place in range(1, 100_000):
+        fault = FaultAt(place, event="opcode")
+        happened = fault.run(enter)
+        with scope:
+            kept.clear()
+            assert current_scope() is not None, fault.where
+        if not happened:
+            break
+
+
+def test_an_interrupted_restore_of_a_snapshot_leaves_no_mixture():
+    sources = ["python", "numpy", "torch"]
+    other = snapshot(sources)
+    for place in range(1, 100_000, 3):
+        with seeded(3):
+            inside = other.changed(snapshot(sources))
+            fault = FaultAt(place, event="opcode")
+            happened = fault.run(other.restore)
+            assert other.changed(snapshot(sources)) in ((), inside), fault.where
         if not happened:
             break
 

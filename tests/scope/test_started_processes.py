@@ -164,9 +164,10 @@ def test_loaders_sweeps_and_managers_are_not_warned_of():
         with multiprocessing.get_context("fork").Manager() as manager:
             manager.list([1])
         subprocess.run([sys.executable, "-c", "pass"], check=True)
-    with TOLD, seeded(1029):
-        sweep(double, 1, progress=False)
+    with TOLD as told, seeded(1029), ProcessPoolExecutor(1, FORK) as pool:
+        sweep(double, 2, executor=pool, progress=False)
         start_process()  # the sweep has ended
+    assert "started (1)" in " ".join(str(w.message) for w in told)
 
 
 def test_workers_that_were_started_before_are_not_seen():

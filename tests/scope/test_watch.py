@@ -160,3 +160,26 @@ for at in range(1, 400):
 print(at)
 """
     assert int(run_python(code)) > 60
+
+
+def test_a_first_scope_works_where_the_load_of_numpys_generators_was_interrupted():
+    """Their package then lacks its modules as attributes."""
+    code = """
+import numpy as np
+del np.random.bit_generator
+from seedscope import seeded
+def draw():
+    with seeded(3):
+        return np.random.rand(), np.random.default_rng().random()
+print(draw() == draw())
+"""
+    assert run_python(code) == "True"
+
+
+def test_a_function_that_was_taken_from_a_block_works_after_it():
+    before = snapshot()
+    with seeded(3):
+        kept = random.seed
+    kept(5)
+    assert random.getstate() == random.Random(5).getstate()
+    before.restore()

@@ -31,6 +31,16 @@ UNCHANGEABLE = {
 }
 
 
+def test_the_settings_of_every_torch_are_there():
+    assert {
+        *("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "cudnn.deterministic", "cudnn.benchmark"),
+        *("mkldnn.deterministic", "deterministic_algorithms", "fill_uninitialized_memory"),
+        *("matmul.precision", "cudnn.allow_tf32", "attention.flash", "attention.math"),
+        *("matmul.allow_fp16_reduced_precision_reduction", "attention.mem_efficient"),
+        "matmul.allow_bf16_reduced_precision_reduction",
+    } <= {*SETTINGS.names}
+
+
 def other_value(name: str, value):
     if name in OTHERS:
         return OTHERS[name]

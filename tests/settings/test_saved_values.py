@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -33,7 +36,19 @@ def with_settings(**changes):
 
 
 WRONG = {
-    "PYTHONHASHSEED": ["a\0b", "\ud800", b"7", 7, True],
+    "PYTHONHASHSEED": [
+        "a\0b",
+        "\ud800",
+        b"7",
+        7,
+        True,
+        "abc",
+        "-1",
+        "1e3",
+        str(2**32),
+        "9" * 5000,
+        "\u0663",
+    ],
     "CUBLAS_WORKSPACE_CONFIG": ["\0", 1, ["a"]],
     "cudnn.benchmark": [1, 0, None, "True", 1.0, torch.tensor(True)],
     "mkldnn.deterministic": [1, None],
@@ -66,6 +81,16 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_setting(name, value):
     with pytest.raises(ValueError, match=f"as the setting {name}, which cannot have this value"):
         Snapshot.from_state_dict(with_settings(**{name: value}))
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("value", [None, "", "0", "007", str(2**32 - 1), "random"])
+def test_every_hash_seed_with_which_python_starts_is_loaded(value):
+    state = with_settings()
+    state["settings"]["PYTHONHASHSEED"] = value
+    assert Snapshot.from_state_dict(state).state_dict()["settings"]["PYTHONHASHSEED"] == value
+    environment = {key: text for key, text in os.environ.items() if key != "PYTHONHASHSEED"}
+    environment |= {} if value is None else {"PYTHONHASHSEED": value}
+    subprocess.run([sys.executable, "-S", "-c", ""], env=environment, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", [5, None, True, ("cudnn.benchmark",)])

@@ -256,6 +256,16 @@ def test_whatever_a_registered_source_raises_is_a_value_error(error):
         unregister()
 
 
+def test_a_timeout_while_a_state_is_loaded_is_no_damage(monkeypatch):
+    def interrupted(*_):
+        raise TimeoutError("of an alarm")
+
+    state = snapshot().state_dict()
+    monkeypatch.setattr(random, "Random", interrupted)
+    with pytest.raises(TimeoutError, match="of an alarm"):
+        Snapshot.from_state_dict(state)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"format": v} for v in (None, 0, 2, True, 1.0, "1", torch.tensor(1), torch.ones(3), [1])]
