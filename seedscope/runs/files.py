@@ -25,10 +25,12 @@ _CHUNK = 2**18  # bytes
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _PATIENCE_S = 60
 _POLL_S = 0.002
+# How often an append opens the file again: a file system may give no file the same number twice.
+_REPLACEMENTS = 9
 
 
 class LogError(OSError):
-    """A file that cannot be the log."""
+    """The log cannot take a line, for a reason that is not the system's."""
 
 
 def check_regular(path: str) -> None:
@@ -91,13 +93,13 @@ def append_line(path: str, line: bytes) -> None:
     if len(line) > LONGEST_LINE:
         size = f"{len(line) / 2**20:.0f} MiB"
         raise LogError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
-    is_written = False
-    while not is_written:
+    for is_last in [*[False] * _REPLACEMENTS, True]:
         with _open_to_append(path) as file:
             try:
                 _lock(file)
-                if is_written := _is_at(path, file):
+                if is_last or _is_at(path, file):
                     _append(file, line)
+                    return
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the open file too
 

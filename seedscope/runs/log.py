@@ -149,7 +149,7 @@ class RunLog:
 
     def _append_or_tell(self, whole: Mapping[str, Any]) -> None:
         try:
-            append_line(self.path, f"{_to_json(whole)}\n".encode())
+            append_line(self.path, _as_line(whole))
         except OSError as error:
             if error.errno is None and not isinstance(error, LogError):
                 raise  # of a signal handler, and not of the system
@@ -165,6 +165,13 @@ class RunLog:
 
 def as_log(log: RunLog | str | os.PathLike[str]) -> RunLog:
     return log if isinstance(log, RunLog) else RunLog(log)
+
+
+def _as_line(whole: Mapping[str, Any]) -> bytes:
+    try:
+        return f"{_to_json(whole)}\n".encode()
+    except ValueError as error:  # a seed of other code that has too many digits
+        raise LogError(str(error)) from error
 
 
 def _tell(message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,21 @@ def test_an_ordinary_error_of_a_handler_reaches_the_caller(log, error, monkeypat
         pass
     assert not log.lost
     assert [run.outcome for run in log] == [f"{error.__name__}: time is up"]
+
+
+def test_a_line_that_cannot_be_written_is_told_of_and_ends_no_run(log):
+    told = pytest.warns(RuntimeWarning, match="seed 3 could not be logged .* limit")
+    with told, seeded(3, log=log):
+        random.seed(10**5000)
+    assert log.lost == 1
+    assert [run.seed for run in log.unfinished()] == [3]
+
+
+def test_a_file_system_that_numbers_files_anew_keeps_the_lines(log, monkeypatch):
+    monkeypatch.setattr(files.os.path, "samestat", lambda *_: False)
+    with seeded(3, log=log):
+        pass
+    assert [run.seed for run in log] == [3]
 
 
 @pytest.mark.parametrize("is_deleted", [True, False])
