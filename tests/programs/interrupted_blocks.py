@@ -116,9 +116,18 @@ async def _coroutine():
 
 
 def _run(awaited):
-    with contextlib.closing(awaited.__await__()) as steps:
+    steps = awaited.__await__()
+    try:
         for _ in steps:
             pass
+    finally:
+        try:
+            steps.close()
+        except RuntimeError as error:
+            # Before Python 3.13 no consumer that is closed at an await of an async generator can
+            # close the generator. It ends where the last reference to it does.
+            if "already running" not in str(error):
+                raise
 
 
 def coroutine():
