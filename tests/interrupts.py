@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import inspect
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from seedscope.sources.watch import WATCH
 # `return`, which is outside of it: CPython looks for signals after a call, as it jumps back, and
 # where a function begins or goes on.
 _QUIET = {dis.opmap.get(name) for name in ("NOP", "RETURN_VALUE", "RETURN_CONST")}
+_OF_STEPS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 PACKAGE = str(Path(seedscope.__file__).parent)
 
 
@@ -33,15 +35,31 @@ class Fault(BaseException):
 
 
 class FaultAt:
-    """Raises an error when the package executes its n-th line, or bytecode, from here."""
+    """Raises an error when the package executes its n-th line, or bytecode, from here.
+
+    Args:
+        place: n.
+        error: the type of the error.
+        event: "line" or "opcode".
+        then: another error, which comes so many calls of the package later, and its type.
+    """
 
     def __init__(
-        self, place: int, error: type[BaseException] = Fault, *, event: str = "line"
+        self,
+        place: int,
+        error: type[BaseException] = Fault,
+        *,
+        event: str = "line",
+        then: tuple[int, type[BaseException]] | None = None,
     ) -> None:
         self.left = place
         self.error = error
         self.event = event
+        self.then = then
+        self.errors = (error, then[1]) if then else (error,)
         self.where = ""
+        self.came: list[str] = []
+        self.told: list[str] = []  # what reached the caller, or Python has printed
 
     def __call__(self, frame, event, argument):
         if not frame.f_code.co_filename.startswith(PACKAGE) or self.left <= 0:
@@ -50,22 +68,49 @@ class FaultAt:
         if event == self.event and frame.f_code.co_code[frame.f_lasti] not in _QUIET:
             self.left -= 1
             if self.left == 0:
-                where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-                self.where = f"{where} {frame.f_lasti}"
-                raise self.error(self.where)
+                if self.then is not None:
+                    sys.setprofile(self._second)  # Python ends a trace that raises
+                self._raise(self.error, frame)
         return self
+
+    def _second(self, frame, event, argument):
+        # CPython looks for signals where a function begins, and after a call of C; as a generator
+        # goes on, too, but no `try` of the generator gets what a profiler raises there.
+        is_step = event == "call" and frame.f_code.co_flags & _OF_STEPS
+        if event not in ("call", "c_return") or is_step:
+            return
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            left, error = self.then
+            self.then = left - 1, error
+            if left == 1:
+                self._raise(error, frame)
+
+    def _raise(self, error, frame):
+        where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_lasti}"
+        self.where = f"{self.where} {where}".strip()
+        raised = error(self.where)
+        self.came.append(repr(raised))
+        raise raised
 
     def run(self, action) -> bool:
         """Run the action, and return whether the fault happened before its end."""
-        previous = sys.gettrace()
+        previous, hook = sys.gettrace(), sys.unraisablehook
+        sys.unraisablehook = lambda ignored: self._tell(ignored.exc_value)
         sys.settrace(self)
         try:
             action()
-        except self.error:
-            pass
+        except self.errors as error:
+            self._tell(error)
         finally:
             sys.settrace(previous)
+            sys.setprofile(None)
+            sys.unraisablehook = hook
         return self.left <= 0
+
+    def _tell(self, error: BaseException | None) -> None:
+        while error is not None:
+            self.told.append(repr(error))
+            error = error.__context__
 
 
 class Interrupted(NamedTuple):

@@ -24,6 +24,9 @@ class ScopeConflictError(RuntimeError):
 # that a forked child inherited: their thread is None.
 _open_scopes: list[Block] = []
 
+# In a forked child, the blocks of threads that have not lived on, until they are left.
+_ending: list[Block] = []
+
 # Returns None if no event loop runs in this thread, the usual case: 0.05 us, where the
 # public `asyncio.current_task` raises, in 0.9 us.
 _running_loop: Any = getattr(asyncio, "_get_running_loop", None)
@@ -103,8 +106,8 @@ def release(thread: int | None) -> None:
 
 def current_task() -> Any:
     """Return the asyncio task that runs in this thread, or None."""
-    if _running_loop is not None and _running_loop() is None:
-        return None
+    if _running_loop is not None:
+        return None if _running_loop() is None else asyncio.current_task()
     try:
         return asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread
@@ -144,17 +147,18 @@ def _after_fork_in_child() -> None:
     # here: the child gets their outer state.
     turns.after_fork_in_child()
     ident = threading.get_ident()
-    others = [block for block in _open_scopes if block.thread not in (None, ident)]
+    _ending.extend(block for block in _open_scopes if block.thread not in (None, ident))
     failures: list[Exception] = []
-    for block in reversed(others):
+    for block in reversed(_ending):
         try:
             block.close()
         except ScopeConflictError:
             pass  # a block inside of it lives on
         except Exception as error:
             failures.append(error)
-    if others:
+    if _ending:
         random.seed()  # as Python does in each child, which would draw its siblings' numbers
+    _ending.clear()
     for block in _open_scopes:
         block.after_fork_in_child()
     if failures:  # Python prints it
@@ -163,3 +167,5 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    # Again: Ctrl-C may have come there, which Python prints and forgets.
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -7,6 +7,7 @@ is open while the body runs, and closed while the body is suspended.
 from __future__ import annotations
 
 import contextlib
+import sys
 import types
 from collections.abc import Generator
 from typing import Any
@@ -42,11 +43,11 @@ class Body:
         return any(getattr(of, name, False) for name in names)
 
     def close(self) -> Any:
-        """Close the body, and return what its own `close` returns."""
+        """Close the body, and return what its own `close` returns; None if it was closed before."""
         is_suspended, steps, self.steps = self.is_suspended(), self.steps, None
         try:
             if self._of is None:
-                return steps.close()
+                return None if steps is None else steps.close()
             if not is_suspended:
                 return None  # the step has not begun, or has ended: nothing of the body waits in it
             # Before Python 3.13, the `close` of a step does not reach the body.
@@ -57,17 +58,16 @@ class Body:
             del steps
 
     def finish(self, scope: Any) -> None:
-        """Close the body: in the scope, if an interrupt of the scope has left it suspended."""
+        """Close the body in the scope, if an interrupt of the scope has left it suspended."""
         if self.is_suspended() and not is_collecting():
+            told = sys.exception()
             try:
                 with scope:
                     self.close()
-            except Exception:
-                if self.steps is None:
-                    raise  # the body's own error, or that of an exit
-                # The scope does not open again. The error that told so first is on its way.
-        if self.steps is not None:
-            self.close()
+            except Exception as error:
+                # What is told again: the scope does not open.
+                if self.steps is None or repr(error) != repr(told):
+                    raise
 
 
 @skipped
@@ -103,7 +103,10 @@ def drive(body: Body, scope: Any) -> Generator[Any, Any, Any]:
         try:
             body.finish(scope)
         finally:  # again: a second interrupt may come there
-            body.finish(scope)
+            try:
+                body.finish(scope)
+            finally:
+                body.close()  # the scope does not open
 
 
 @types.coroutine

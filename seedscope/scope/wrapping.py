@@ -158,12 +158,20 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
                     except BaseException as error:
                         held[1] = held[0].athrow(error)
             finally:
-                if _is_suspended(held[0]) and not is_collecting():
-                    await drive_awaited(Body(_closed(held)), scope)
-                else:
-                    held[1].close()
+                try:
+                    await _close(held, scope)
+                finally:  # again: a second interrupt may come there
+                    await _close(held, scope)
 
     return run_async_generator
+
+
+async def _close(held: list[Any], scope: Any) -> None:
+    """Close the async generator and the step in `held`: in the scope, if it is suspended."""
+    if held and _is_suspended(held[0]) and not is_collecting():
+        await drive_awaited(Body(_closed(held)), scope)
+    for step in held[1:]:
+        step.close()
 
 
 def _is_suspended(steps: Any) -> bool:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from helpers import Lottery, enter, run_in_fork, run_in_thread
+from interrupts import FaultAt
 from seedscope import (
     Source,
     Stream,
@@ -27,6 +28,7 @@ from seedscope import (
     seeded,
     snapshot,
 )
+from seedscope.scope.open_scopes import _open_scopes
 from seedscope.sources.watch import WATCH
 
 pytestmark = pytest.mark.filterwarnings("ignore:worker processes")
@@ -137,6 +139,36 @@ def test_a_process_forked_while_another_thread_holds_a_block_has_the_outer_state
     drawn = [child_of_a_fork_while_a_thread_holds(make(), random.random) for _ in range(2)]
     with isolated():
         assert len({*drawn, random.random()}) == 3
+
+
+class FaultInChild(FaultAt):
+    parent = os.getpid()
+
+    def __call__(self, frame, event, argument):
+        if os.getpid() == self.parent:
+            return None
+        return super().__call__(frame, event, argument)
+
+
+def test_an_interrupt_in_a_forked_child_leaves_the_blocks_of_other_threads_anyway(capfd):
+    expected, before, count = enter(), snapshot(), 0
+
+    def look():
+        sys.settrace(None)
+        return fault.where, before.changed(snapshot()), len(_open_scopes), enter()
+
+    for place in range(1, 100_000, 13):
+        fault = FaultInChild(place, event="opcode")
+        sys.settrace(fault)
+        try:
+            where, *found = child_of_a_fork_while_a_thread_holds(seeded(3), look)
+        finally:
+            sys.settrace(None)
+        assert found == [("python",), 0, expected], where
+        count += 1
+        if not where:
+            break
+    assert count > 10
 
 
 def test_a_process_forked_while_another_thread_evaluates_keeps_its_own_gradient_mode():

@@ -76,6 +76,24 @@ def test_an_error_of_a_signal_handler_at_any_bytecode_leaves_nothing_behind(name
     assert faults_at_bytecodes(name, range(1, 100_000, 13), error) > 1_000
 
 
+@pytest.mark.parametrize("error", [Fault, TimeoutError, RuntimeError])
+@pytest.mark.parametrize("name", ["generator", "coroutine", "async_generator"])
+@pytest.mark.parametrize("stride", [61, pytest.param(3, marks=pytest.mark.slow)])
+def test_two_errors_of_signal_handlers_leave_nothing_behind(name, error, stride, small):
+    """The second comes while a step is left because of the first."""
+    action, before, chance = ACTIONS[name], snapshot(), random.Random(3)
+    interrupted_blocks.FINALLY.clear()
+    FaultAt(10**9, event="opcode").run(action)
+    for place in range(1, 100_000, stride):
+        fault = FaultAt(place, event="opcode", then=(chance.randrange(1, 100), error))
+        happened = fault.run(action)
+        assert not_as_before(before, MODEL) == (), f"faults at {fault.where}"
+        assert set(interrupted_blocks.FINALLY) <= {"inside"}, f"faults at {fault.where}"
+        if not happened:
+            break
+        assert {*fault.came} & {*fault.told}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ACTIONS)
 def test_a_fault_at_every_bytecode_leaves_nothing_behind(name, small):
