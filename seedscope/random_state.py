@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .snapshots import capture_all, check_format, decode_states, encode_states, restore_all
-from .sources.registry import select_sources
+from .snapshots import (
+    capture_all,
+    check_format,
+    decode_states,
+    encode_states,
+    restore_all,
+    warn_of_missing,
+)
+from .sources.registry import UNSEEDED, select_sources
 from .sources.watch import WATCH
 from .support.compiler import opaque
 
@@ -47,7 +54,9 @@ class RandomState:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the saved state of each source now.
 
-        The state of generators that are made without a seed has a meaning inside a scope alone.
+        A source that the state lacks, such as that of a GPU which the other machine did not have,
+        goes on from where it is. A `RuntimeWarning` names it. The state of generators that are made
+        without a seed has a meaning inside a scope alone.
 
         Raises:
             ValueError: `state_dict` is damaged, is not a `RandomState`'s, or has a source that is
@@ -59,5 +68,7 @@ class RandomState:
             raise ValueError(f"not a RandomState.state_dict(): it has {sorted(map(str, others))}")
         states = decode_states(state_dict["sources"])
         chosen = select_sources(self._sources)
+        kept = [source for source in chosen if source is not UNSEEDED]
+        warn_of_missing(kept, states, "it goes on from where it is")
         restore = WATCH.restoring(restore_all)
         restore({source: state for source, state in states.items() if source in chosen})

@@ -14,6 +14,7 @@ from .sources.registry import select_sources
 from .sources.watch import WATCH
 from .support.compiler import opaque
 from .support.pickles import reduce_publicly
+from .support.remarks import level_of_the_user
 from .support.showing import shown
 
 _FORMAT = 1
@@ -250,6 +251,23 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
             message = f"the saved state of {name!r} is damaged: {error!s:.500}"
             raise ValueError(message) from error
     return states
+
+
+def warn_of_missing(sources: Iterable[Any], states: Mapping[Any, Any], outcome: str) -> None:
+    """Warn of the sources that are present here and could be saved, but are not in `states`.
+
+    Args:
+        sources: those that the object governs which loads the state.
+        states: the states that were loaded.
+        outcome: what becomes of a missing source.
+    """
+    here = capture_all(source for source in sources if source not in states)
+    if missing := list(encode_states(here)):
+        warnings.warn(
+            f"the saved state has no {', '.join(missing)}: {outcome}",
+            RuntimeWarning,
+            stacklevel=level_of_the_user(),
+        )
 
 
 def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:

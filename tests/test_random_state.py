@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
 from helpers import Lottery, draw
-from seedscope import RandomState, register_source, seeded, snapshot
+from seedscope import RandomState, Stream, isolated, register_source, seeded, snapshot
 
 
 def saved_and_loaded(state_dict):
@@ -98,3 +100,18 @@ def test_it_is_stateful_and_has_registered_sources():
         assert lottery.state == 7
     finally:
         unregister()
+
+
+@pytest.mark.parametrize("make", [RandomState, functools.partial(Stream, 3)])
+def test_a_source_that_a_state_lacks_is_named(make):
+    saved = make().state_dict()
+    del saved["sources"]["numpy"]
+    before = snapshot()
+    with pytest.raises(RuntimeWarning, match="has no numpy: "):  # of the tests' filter
+        make().load_state_dict(saved)
+    assert before == snapshot()
+    with isolated(), pytest.warns(RuntimeWarning, match="has no numpy: ") as told:
+        make().load_state_dict(saved)
+    assert [warning.filename for warning in told] == [__file__]
+    with isolated(), warnings.catch_warnings(action="error"):
+        make(sources=["python", "torch"]).load_state_dict(saved)

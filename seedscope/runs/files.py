@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import time
+import weakref
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 
@@ -23,10 +24,14 @@ _KINDS = {
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 2**18  # bytes
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT
-_PATIENCE_S = 60
 _POLL_S = 0.002
 # How often an append opens the file again: a file system may give no file the same number twice.
 _REPLACEMENTS = 9
+
+_patience_s = 60.0
+_CHILDS_PATIENCE_S = 5.0
+# The files that appends have open. A list that kept them would keep them open.
+_held: list[weakref.ref[io.FileIO]] = []
 
 
 class LogError(OSError):
@@ -77,7 +82,7 @@ def bounded_lines(file: io.BufferedReader) -> Iterator[bytes | None]:
         yield b"".join(pieces) if size <= LONGEST_LINE else None
 
 
-def append_line(path: str, line: bytes) -> None:
+def append_line(path: str, line: bytes, process: int) -> None:
     """Write a line at the end of the file, whole or not at all; create the file and its folder.
 
     A line that the file ends with already is not written again: an interrupt may have come right
@@ -87,21 +92,36 @@ def append_line(path: str, line: bytes) -> None:
     holds the lock for the open file and ends it as the file is closed: no interrupt can leave it
     behind. Locks that a library keeps in Python can be left, and stop a later fork.
 
+    Args:
+        path: the path of the file.
+        line: the line, with its end.
+        process: the id of the process that began the append. In a child that a signal handler has
+            forked since, the call does nothing: its parent writes the line.
+
     Raises:
         OSError: the line is too long, `path` is no regular file, or it was not written.
     """
     if len(line) > LONGEST_LINE:
         size = f"{len(line) / 2**20:.0f} MiB"
         raise LogError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
-    for is_last in [*[False] * _REPLACEMENTS, True]:
-        with _open_to_append(path) as file:
-            try:
-                _lock(file)
-                if is_last or _is_at(path, file):
-                    _append(file, line)
-                    return
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the open file too
+    try:
+        for is_last in [*[False] * _REPLACEMENTS, True]:
+            with _open_to_append(path) as file:
+                held = weakref.ref(file)
+                _held.append(held)
+                try:
+                    if os.getpid() != process:
+                        return
+                    _lock(file)
+                    if is_last or _is_at(path, file):
+                        _append(file, line)
+                        return
+                finally:
+                    fcntl.flock(file, fcntl.LOCK_UN)  # a child of other code may have the file
+                    _held.remove(held)
+    except ValueError:  # in a child that was forked just now, the file is closed
+        if os.getpid() == process:
+            raise
 
 
 def _is_at(path: str, file: io.FileIO) -> bool:
@@ -122,13 +142,13 @@ def _open_to_append(path: str) -> io.FileIO:
 
 
 def _lock(file: io.FileIO) -> None:
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + _patience_s
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                said = f"another process has held its lock for {_PATIENCE_S} s"
+                said = f"another process has held its lock for {_patience_s:g} s"
                 raise LogError(f"{said}: see which one has it open, and end it") from None
         time.sleep(_POLL_S)
 
@@ -164,3 +184,21 @@ def _check_kind(path: str, found: os.stat_result) -> None:
     kind = _KINDS.get(stat.S_IFMT(found.st_mode))
     if kind is not None:
         raise LogError(f"{path} is {kind}: name a regular file as the log")
+
+
+def _after_fork_in_child() -> None:
+    # The lock of an open file lasts until parent and child have closed it: that of a parent that
+    # is killed now would be the child's for ever.
+    global _patience_s
+    if _held:
+        _patience_s = (
+            _CHILDS_PATIENCE_S  # a signal handler may have forked the child, and wait for its end
+        )
+    while _held:
+        file = _held.pop()()
+        if file is not None:
+            file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

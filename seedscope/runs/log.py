@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from ..support.remarks import warn, write_error
+from ..support.remarks import level_of_the_user, warn, write_error
 from .files import LogError, append_line, bounded_lines, open_to_read
 from .records import LONGEST_LINE, begun, ended
 from .run import Run
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _BAD_LINES_SHOWN = 3
 _appending = threading.local()
 
-_NOTES_SHOWN = 2**20  # characters, in a warning
+_NOTES_SHOWN = 10_000  # characters, in a warning
 _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -64,7 +64,17 @@ class RunLog:
             OSError: the file cannot be read, or is no regular file.
             ValueError: the file has lines, and none of them is a run record.
         """
-        yield from self._read(ended)
+        seen: set[str] = set()
+
+        def parse(line: bytes) -> Run | None:
+            run = ended(line)
+            if run is not None:
+                if run.id in seen:
+                    raise ValueError(f"repeats the run {run.id}")
+                seen.add(run.id)
+            return run
+
+        yield from self._read(parse)
 
     def unfinished(self) -> list[Run]:
         """Return the runs that began but have not ended: killed, or still running.
@@ -127,7 +137,7 @@ class RunLog:
 
     def append(self, event: str, run: Mapping[str, Any]) -> None:
         """Append a line; if that fails, warn with the run's seed and notes."""
-        whole = {"event": event, **run, "$complete": True}
+        process, whole = os.getpid(), {"event": event, **run, "$complete": True}
         queue = getattr(_appending, "queue", None)
         # The second test: Ctrl-C may have ended the append that had the queue, in its last line.
         if queue is not None and _is_running(RunLog.append):
@@ -135,21 +145,22 @@ class RunLog:
             # would wait for a lock that this thread holds.
             queue.append((self, whole))
             return
+        queue = [(self, whole)]
+        lines = iter(queue)
         try:
-            _appending.queue = queue = [(self, whole)]
-            while queue:
-                log, whole = queue.pop(0)
-                log._append_or_tell(whole)
+            _appending.queue = queue
+            for log, whole in lines:
+                log._append_or_tell(whole, process)
         except BaseException:
-            for log, whole in queue or ():  # of a signal handler, which has then raised
-                log._append_or_tell(whole)
+            for log, whole in lines:  # of a signal handler, which has then raised
+                log._append_or_tell(whole, process)
             raise
         finally:
             _appending.queue = None
 
-    def _append_or_tell(self, whole: Mapping[str, Any]) -> None:
+    def _append_or_tell(self, whole: Mapping[str, Any], process: int) -> None:
         try:
-            append_line(self.path, _as_line(whole))
+            append_line(self.path, _as_line(whole), process)
         except OSError as error:
             if error.errno is None and not isinstance(error, LogError):
                 raise  # of a signal handler, and not of the system
@@ -177,7 +188,7 @@ def _as_line(whole: Mapping[str, Any]) -> bytes:
 def _tell(message: str) -> None:
     # A filter that turns warnings into errors, or a closed stderr, must not end the run.
     try:
-        warn(message, RuntimeWarning, stacklevel=5)
+        warn(message, RuntimeWarning, stacklevel=level_of_the_user())
     except (RuntimeWarning, OSError, ValueError):
         write_error(f"seedscope: {message}")
 
@@ -196,6 +207,8 @@ def _is_running(function: Callable[..., Any]) -> bool:
 
 def _after_fork_in_child() -> None:
     # The fork may have come in the middle of an append, whose lines its parent will write.
+    if queue := getattr(_appending, "queue", None):
+        queue.clear()
     _appending.queue = None
 
 

@@ -135,6 +135,8 @@ def _wrong_field(record: dict[str, Any]) -> str | None:
         return "began"
     if not 0 <= (get("duration") or 0) < 1e12:
         return "duration"
+    if record["event"] == "end" and get("outcome") is None:
+        return "outcome"
     for name, check in _CHECKS.items():
         if (value := get(name)) and not check(value):
             return name

@@ -7,7 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..seeds import check_seed, derive_seed
-from ..snapshots import check_format, decode_states, encode_states, seeded_states
+from ..snapshots import (
+    check_format,
+    decode_states,
+    encode_states,
+    seeded_states,
+    warn_of_missing,
+)
 from ..sources.base import Source
 from ..sources.registry import select_sources
 from ..support.compiler import opaque
@@ -104,6 +110,9 @@ class Stream(Opener[Scope]):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Resume, at the next entry, from the state that `state_dict` returned.
 
+        A source that the state lacks, such as that of a GPU which the other machine did not have,
+        begins at the seed. A `RuntimeWarning` names it.
+
         Raises:
             ValueError: `state_dict` is damaged, or not of a stream. Nothing was changed.
             RuntimeError: the stream is open.
@@ -111,6 +120,8 @@ class Stream(Opener[Scope]):
         seed, states = _read(state_dict)
         if open_at(self._position) is not None:
             raise RuntimeError(f"{self!r} is open: load a state before or after the block")
+        sources = select_sources(self._options.sources)
+        warn_of_missing(sources, states, f"at the next entry it begins at seed {seed}")
         # In place: a suspended generator of the stream resumes from here, too.
         self.seed = self._position.seed = seed
         self._position.states, self._position.backward = states, -1

@@ -167,7 +167,7 @@ def test_many_and_long_notes_leave_ids_and_commands_readable(monkeypatch, capsys
 
 def test_replays_are_shown_only_on_request(runs, capsys):
     key = {"id": "a" * 12, "seed": 1, "began": "2026-01-01T00:00:00+00:00", "notes": {}}
-    RunLog("runs.jsonl").append("end", {**key, "replays": runs[1].id})
+    RunLog("runs.jsonl").append("end", {**key, "outcome": "ok", "replays": runs[1].id})
     assert seeds_of(capsys) == [3, 2, 1, 0]
     assert seeds_of(capsys, "--replays") == [3, 2, 1, 0, 1]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ def test_an_append_after_an_interrupted_one_does_not_wait_for_its_lock(log, erro
             log.append("end", {"seed": 2})
             raise
 
-    monkeypatch.setattr(files, "_PATIENCE_S", 0)
+    monkeypatch.setattr(files, "_patience_s", 0)
     before = open_files()
     for place in range(1, 100_000):
         fault = FaultAt(place, error, event="opcode")
@@ -41,15 +44,101 @@ def test_an_append_after_an_interrupted_one_does_not_wait_for_its_lock(log, erro
     assert open_files() == before
 
 
+class ForksAt(FaultAt):
+    """Forks where a fault would be raised, as the handler of a signal may; both go on."""
+
+    child = -1
+
+    def _raise(self, error, frame):
+        self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_lasti}"
+        self.child = os.fork()
+
+
+def test_a_child_that_is_forked_in_an_append_and_goes_on_writes_no_second_line(log):
+    def append():
+        try:
+            log.append("end", {"id": "0" * 12, "seed": 1, "began": "2026-01-01", "outcome": "ok"})
+        finally:
+            if fork.child == 0:
+                os._exit(sys.exception() is not None or log.lost)
+
+    for place in range(1, 100_000, 5):
+        Path(log.path).unlink(missing_ok=True)
+        fork = ForksAt(place, event="opcode")
+        happened = fork.run(append)
+        if not happened:
+            break
+        _, status = os.waitpid(fork.child, 0)
+        assert (status, [run.seed for run in log], log.lost) == (0, [1], 0), fork.where
+    assert place > 100
+
+
+def test_a_child_for_which_a_handler_waits_in_an_append_does_not_hang(log, monkeypatch):
+    monkeypatch.setattr(files, "_CHILDS_PATIENCE_S", 0.01)
+    append = files._append
+
+    def forks(*given):
+        monkeypatch.setattr(files, "_append", append)
+        child = os.fork()
+        if child == 0:
+            try:
+                with pytest.warns(RuntimeWarning, match="has held its lock for 0.01 s"):
+                    log.append("end", {"seed": 2})
+            finally:
+                os._exit(sys.exception() is not None)
+        assert os.waitpid(child, 0)[1] == 0
+        append(*given)
+
+    monkeypatch.setattr(files, "_append", forks)
+    with seeded(1, log=log):
+        pass
+    assert [run.seed for run in log] == [1]
+    assert files._patience_s > 1  # this process's own
+
+
+def test_a_process_killed_in_an_append_leaves_its_lock_to_no_child(log, monkeypatch):
+    code = """
+import os, signal, sys, threading, time
+from seedscope import RunLog, seeded
+from seedscope.runs import files
+
+def waits(*_):
+    is_locked.set()
+    time.sleep(60)
+
+is_locked, files._append = threading.Event(), waits
+log = RunLog(sys.argv[1])
+threading.Thread(target=log.append, args=("end", {"seed": 1}), daemon=True).start()
+is_locked.wait()
+child = os.fork()
+if child == 0:
+    os.closerange(0, 3)
+    time.sleep(60)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, log.path], capture_output=True, text=True
+    )
+    child = int(killed.stdout)
+    try:
+        monkeypatch.setattr(files, "_patience_s", 0)
+        with seeded(2, log=log):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+    assert [run.seed for run in log] == [2]
+
+
 def test_an_append_that_is_repeated_writes_its_line_once(log):
     path, lines = Path(log.path), [b"first\n", b"first and more\n", b"more\n", b"more\n", b"e\n"]
     for line in lines:
-        files.append_line(log.path, line)
+        files.append_line(log.path, line, os.getpid())
     assert path.read_bytes() == b"".join([*lines[:3], b"e\n"])
     path.write_bytes(b"torn")
     for _ in range(2):
-        files.append_line(log.path, b"n\n")
-        files.append_line(log.path, b"n\n")
+        files.append_line(log.path, b"n\n", os.getpid())
+        files.append_line(log.path, b"n\n", os.getpid())
         assert path.read_bytes() == b"torn\nn\n"
 
 
@@ -72,7 +161,7 @@ def test_a_queue_that_an_interrupt_has_left_loses_no_line(log):
 def test_the_lines_of_a_handler_that_then_raises_are_written(log, monkeypatch):
     write = run_log.append_line
 
-    def interrupted(path, line):
+    def interrupted(path, line, process):
         monkeypatch.setattr(run_log, "append_line", write)
         with seeded(77, log=log):  # as the handler of a signal does
             pass

@@ -103,3 +103,26 @@ def test_jq_and_pandas_can_read_the_log(log, tmp_path):
         "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept)
     )
     assert [run.notes for run in RunLog(tmp_path / "kept.jsonl")] == [{"loss": 0.5}]
+
+
+def test_a_line_that_repeats_a_run_is_left_out(log):
+    with seeded(3, log=log) as scope:
+        pass
+    with open(log.path, "rb") as file:
+        lines = file.readlines()
+    with open(log.path, "ab") as file:
+        file.writelines(lines)  # as `cat` of two copies does
+    with pytest.warns(RuntimeWarning, match=f"line 4 repeats the run {scope.run_id}"):
+        assert len([*log]) == 1
+    assert log.unfinished() == []
+
+
+def test_an_end_without_an_outcome_is_damaged(log):
+    with seeded(3, log=log), seeded(4, log=log):
+        pass
+    with open(log.path) as file:
+        text = file.read()
+    with open(log.path, "w") as file:
+        file.write(text.replace('"outcome":"ok"', '"outcome":null', 1))
+    with pytest.warns(RuntimeWarning, match=r"line 3 is damaged \(outcome is None\)"):
+        assert [run.seed for run in log] == [3]

@@ -53,7 +53,7 @@ def test_16_processes_and_8_threads_lose_no_line_and_tear_none(log):
 
 
 def test_a_log_whose_lock_another_process_holds_is_told_of(log, monkeypatch):
-    monkeypatch.setattr(files, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(files, "_patience_s", 0.01)
     with seeded(1, log=log):
         pass
     with open(log.path) as file:
@@ -72,7 +72,7 @@ def test_an_append_waits_for_the_end_of_another(log):
         fcntl.flock(file, fcntl.LOCK_EX)
         timer = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))
         timer.start()
-        log.append("end", {"id": "0" * 12, "seed": 2, "began": "2026-01-01"})
+        log.append("end", {"id": "0" * 12, "seed": 2, "began": "2026-01-01", "outcome": "ok"})
         assert timer.finished.is_set()
         timer.join()
     assert [run.seed for run in log] == [2, 1]
@@ -80,10 +80,10 @@ def test_an_append_waits_for_the_end_of_another(log):
 
 def test_a_child_that_is_forked_during_an_append_does_not_keep_its_lock(log, monkeypatch):
     append, may_end = files._append, FORK.Event()
-    monkeypatch.setattr(files, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(files, "_patience_s", 0.01)
     monkeypatch.setattr(files, "_append", lambda *given: (append(*given), child.start()))
     child = FORK.Process(target=may_end.wait)
-    log.append("end", {"id": "0" * 12, "seed": 1, "began": "2026-01-01"})
+    log.append("end", {"id": "0" * 12, "seed": 1, "began": "2026-01-01", "outcome": "ok"})
     monkeypatch.setattr(files, "_append", append)
     with seeded(2, log=log):
         pass
@@ -134,7 +134,9 @@ def test_processes_killed_while_appending_leave_a_readable_log(log):
         i = 0
         while True:
             key = {"id": f"{os.getpid() % 10**6:06}{i:06}", "seed": i, "began": "2026-01-01"}
-            log.append("end", {**key, "notes": {}, "options": {"text": "x" * 200_000}})
+            log.append(
+                "end", {**key, "notes": {}, "outcome": "ok", "options": {"text": "x" * 200_000}}
+            )
             i += 1
 
     for _ in range(8):
@@ -193,11 +195,11 @@ def test_a_run_whose_error_cannot_be_printed_is_kept(log):
 def test_a_scope_opened_during_an_append_is_logged(log, monkeypatch):
     write = run_log.append_line
 
-    def interrupted(path, line):
+    def interrupted(path, line, process):
         if b'"event":"begin"' in line and b'"seed":1,' in line:
             with seeded(2, log=log):  # as a signal's handler does
                 pass
-        write(path, line)
+        write(path, line, process)
 
     monkeypatch.setattr(run_log, "append_line", interrupted)
     with seeded(1, log=log):
@@ -208,7 +210,7 @@ def test_a_scope_opened_during_an_append_is_logged(log, monkeypatch):
 def test_a_process_forked_during_an_append_logs_its_own_runs(log, monkeypatch):
     write = run_log.append_line
 
-    def forks(path, line):
+    def forks(path, line, process):
         if b'"event":"begin"' in line and b'"seed":1,' in line:
             pid = os.fork()  # as a signal's handler may
             if pid == 0:
@@ -218,7 +220,7 @@ def test_a_process_forked_during_an_append_logs_its_own_runs(log, monkeypatch):
                 finally:
                     os._exit(0)
             os.waitpid(pid, 0)
-        write(path, line)
+        write(path, line, process)
 
     monkeypatch.setattr(run_log, "append_line", forks)
     with seeded(1, log=log):
@@ -232,6 +234,7 @@ def test_the_warning_has_the_seed_and_the_notes(tmp_path):
         scope.note(loss=0.25)
     assert "seed 71" in str(told[-1].message)
     assert '{"loss": 0.25}' in str(told[-1].message)
+    assert {warning.filename for warning in told} == {__file__}
 
 
 def test_a_disk_that_fills_during_a_write_leaves_no_torn_line(log):
