@@ -11,6 +11,7 @@ import torch
 
 from helpers import lines
 from seedscope import RunLog, seeded
+from seedscope.runs.query import field
 
 
 def test_a_line_torn_anywhere_is_reported_and_left_out(log):
@@ -126,3 +127,55 @@ def test_an_end_without_an_outcome_is_damaged(log):
         file.write(text.replace('"outcome":"ok"', '"outcome":null', 1))
     with pytest.warns(RuntimeWarning, match=r"line 3 is damaged \(outcome is None\)"):
         assert [run.seed for run in log] == [3]
+
+
+LEAST = {"id": "0" * 12, "seed": 3, "began": "2026-01-01T00:00:00+00:00"}
+
+
+def test_a_line_with_the_least_fields_gives_a_run_with_the_defaults(log):
+    log.append("begin", LEAST)
+    (run,) = log.unfinished()
+    nothing = ("duration", "outcome", "script", "script_sha256", "git", "threads", "rank")
+    nothing += ("text_hash", "function", "sweep", "error", "replays")
+    assert [getattr(run, name) for name in nothing] == [None] * len(nothing)
+    empty = ("notes", "command", "versions", "devices", "settings", "options", "reseeded")
+    assert all(len(getattr(run, name)) == 0 for name in empty)
+    assert (run.folder, run.process, run.ordinal, run.is_child) == ("", "", 0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_sound"),
+    [
+        *[("began", f"{year}-06-01T00:00:00+00:00", year == "0002") for year in ("0001", "0002")],
+        *[("began", f"{year}-06-01T00:00:00+00:00", year == "9998") for year in ("9998", "9999")],
+        *[("threads", count, count in (1, 65535)) for count in (-1, 1, 65535, 65536)],
+        *[("seed", seed, seed == 2**64 - 1) for seed in (-1, 2**64 - 1, 2**64)],
+        *[("duration", duration, duration < 1e12) for duration in (9e11, 1e12)],
+        *[("reseeded", {"numpy": seed}, seed != "5") for seed in (5, None, "5")],
+        *[("versions", {"torch": version}, version != 2) for version in ("2", None, 2)],
+        *[("git", {"commit": "a", "dirty": dirty}, dirty != "no") for dirty in (True, None, "no")],
+    ],
+)
+def test_a_field_at_the_ends_of_its_range_is_read_or_named(log, name, value, is_sound):
+    log.append("begin", LEAST)
+    log.append("begin", LEAST | {"id": "1" * 12, name: value})
+    if is_sound:
+        assert getattr(log.unfinished()[1], name) == value
+    else:
+        with pytest.warns(RuntimeWarning, match=rf"line 2 is damaged \({name} is "):
+            assert len(log.unfinished()) == 1
+
+
+@pytest.mark.parametrize("line", ["[", "[1,", "text", '"event', "12"])
+def test_a_line_that_does_not_begin_an_object_is_no_torn_record(log, line):
+    log.append("begin", LEAST)
+    with open(log.path, "a") as file:
+        file.write(line)
+    with pytest.warns(RuntimeWarning, match="line 2 is not a run record"):
+        assert len(log.unfinished()) == 1
+
+
+def test_the_commit_of_a_run_without_a_repository_is_none(log):
+    log.append("begin", LEAST)
+    log.append("begin", LEAST | {"id": "1" * 12, "git": {"commit": "abc", "dirty": False}})
+    assert [field(run, "commit") for run in log.unfinished()] == [None, "abc"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import ROOT, git, lines, run_python
+from helpers import ROOT, git, lines, run_in_fork, run_python
 from seedscope import RunLog, note, seeded, snapshot
+from seedscope.runs.process import Process, replay_request
 from seedscope.support import conditions
 
 
@@ -252,3 +254,27 @@ def test_the_commit_is_kept_and_whether_the_script_has_changed(tmp_path):
         "uncommitted changes",
         "script_sha256",
     }
+
+
+def test_a_forked_child_is_another_process_also_with_an_id_seen_before(monkeypatch):
+    """The system gives the number of a process that has ended to a later one."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(Process, "_known", {})
+    ours = Process.this().id, Process.this().facts["is_child"]
+    theirs = run_in_fork(lambda: (Process.this().id, Process.this().facts["is_child"]))
+    assert ours[0] != theirs[0]
+    assert (ours[1], theirs[1]) == (multiprocessing.parent_process() is not None, True)
+
+
+def test_only_a_child_of_the_process_that_asks_replays(tmp_path, monkeypatch):
+    with seeded(3, log=tmp_path / "runs.jsonl") as scope:
+        pass
+    (run,) = RunLog(tmp_path / "runs.jsonl")
+    asked = replay_request(RunLog(tmp_path / "runs.jsonl"), run)
+    code = "from seedscope.runs.process import Process as P, is_replaying as asked; "
+    code += "print(asked(), [*P.this().replayed], P.this().replay_log)"
+    said = run_python(code, env=os.environ | asked)
+    assert said == f"True [{run.ordinal}] RunLog({str(tmp_path / 'runs.jsonl')!r})"
+    grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
+    assert run_python(grandchild, env=os.environ | asked) == "False [] None"
+    assert scope.run_id == run.id

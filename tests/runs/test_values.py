@@ -133,3 +133,12 @@ def test_a_note_keeps_the_value_of_its_moment(log):
         scope.note(history=history)
         history.append(2)
     assert [run.notes for run in log] == [{"history": [1]}]
+
+
+@pytest.mark.parametrize(
+    "text", ["3ff0000000000000", "7ff0000000000000", "7ff8000000000000", "x", 5, None]
+)
+def test_a_saved_float_is_a_nan_of_its_own_bits_or_one_of_three_words(text):
+    """A number, an infinity and the usual NaN have another spelling."""
+    with pytest.raises(ValueError, match="is no float"):
+        decode({"$float": text})

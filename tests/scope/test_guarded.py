@@ -12,7 +12,8 @@ import pytest
 
 from helpers import run_in_thread
 from seedscope import RunLog, current_scope, isolated, seeded, snapshot
-from seedscope.scope import turns
+from seedscope.scope import open_scopes, turns
+from seedscope.scope.options import Options
 from seedscope.scope.scope import Scope
 from seedscope.scope.stepping import Body, drive
 from seedscope.scope.wrapping import wrap
@@ -177,3 +178,17 @@ def test_an_async_body_that_is_ended_at_an_await_ends_in_its_scope(how):
         with pytest.raises(KeyboardInterrupt):
             consumer.send(None)
     assert ended == [True]
+
+
+def test_a_block_that_is_listed_alone_or_captured_alone_is_entered():
+    """An interrupt can come between the two, at the entry and at the exit."""
+    block = Scope(3, Options())
+    assert block.entered() is None
+    open_scopes.add(block)
+    assert block.entered() is block
+    open_scopes.remove(block)
+    assert block.entered() is None
+    block._outer = {}
+    assert block.entered() is block
+    block.close()
+    assert block.entered() is None

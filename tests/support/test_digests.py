@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedscope.support.digests import _sums, digest
+from seedscope.support.digests import _mixed, _sums, digest
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor.* deprecated:UserWarning")
@@ -88,3 +88,25 @@ def test_the_sums_of_a_tensor_of_several_pieces_differ_in_each():
         second = first.clone()
         second[place] = 1
         assert (_sums(second) != sums).sum() == 1
+
+
+def test_the_mixing_is_that_of_splitmix64():
+    # The first outputs of https://prng.di.unimi.it/splitmix64.c from state 0 and state 1234567.
+    step = 0x9E3779B97F4A7C15
+    words = [(start + step) % 2**64 for start in (0, 1234567)]
+    signed = torch.tensor([word - 2**64 if word >= 2**63 else word for word in words])
+    outputs = [word % 2**64 for word in _mixed(signed).tolist()]
+    assert outputs == [0xE220A8397B1DCDAF, 6457827717110365317]
+
+
+def test_a_digest_of_an_optimizer_is_that_of_its_state():
+    def adam(steps):
+        weights = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.Adam([weights])
+        for _ in range(steps):
+            weights.grad = torch.ones(3)
+            optimizer.step()
+        return optimizer
+
+    assert digest(adam(2)) == digest(adam(2)) == digest(adam(2).state_dict())
+    assert digest(adam(2)) != digest(adam(1))

@@ -89,3 +89,9 @@ def test_ordinary_seeds_rarely_look_like_more_than_luck():
     for n in (3, 5, 10, 100):
         alarms = sum(not sweep_of(*generator.normal(0, 1, n)).luck().is_all for _ in range(300))
         assert alarms <= 24  # 15 would be one time in 20
+
+
+def test_the_quantiles_of_a_sweep_are_those_of_a_box_with_its_tails():
+    result = sweep_of(*range(101))
+    shares = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    assert result.quantiles() == pytest.approx({share: 100 * share for share in shares})

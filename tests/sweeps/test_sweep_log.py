@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -174,3 +175,38 @@ def test_ctrl_c_on_the_command_line_says_what_is_kept(tmp_path):
     )
     assert out.startswith("sweep of sweep_functions:slow")
     assert f"seeds      {count}," in out
+
+
+def test_a_seed_of_a_sweep_takes_no_place_among_the_runs_of_its_process(tmp_path):
+    """A replay finds the other runs by their place."""
+    log = RunLog(tmp_path / "runs.jsonl")
+    with seeded(1, log=log):
+        pass
+    sweep(draws, 2, log=log)
+    with seeded(2, log=log):
+        pass
+    first, *of_sweep, last = [run.ordinal for run in log]
+    assert of_sweep == [None, None]
+    assert last == first + 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("threads", 77), ("function", "0" * 16)])
+def test_a_seed_that_other_threads_or_code_have_run_runs_again(tmp_path, name, value):
+    path = tmp_path / "runs.jsonl"
+    sweep(draws, 2, log=path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = [line | {name: value} if line["seed"] == 1 else line for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    with pytest.warns(UserWarning, match="these seeds run again"):
+        sweep(draws, 2, log=path)
+    assert [run.seed for run in RunLog(path)] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("value", ["text", [1.0], None])
+def test_a_line_without_a_number_is_no_outcome(tmp_path, value):
+    path = tmp_path / "runs.jsonl"
+    sweep(draws, 1, log=path)
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps(line | {"notes": {"value": value}}) + "\n")
+    sweep(draws, 1, log=path)
+    assert [run.seed for run in RunLog(path)] == [0, 0]
