@@ -27,9 +27,9 @@ _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _POLL_S = 0.002
 # How often an append opens the file again: a file system may give no file the same number twice.
 _REPLACEMENTS = 9
+_CHILDS_PATIENCE_S = 5.0
 
 _patience_s = 60.0
-_CHILDS_PATIENCE_S = 5.0
 # The files that appends have open. A list that kept them would keep them open.
 _held: list[weakref.ref[io.FileIO]] = []
 
@@ -117,8 +117,8 @@ def append_line(path: str, line: bytes, process: int) -> None:
                         _append(file, line)
                         return
                 finally:
-                    fcntl.flock(file, fcntl.LOCK_UN)  # a child of other code may have the file
                     _held.remove(held)
+                    fcntl.flock(file, fcntl.LOCK_UN)  # a child of other code may have the file
     except ValueError:  # in a child that was forked just now, the file is closed
         if os.getpid() == process:
             raise
@@ -188,12 +188,11 @@ def _check_kind(path: str, found: os.stat_result) -> None:
 
 def _after_fork_in_child() -> None:
     # The lock of an open file lasts until parent and child have closed it: that of a parent that
-    # is killed now would be the child's for ever.
+    # is killed now would be the child's for ever. A signal handler may have forked the child in an
+    # append, and wait for its end: the child does not wait as long for the lock.
     global _patience_s
     if _held:
-        _patience_s = (
-            _CHILDS_PATIENCE_S  # a signal handler may have forked the child, and wait for its end
-        )
+        _patience_s = _CHILDS_PATIENCE_S
     while _held:
         file = _held.pop()()
         if file is not None:
