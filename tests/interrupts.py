@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 import os
+import queue
 import random
 import signal
 import sys
@@ -144,31 +145,30 @@ class Sender:
 
     def __init__(self, by_thread: bool) -> None:
         self.by_thread = by_thread
-        self.delay: float | None = None
-        self.wanted, self.sent = threading.Event(), threading.Event()
+        self.asked = self.sent = 0
+        # Queues of C alone, and no lock below: an interrupt can leave a lock of Python held.
+        self.delays: queue.SimpleQueue[float] = queue.SimpleQueue()
         if by_thread:
             threading.Thread(target=self._send, daemon=True).start()
 
     def _send(self) -> None:
         while True:
-            self.wanted.wait()
-            self.wanted.clear()
-            time.sleep(self.delay or 0)
+            time.sleep(self.delays.get())
             os.kill(os.getpid(), signal.SIGALRM)
-            self.sent.set()
+            self.sent += 1
 
     def start(self, delay: float) -> None:
         if self.by_thread:
-            self.delay = delay
-            self.wanted.set()
+            self.asked += 1
+            self.delays.put(delay)
         else:
             signal.setitimer(signal.ITIMER_REAL, delay)
 
     def end(self) -> None:
         """Wait until no signal of this round can come any more."""
         if self.by_thread:
-            self.sent.wait()
-            self.sent.clear()
+            while self.sent < self.asked:
+                time.sleep(1e-5)
         else:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
