@@ -261,13 +261,20 @@ def warn_of_missing(sources: Iterable[Any], states: Mapping[Any, Any], outcome: 
         states: the states that were loaded.
         outcome: what becomes of a missing source.
     """
-    here = capture_all(source for source in sources if source not in states)
-    if missing := list(encode_states(here)):
+    if missing := [s.name for s in sources if s not in states and _can_be_saved(s)]:
         warnings.warn(
             f"the saved state has no {', '.join(missing)}: {outcome}",
             RuntimeWarning,
             stacklevel=level_of_the_user(),
         )
+
+
+def _can_be_saved(source: Any) -> bool:
+    try:
+        state = source.capture()
+        return state is not None and source.encode(state) is not None
+    except Exception:  # a load does not fail for it: a block or a save will tell
+        return False
 
 
 def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:

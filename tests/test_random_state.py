@@ -13,7 +13,7 @@ import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
 from helpers import Lottery, draw
-from seedscope import RandomState, Stream, isolated, register_source, seeded, snapshot
+from seedscope import RandomState, Source, Stream, isolated, register_source, seeded, snapshot
 
 
 def saved_and_loaded(state_dict):
@@ -115,3 +115,19 @@ def test_a_source_that_a_state_lacks_is_named(make):
     assert [warning.filename for warning in told] == [__file__]
     with isolated(), warnings.catch_warnings(action="error"):
         make(sources=["python", "torch"]).load_state_dict(saved)
+
+
+@pytest.mark.parametrize("make", [RandomState, functools.partial(Stream, 3)])
+def test_a_source_that_cannot_be_saved_stops_no_load(make):
+    class Unsavable(Lottery, Source):
+        def encode(self, state):
+            raise TypeError("it cannot be saved")
+
+    state = make()
+    saved = state.state_dict()
+    unregister = register_source(Unsavable())
+    try:
+        with isolated(sources=["python", "numpy", "torch"]):
+            state.load_state_dict(saved)
+    finally:
+        unregister()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -30,6 +32,7 @@ _REPLACEMENTS = 9
 _CHILDS_PATIENCE_S = 5.0
 
 _patience_s = 60.0
+_forks = 0
 # The files that appends have open. A list that kept them would keep them open.
 _held: list[weakref.ref[io.FileIO]] = []
 
@@ -106,21 +109,26 @@ def append_line(path: str, line: bytes, process: int) -> None:
         raise LogError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
     try:
         for is_last in [*[False] * _REPLACEMENTS, True]:
+            forks = _forks
             with _open_to_append(path) as file:
                 held = weakref.ref(file)
                 _held.append(held)
                 try:
                     if os.getpid() != process:
                         return
+                    # A child may have been forked before the file was in the list.
+                    if not is_last and forks != _forks:
+                        continue
                     _lock(file)
                     if is_last or _is_at(path, file):
                         _append(file, line)
                         return
                 finally:
-                    _held.remove(held)
-                    fcntl.flock(file, fcntl.LOCK_UN)  # a child of other code may have the file
-    except ValueError:  # in a child that was forked just now, the file is closed
-        if os.getpid() == process:
+                    _release(file, held)
+    except (OSError, ValueError) as error:
+        # A child that was forked just now has the file closed: its parent writes the line.
+        is_closed = "closed file" in str(error) or getattr(error, "errno", 0) == errno.EBADF
+        if os.getpid() == process or not is_closed:
             raise
 
 
@@ -151,6 +159,15 @@ def _lock(file: io.FileIO) -> None:
                 said = f"another process has held its lock for {_patience_s:g} s"
                 raise LogError(f"{said}: see which one has it open, and end it") from None
         time.sleep(_POLL_S)
+
+
+def _release(file: io.FileIO, held: weakref.ref[io.FileIO]) -> None:
+    try:
+        if not file.closed:  # a child that was forked just now has it closed
+            fcntl.flock(file, fcntl.LOCK_UN)  # first: a child may keep what is not in the list
+    finally:
+        with contextlib.suppress(ValueError):  # nor is it in the list there
+            _held.remove(held)
 
 
 def _append(file: io.FileIO, line: bytes) -> None:
@@ -186,6 +203,11 @@ def _check_kind(path: str, found: os.stat_result) -> None:
         raise LogError(f"{path} is {kind}: name a regular file as the log")
 
 
+def _before_fork() -> None:
+    global _forks
+    _forks += 1
+
+
 def _after_fork_in_child() -> None:
     # The lock of an open file lasts until parent and child have closed it: that of a parent that
     # is killed now would be the child's for ever. A signal handler may have forked the child in an
@@ -200,4 +222,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -145,14 +145,17 @@ class RunLog:
             # would wait for a lock that this thread holds.
             queue.append((self, whole))
             return
-        queue = [(self, whole)]
-        lines = iter(queue)
+        own = (self, whole)
+        queue = [own]
         try:
             _appending.queue = queue
-            for log, whole in lines:
-                log._append_or_tell(whole, process)
+            while queue:
+                for log, whole in queue[:1]:
+                    log._append_or_tell(whole, process)
+                del queue[:1]
         except BaseException:
-            for log, whole in lines:  # of a signal handler, which has then raised
+            # Those of a signal handler, which has then raised. The caller tries its own again.
+            for log, whole in [line for line in queue if line is not own]:
                 log._append_or_tell(whole, process)
             raise
         finally:

@@ -168,10 +168,12 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
 
 async def _close(held: list[Any], scope: Any) -> None:
     """Close the async generator and the step in `held`: in the scope, if it is suspended."""
-    if held and _is_suspended(held[0]) and not is_collecting():
-        await drive_awaited(Body(_closed(held)), scope)
-    for step in held[1:]:
-        step.close()
+    try:
+        if held and _is_suspended(held[0]) and not is_collecting():
+            await drive_awaited(Body(_closed(held)), scope)
+    finally:
+        for step in held[1:]:
+            step.close()
 
 
 def _is_suspended(steps: Any) -> bool:

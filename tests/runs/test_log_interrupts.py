@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,8 @@ def test_a_child_that_is_forked_in_an_append_and_goes_on_writes_no_second_line(l
             log.append("end", {"id": "0" * 12, "seed": 1, "began": "2026-01-01", "outcome": "ok"})
         finally:
             if fork.child == 0:
+                if sys.exception() is not None:
+                    traceback.print_exc()
                 os._exit(sys.exception() is not None or log.lost)
 
     for place in range(1, 100_000, 5):
@@ -71,6 +75,80 @@ def test_a_child_that_is_forked_in_an_append_and_goes_on_writes_no_second_line(l
         _, status = os.waitpid(fork.child, 0)
         assert (status, [run.seed for run in log], log.lost) == (0, [1], 0), fork.where
     assert place > 100
+
+
+@pytest.mark.parametrize("error", [SystemExit(7), KeyError("x"), ValueError("x"), Fault()])
+def test_an_error_of_a_child_that_is_forked_in_an_append_ends_the_child(log, error, monkeypatch):
+    lock = files._lock
+
+    def forks(file):
+        monkeypatch.setattr(files, "_lock", lock)
+        nonlocal child
+        child = os.fork()
+        if child == 0:
+            raise error
+        lock(file)
+
+    monkeypatch.setattr(files, "_lock", forks)
+    child, raised = -1, None
+    try:
+        with seeded(1, log=log):
+            pass
+    except BaseException as found:
+        raised = found
+    finally:
+        if child == 0:
+            os._exit(raised is not error)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [run.seed for run in log] == [1]
+
+
+def test_a_child_that_is_forked_while_a_file_is_opened_cannot_keep_its_lock(log, monkeypatch):
+    """Another thread forks, before the append has the file in its list."""
+    find, may_end = files._open_to_append, multiprocessing.get_context("fork").Event()
+    child = multiprocessing.get_context("fork").Process(target=may_end.wait)
+
+    def forks(path):
+        monkeypatch.setattr(files, "_open_to_append", find)
+        file = find(path)
+        child.start()
+        return file
+
+    append, found = files._append, []
+    monkeypatch.setattr(files, "_open_to_append", forks)
+    monkeypatch.setattr(files, "_append", lambda *given: (append(*given), look(*given)))
+
+    def look(file, _):
+        # An open file's information has the locks that its description holds.
+        for process in (os.getpid(), child.pid):
+            information = Path(f"/proc/{process}/fdinfo/{file.fileno()}")
+            found.append(information.exists() and "FLOCK" in information.read_text())
+
+    log.append("end", {"id": "0" * 12, "seed": 1, "began": "2026-01-01", "outcome": "ok"})
+    may_end.set()
+    child.join()
+    assert found == [True, False]
+    assert not [held for held in files._held if held() is not None]
+
+
+def test_the_line_of_a_handler_that_an_interrupt_meets_is_written(log, monkeypatch):
+    """One handler logs a run in the append of another, whose line a second one interrupts."""
+    write, calls = run_log.append_line, []
+
+    def interrupted(path, line, process):
+        calls.append(line)
+        if len(calls) == 1:
+            with seeded(77, log=log):
+                pass
+        if b'"event":"end"' in line and b'"seed":77,' in line and len(calls) < 4:
+            raise KeyboardInterrupt
+        write(path, line, process)
+
+    monkeypatch.setattr(run_log, "append_line", interrupted)
+    with pytest.raises(KeyboardInterrupt), seeded(1, log=log):
+        pass
+    assert 77 in [run.seed for run in log]
+    assert not log.unfinished()
 
 
 def test_a_child_for_which_a_handler_waits_in_an_append_does_not_hang(log, monkeypatch):
