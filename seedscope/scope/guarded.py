@@ -89,12 +89,11 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
                 entry.undo(fault)
         raise
     finally:
-        if entry.block is not None:
-            try:
-                entry.block.end(error)
-            except BaseException:
-                entry.block.end(error)  # what an interrupt has left undone
-                raise
+        try:
+            entry.end(error)
+        except BaseException:
+            entry.end(error)  # what an interrupt has left undone
+            raise
         error = None  # it has this frame in its traceback
     yield 0
     while True:  # the same `__exit__`, called again by hand
@@ -121,6 +120,10 @@ class _Entry:
         if block is None:
             raise RuntimeError(f"{self.context!r} was left without having been entered")
         block.leave(error)
+
+    def end(self, error: BaseException | None) -> None:
+        if self.block is not None:
+            self.block.end(error)
 
     def undo(self, fault: BaseException) -> None:
         """Leave the block that is open; another call does what an interrupt has left undone."""
