@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import torch
 
 import fake_accelerator
@@ -191,3 +192,12 @@ def read_publicly(name: str) -> Any:
         except AttributeError:  # older torch has one value for both
             return value, value
     return value
+
+
+def skip_where_the_cpu_has_no_lstm_in_bf16() -> None:
+    """oneDNN has none on processors without AVX-512; torch 2.13 then raises under autocast."""
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.random.fork_rng(devices=[]):
+            torch.nn.LSTM(8, 8, batch_first=True)(torch.zeros(2, 4, 8))
+    except RuntimeError as error:
+        pytest.skip(f"no LSTM in bf16 on this CPU: {error!s:.80}")

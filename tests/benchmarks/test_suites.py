@@ -15,7 +15,7 @@ from benchmarks import (
     record,
 )
 from benchmarks.operations.catalogue import ATTENTION, OPERATIONS
-from helpers import ROOT, benchmarks_command
+from helpers import ROOT, benchmarks_command, skip_where_the_cpu_has_no_lstm_in_bf16
 
 
 def test_the_suites_are_listed():
@@ -25,6 +25,7 @@ def test_the_suites_are_listed():
 
 
 def test_determinism_cost_measures_and_writes(tmp_path):
+    skip_where_the_cpu_has_no_lstm_in_bf16()
     done = benchmarks_command(
         "determinism_cost", "--quick", "--only", "LSTM", "--out", str(tmp_path)
     )
