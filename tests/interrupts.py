@@ -104,7 +104,8 @@ class FaultAt:
             self._tell(error)
         finally:
             sys.settrace(previous)
-            sys.setprofile(None)
+            if sys.getprofile() is not None:
+                sys.setprofile(None)
             sys.unraisablehook = hook
         return self.left <= 0
 
