@@ -273,6 +273,8 @@ def _can_be_saved(source: Any) -> bool:
     try:
         state = source.capture()
         return state is not None and source.encode(state) is not None
+    except TimeoutError:
+        raise  # of an alarm's handler
     except Exception:  # a load does not fail for it: a block or a save will tell
         return False
 

@@ -63,12 +63,12 @@ def _in_child(connection, function):
         connection.send(repr(error))
 
 
-def run_in_fork(function):
+def run_in_fork(function, timeout=30):
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=_in_child, args=(theirs, function))
     process.start()
-    assert ours.poll(30)
+    assert ours.poll(timeout)
     result = ours.recv()
     process.join(30)
     return result
@@ -195,9 +195,11 @@ def read_publicly(name: str) -> Any:
 
 
 def skip_where_the_cpu_has_no_lstm_in_bf16() -> None:
-    """oneDNN has none on processors without AVX-512; torch 2.13 then raises under autocast."""
+    """Under autocast, torch 2.13 raises for an LSTM on an AMD EPYC whose best set is AVX2."""
     try:
         with torch.autocast("cpu", torch.bfloat16), torch.random.fork_rng(devices=[]):
             torch.nn.LSTM(8, 8, batch_first=True)(torch.zeros(2, 4, 8))
     except RuntimeError as error:
+        if "could not create a primitive descriptor" not in str(error):
+            raise
         pytest.skip(f"no LSTM in bf16 on this CPU: {error!s:.80}")

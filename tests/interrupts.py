@@ -104,7 +104,7 @@ class FaultAt:
             self._tell(error)
         finally:
             sys.settrace(previous)
-            if sys.getprofile() is not None:
+            if self.then is not None:
                 sys.setprofile(None)
             sys.unraisablehook = hook
         return self.left <= 0

@@ -13,6 +13,7 @@ import weakref
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 
+from ..support.forks import at_fork
 from .records import LONGEST_LINE
 
 _KINDS = {
@@ -109,27 +110,33 @@ def append_line(path: str, line: bytes, process: int) -> None:
         raise LogError(f"a line of the log has at most {LONGEST_LINE // 2**20} MiB, not {size}")
     try:
         for is_last in [*[False] * _REPLACEMENTS, True]:
-            forks = _forks
-            with _open_to_append(path) as file:
-                held = weakref.ref(file)
-                _held.append(held)
-                try:
-                    if os.getpid() != process:
-                        return
-                    # A child may have been forked before the file was in the list.
-                    if not is_last and forks != _forks:
-                        continue
-                    _lock(file)
-                    if is_last or _is_at(path, file):
-                        _append(file, line)
-                        return
-                finally:
-                    _release(file, held)
+            if _append_if_present(path, line, process, is_last):
+                return
     except (OSError, ValueError) as error:
         # A child that was forked just now has the file closed: its parent writes the line.
         is_closed = "closed file" in str(error) or getattr(error, "errno", 0) == errno.EBADF
         if os.getpid() == process or not is_closed:
             raise
+
+
+def _append_if_present(path: str, line: bytes, process: int, is_last: bool) -> bool:
+    """Append, and return True; return False to try again, unless this `is_last` of the tries."""
+    forks = _forks
+    with _open_to_append(path) as file:
+        held = weakref.ref(file)
+        _held.append(held)
+        try:
+            if os.getpid() != process:
+                return True
+            # A child that was forked before the file was in the list would keep its lock.
+            if forks == _forks or is_last:
+                _lock(file)
+                if is_last or _is_at(path, file):
+                    _append(file, line)
+                    return True
+            return False
+        finally:
+            _release(file, held)
 
 
 def _is_at(path: str, file: io.FileIO) -> bool:
@@ -221,5 +228,4 @@ def _after_fork_in_child() -> None:
             file.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+at_fork(_after_fork_in_child, _before_fork)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
+from ..support.forks import at_fork
 from ..support.remarks import level_of_the_user, warn, write_error
 from .files import LogError, append_line, bounded_lines, open_to_read
 from .records import LONGEST_LINE, begun, ended
@@ -150,7 +151,7 @@ class RunLog:
         try:
             _appending.queue = queue
             while queue:
-                for log, whole in queue[:1]:
+                for log, whole in queue[:1]:  # none, in a child that was forked just now
                     log._append_or_tell(whole, process)
                 del queue[:1]
         except BaseException:
@@ -215,5 +216,4 @@ def _after_fork_in_child() -> None:
     _appending.queue = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(_after_fork_in_child)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from ..support import conditions
+from ..support.forks import at_fork
 from ..support.process_start import REPLAY_VARIABLE
 from .log import RunLog
 from .run import Run
@@ -98,5 +99,4 @@ def _after_fork_in_child() -> None:
     Process._known.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(_after_fork_in_child)

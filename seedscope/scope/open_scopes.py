@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..support.forks import at_fork
 from . import turns
 
 if TYPE_CHECKING:
@@ -165,7 +165,4 @@ def _after_fork_in_child() -> None:
         raise ExceptionGroup("the blocks of other threads were left in a forked child", failures)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
-    # Again: Ctrl-C may have come there, which Python prints and forgets.
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(_after_fork_in_child, _before_fork)

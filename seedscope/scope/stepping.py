@@ -106,7 +106,7 @@ def drive(body: Body, scope: Any) -> Generator[Any, Any, Any]:
             try:
                 body.finish(scope)
             finally:
-                body.close()  # the scope does not open
+                body.close()  # what has not begun, or could not be closed in the scope
 
 
 @types.coroutine

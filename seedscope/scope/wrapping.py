@@ -159,14 +159,14 @@ def _async_generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
                         held[1] = held[0].athrow(error)
             finally:
                 try:
-                    await _close(held, scope)
+                    await _end(held, scope)
                 finally:  # again: a second interrupt may come there
-                    await _close(held, scope)
+                    await _end(held, scope)
 
     return run_async_generator
 
 
-async def _close(held: list[Any], scope: Any) -> None:
+async def _end(held: list[Any], scope: Any) -> None:
     """Close the async generator and the step in `held`: in the scope, if it is suspended."""
     try:
         if held and _is_suspended(held[0]) and not is_collecting():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Collection, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..sources.watch import WATCH
+from ..support.forks import at_fork
 from ..support.remarks import warn
 from .job import Job
 
@@ -53,8 +53,7 @@ def _after_fork_in_child() -> None:
     _fresh_thread = ThreadPoolExecutor(1)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(_after_fork_in_child)
 
 
 def _run_away(job: Job, seed: int) -> tuple[dict[str, Any], int]:

@@ -15,7 +15,7 @@ from benchmarks import (
     record,
 )
 from benchmarks.operations.catalogue import ATTENTION, OPERATIONS
-from helpers import ROOT, benchmarks_command, skip_where_the_cpu_has_no_lstm_in_bf16
+from helpers import ROOT, benchmarks_command
 
 
 def test_the_suites_are_listed():
@@ -25,9 +25,8 @@ def test_the_suites_are_listed():
 
 
 def test_determinism_cost_measures_and_writes(tmp_path):
-    skip_where_the_cpu_has_no_lstm_in_bf16()
     done = benchmarks_command(
-        "determinism_cost", "--quick", "--only", "LSTM", "--out", str(tmp_path)
+        "determinism_cost", "--quick", "--only", "U-Net", "--out", str(tmp_path)
     )
     assert "4/4" in done.stderr
     assert "s left" in done.stderr
@@ -38,7 +37,7 @@ def test_determinism_cost_measures_and_writes(tmp_path):
     assert found["versions"]["torch"]
     assert [*found["found"]] == ["benchmark off", "benchmark off, again"]
     for process in found["found"].values():
-        assert [*process] == ["LSTM, train, bf16", "LSTM, eval, bf16"]
+        assert [*process] == ["U-Net, train, bf16", "U-Net, eval, bf16"]
         for session in process.values():
             assert session["canary_ms"]
             assert session["benchmark"] is False

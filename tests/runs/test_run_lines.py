@@ -266,7 +266,7 @@ def test_a_forked_child_is_another_process_also_with_an_id_seen_before(monkeypat
     assert (ours[1], theirs[1]) == (multiprocessing.parent_process() is not None, True)
 
 
-def test_only_a_child_of_the_process_that_asks_replays(tmp_path, monkeypatch):
+def test_only_a_child_of_the_process_that_asks_replays(tmp_path):
     with seeded(3, log=tmp_path / "runs.jsonl") as scope:
         pass
     (run,) = RunLog(tmp_path / "runs.jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import random
@@ -192,3 +193,38 @@ def test_a_block_that_is_listed_alone_or_captured_alone_is_entered():
     assert block.entered() is block
     block.close()
     assert block.entered() is None
+
+
+def test_another_error_than_that_on_its_way_is_told_where_the_scope_does_not_open():
+    """A signal handler may have raised it; the one on its way is told once."""
+
+    class Closed:
+        def __enter__(self):
+            raise errors.pop(0)
+
+        def __exit__(self, *raised):
+            raise AssertionError("it was not entered")
+
+    def body():
+        yield
+
+    for late in ("first", "second"):
+        steps, errors = body(), [RuntimeError(text) for text in ("first", late, late)]
+        next(steps)
+        with pytest.raises(RuntimeError, match=late) as told:
+            next(drive(Body(steps), Closed()))
+        assert (told.value.__context__ is None) == (late == "first")
+        assert steps.gi_frame is None, "the body is closed anyway"
+
+
+def test_an_error_of_a_handler_while_the_task_is_looked_up_reaches_the_caller(monkeypatch):
+    def interrupted():
+        raise RuntimeError("of a handler")
+
+    async def main():
+        monkeypatch.setattr(asyncio, "current_task", interrupted)
+        with seeded(3):
+            pass
+
+    with pytest.raises(RuntimeError, match="of a handler"):
+        asyncio.run(main())
