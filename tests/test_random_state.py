@@ -131,3 +131,10 @@ def test_a_source_that_cannot_be_saved_stops_no_load(make):
             state.load_state_dict(saved)
     finally:
         unregister()
+
+
+def test_a_state_of_outside_lacks_nothing_inside_a_scope():
+    """Generators that are made without a seed have a state in a scope alone."""
+    saved = RandomState().state_dict()
+    with seeded(3), warnings.catch_warnings(action="error"):
+        RandomState().load_state_dict(saved)

@@ -151,9 +151,9 @@ class RunLog:
         try:
             _appending.queue = queue
             while queue:
-                for log, whole in queue[:1]:  # none, in a child that was forked just now
-                    log._append_or_tell(whole, process)
-                del queue[:1]
+                log, whole = queue[0]
+                log._append_or_tell(whole, process)
+                del queue[0]
         except BaseException:
             # Those of a signal handler, which has then raised. The caller tries its own again.
             for log, whole in [line for line in queue if line is not own]:
@@ -211,8 +211,6 @@ def _is_running(function: Callable[..., Any]) -> bool:
 
 def _after_fork_in_child() -> None:
     # The fork may have come in the middle of an append, whose lines its parent will write.
-    if queue := getattr(_appending, "queue", None):
-        queue.clear()
     _appending.queue = None
 
 

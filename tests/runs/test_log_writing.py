@@ -237,6 +237,13 @@ def test_the_warning_has_the_seed_and_the_notes(tmp_path):
     assert {warning.filename for warning in told} == {__file__}
 
 
+def test_the_warning_has_the_start_of_long_notes(tmp_path):
+    with pytest.warns(RuntimeWarning) as told, seeded(71, log=tmp_path) as scope:
+        scope.note(text="x" * 20_000)
+    assert 'with notes {"text": "xxx' in str(told[-1].message)
+    assert 10_000 < len(str(told[-1].message)) < 11_000
+
+
 def test_a_disk_that_fills_during_a_write_leaves_no_torn_line(log):
     # A limit on the file's size acts like a full disk: the kernel takes a part of the write, and
     # refuses the rest.
