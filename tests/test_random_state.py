@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import random
@@ -118,16 +119,18 @@ def test_a_source_that_a_state_lacks_is_named(make):
 
 
 @pytest.mark.parametrize("make", [RandomState, functools.partial(Stream, 3)])
-def test_a_source_that_cannot_be_saved_stops_no_load(make):
+@pytest.mark.parametrize("error", [TypeError, TimeoutError])
+def test_a_source_that_cannot_be_saved_stops_no_load_and_an_alarm_does(make, error):
     class Unsavable(Lottery, Source):
         def encode(self, state):
-            raise TypeError("it cannot be saved")
+            raise error("of the source, or of the alarm's handler")
 
     state = make()
     saved = state.state_dict()
     unregister = register_source(Unsavable())
+    expected = pytest.raises(TimeoutError) if error is TimeoutError else contextlib.nullcontext()
     try:
-        with isolated(sources=["python", "numpy", "torch"]):
+        with isolated(sources=["python", "numpy", "torch"]), expected:
             state.load_state_dict(saved)
     finally:
         unregister()
