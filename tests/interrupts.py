@@ -25,8 +25,9 @@ from seedscope.sources.watch import WATCH
 
 # No signal comes at the NOP of a `try:`, which CPython leaves out of the `try` around it, nor at a
 # `return`, which is outside of it: CPython looks for signals after a call, as it jumps back, and
-# where a function begins or goes on.
-_QUIET = {dis.opmap.get(name) for name in ("NOP", "RETURN_VALUE", "RETURN_CONST")}
+# where a function begins or goes on. An error at a POP_EXCEPT would leave the exception that it
+# ends in the thread for good, as the context of all later ones.
+_QUIET = {dis.opmap.get(name) for name in ("NOP", "RETURN_VALUE", "RETURN_CONST", "POP_EXCEPT")}
 _OF_STEPS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 PACKAGE = str(Path(seedscope.__file__).parent)
 

@@ -76,13 +76,15 @@ def give_back(thread: int | None) -> None:
     """
     if thread is not None and thread in _loans:  # a lender that has left its blocks
         _loans[thread] = _loans[thread]._replace(has_ended=True)
-    if thread is None or _holder.get("thread", thread) != thread:
+    holder = _holder.get("thread")
+    if thread is None or holder not in (None, thread):
         return
     lender, loan = next((x for x in _loans.items() if x[1].borrower == thread), (0, None))
-    if loan is None or loan.has_ended:
-        _holder.pop("thread", None)
-    else:
-        _holder["thread"] = lender
+    if holder is not None:  # else the turn was nobody's, and by now may be any other thread's
+        if loan is None or loan.has_ended:
+            _holder.pop("thread", None)
+        else:
+            _holder["thread"] = lender
     _loans.pop(lender, None)
     # Also if nobody has the turn: Ctrl-C may have come here at the first try.
     while _waiting_threads:

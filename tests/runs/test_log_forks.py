@@ -71,6 +71,7 @@ def test_an_error_of_a_child_that_is_forked_in_an_append_ends_the_child(log, err
     finally:
         if child == 0:
             os._exit(raised is not error)
+    assert child > 0
     assert os.waitpid(child, 0)[1] == 0
     assert [run.seed for run in log] == [1]
 

@@ -152,6 +152,20 @@ def test_a_stream_hammered_by_refused_threads_keeps_its_block():
     assert before.changed(snapshot()) == ()
 
 
+def test_a_thread_that_leaves_without_the_turn_takes_it_from_no_other(monkeypatch):
+    """As a refused thread does, while the holder leaves and a third thread enters."""
+
+    class Racing(dict):
+        def get(self, *given):
+            found = super().get(*given)
+            self["thread"] = 77  # a third thread takes the turn right then
+            return found
+
+    monkeypatch.setattr(turns, "_holder", Racing())
+    turns.give_back(5)
+    assert dict(turns._holder) == {"thread": 77}
+
+
 def test_a_waiting_scope_continues_when_the_holder_leaves():
     entered, results = threading.Event(), []
 
