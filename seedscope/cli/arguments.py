@@ -46,7 +46,11 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add the shared options in `names`."""
     if "log" in names:
         parser.add_argument(
-            "--log", metavar="PATH", default=LOG, help="the run log (default: %(default)s)"
+            "--log",
+            metavar="PATH",
+            type=path,
+            default=LOG,
+            help="the run log (default: %(default)s)",
         )
     if "deterministic" in names:
         parser.add_argument(
@@ -62,6 +66,12 @@ def add_shapes(parser: argparse.ArgumentParser, json: str) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help=f"print {json}")
     shape.add_argument("--csv", action="store_true", help="print comma-separated values")
+
+
+def path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file, got an empty path")
+    return text
 
 
 def condition(text: str) -> tuple[str, str, str]:

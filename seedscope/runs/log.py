@@ -43,12 +43,14 @@ class RunLog:
 
     Raises:
         TypeError: `path` is not a path.
-        ValueError: `path` contains a null character.
+        ValueError: `path` is empty, or contains a null character.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a log is a path or a RunLog, got {path!r} ({type(path).__name__})")
+        if not os.fspath(path):
+            raise ValueError(f"a log needs the name of a file, got {path!r}")
         # Absolute now: the working folder may have changed when a run ends.
         self.path: str = os.path.abspath(os.fsdecode(path))
         if "\0" in self.path:

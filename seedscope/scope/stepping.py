@@ -25,12 +25,16 @@ class Body:
     Args:
         steps: what is advanced by `send` and `throw`.
         of: the async generator of which `steps` is one step.
+
+    Attributes:
+        returned: what the `close` of a generator has returned; None before Python 3.13.
     """
 
-    __slots__ = ("_of", "steps")
+    __slots__ = ("_of", "returned", "steps")
 
     def __init__(self, steps: Any, of: Any = None) -> None:
         self.steps: Any = steps
+        self.returned: Any = None
         self._of = of
 
     def is_suspended(self) -> bool:
@@ -42,18 +46,18 @@ class Body:
         names = ("gi_suspended", "cr_suspended", "ag_running")
         return any(getattr(of, name, False) for name in names)
 
-    def close(self) -> Any:
-        """Close the body, and return what its own `close` returns; None if it was closed before."""
+    def close(self) -> None:
+        """Close the body, if it has not been closed."""
         is_suspended, steps, self.steps = self.is_suspended(), self.steps, None
         try:
             if self._of is None:
-                return None if steps is None else steps.close()
-            if not is_suspended:
-                return None  # the step has not begun, or has ended: nothing of the body waits in it
-            # Before Python 3.13, the `close` of a step does not reach the body.
-            with contextlib.suppress(GeneratorExit, StopIteration, StopAsyncIteration):
-                steps.throw(GeneratorExit())
-                raise RuntimeError("async generator ignored GeneratorExit")
+                if steps is not None:
+                    self.returned = steps.close()
+            elif is_suspended:  # else nothing of the body waits in the step
+                # Before Python 3.13, the `close` of a step does not reach the body.
+                with contextlib.suppress(GeneratorExit, StopIteration, StopAsyncIteration):
+                    steps.throw(GeneratorExit())
+                    raise RuntimeError("async generator ignored GeneratorExit")
         finally:
             del steps
 
@@ -87,14 +91,11 @@ def drive(body: Body, scope: Any) -> Generator[Any, Any, Any]:
                 # The collector closes a suspended generator that it finds in a cycle wherever it
                 # happens to run, also inside `torch.Generator.get_state`, which holds a lock. To
                 # open a scope there would wait for that lock forever.
-                if is_collecting():
-                    raise
                 advance = None
-                with scope:
-                    returned = body.close()
-                if returned is None:
-                    raise
-                return returned  # Python 3.13: close() returns what the generator returned
+                if not is_collecting():
+                    with scope:
+                        body.close()
+                raise
             except BaseException as error:
                 advance, value = body.steps.throw, error
     finally:

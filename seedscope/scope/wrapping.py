@@ -126,7 +126,13 @@ def _generator_runner(function: Any, factory: Callable[..., Any]) -> Any:
     def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         scope = factory(args, kwargs, resumes=True)
         with _Run(scope):
-            return (yield from drive(Body(function(*args, **kwargs)), scope))
+            body = Body(function(*args, **kwargs))
+            try:
+                return (yield from drive(body, scope))
+            except GeneratorExit:
+                if body.returned is None:
+                    raise
+                return body.returned  # as the `close` of Python 3.13 does
 
     return run_generator
 

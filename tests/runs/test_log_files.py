@@ -129,3 +129,18 @@ def test_a_run_whose_line_is_too_long_warns_and_leaves_the_log_whole(tmp_path, m
             pass
         assert [run.seed for run in log] == [2]
         assert [run.seed for run in log.unfinished()] == [1]
+
+
+@pytest.mark.parametrize("path", ["", Path("/a\0b")])
+def test_a_log_without_a_usable_name_is_refused(path):
+    with pytest.raises(ValueError, match=r"name of a file|null character"):
+        RunLog(path)
+    with pytest.raises(ValueError, match=r"name of a file|null character"):
+        seeded(3, log=path)
+
+
+def test_a_command_refuses_an_empty_path_of_a_log(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["log", "--log", ""])
+    assert ended.value.code == 2
+    assert "argument --log: must name a file, got an empty path" in capsys.readouterr().err

@@ -74,6 +74,19 @@ def test_send_throw_close_and_the_return_value_pass_through():
     assert stop.value.value == "done"
 
 
+def test_close_returns_what_that_of_the_plain_generator_returns():
+    def body():
+        try:
+            yield
+        except GeneratorExit:
+            return "closed"  # to the caller of `close`, since Python 3.13
+
+    plain, decorated = body(), seeded(1029)(body)()
+    next(plain), next(decorated)
+    assert decorated.close() == plain.close()
+    assert decorated.close() is None
+
+
 def test_yield_from_works_in_and_around_a_decorated_generator():
     @seeded(1029)
     def outer():
