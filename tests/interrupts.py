@@ -107,6 +107,9 @@ class FaultAt:
             sys.settrace(previous)
             if self.then is not None:
                 sys.setprofile(None)
+                if hasattr(sys, "monitoring"):
+                    # Python 3.13.0 traces no more what it ran under the profiler alone.
+                    sys.monitoring.restart_events()
             sys.unraisablehook = hook
         return self.left <= 0
 

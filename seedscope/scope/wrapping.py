@@ -178,8 +178,10 @@ async def _end(held: list[Any], scope: Any) -> None:
         if held and _is_suspended(held[0]) and not is_collecting():
             await drive_awaited(Body(_closed(held)), scope)
     finally:
-        for step in held[1:]:
-            step.close()
+        # Since Python 3.13, to close a step that has not begun runs a suspended body's `finally`.
+        if held and not _is_suspended(held[0]):
+            for step in held[1:]:
+                step.close()
 
 
 def _is_suspended(steps: Any) -> bool:

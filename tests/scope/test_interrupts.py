@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import interrupted_blocks
-from helpers import run_in_fork, run_in_thread, run_python
+from helpers import run_in_thread, run_python
 from interrupted_blocks import ACTIONS, GAPS, MODEL
 from interrupts import Fault, FaultAt, attack, not_as_before
 from seedscope import RunLog, Stream, current_scope, seeded, snapshot
@@ -81,11 +81,6 @@ def test_an_error_of_a_signal_handler_at_any_bytecode_leaves_nothing_behind(name
 @pytest.mark.parametrize("stride", [61, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_errors_of_signal_handlers_leave_nothing_behind(name, error, stride, small):
     """The second comes while a step is left because of the first."""
-    # In a child: after a profiler, Python 3.13.0 traces fewer bytecodes for the rest of a process.
-    assert run_in_fork(partial(two_errors, name, error, stride), timeout=590) is None
-
-
-def two_errors(name, error, stride):
     action, before, chance = ACTIONS[name], snapshot(), random.Random(3)
     interrupted_blocks.FINALLY.clear()
     FaultAt(10**9, event="opcode").run(action)
