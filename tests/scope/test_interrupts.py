@@ -76,11 +76,18 @@ def test_an_error_of_a_signal_handler_at_any_bytecode_leaves_nothing_behind(name
     assert faults_at_bytecodes(name, range(1, 100_000, 13), error) > 1_000
 
 
-@pytest.mark.parametrize("error", [Fault, TimeoutError, RuntimeError])
-@pytest.mark.parametrize("name", ["generator", "coroutine", "async_generator"])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [(name, Fault) for name in ACTIONS]
+    + [
+        (name, error)
+        for name in ("generator", "coroutine", "async_generator")
+        for error in (TimeoutError, RuntimeError)
+    ],
+)
 @pytest.mark.parametrize("stride", [61, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_errors_of_signal_handlers_leave_nothing_behind(name, error, stride, small):
-    """The second comes while a step is left because of the first."""
+    """The second comes while a block or a step is left because of the first."""
     action, before, chance = ACTIONS[name], snapshot(), random.Random(3)
     interrupted_blocks.FINALLY.clear()
     FaultAt(10**9, event="opcode").run(action)
