@@ -137,7 +137,7 @@ def not_as_before(before: Any, model: Any = None) -> tuple[str, ...]:
     """Return the names of what differs from `before`, a snapshot of outside of all blocks."""
     found = [*before.changed(snapshot())]
     found += ["open blocks"] * bool(_open_scopes)
-    found += ["turn"] * bool(turns._holder)
+    found += ["turn"] * (turns._present().thread is not None)
     found += ["watch"] * bool(WATCH.capture())
     found += ["gradients"] * (not torch.is_grad_enabled())
     if model is not None:
@@ -229,7 +229,7 @@ def _begin_anew(before: Any, model: Any) -> None:
     """Put back what was lost, so that the next interrupt is judged by itself."""
     for block in reversed([*_open_scopes]):
         block.close()
-    turns._holder.clear()
+    turns.after_fork_in_child()
     WATCH.restore(False)
     torch.set_grad_enabled(True)
     if model is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from ..support.compiler import opaque
 from ..support.torch_internals import current_backward
 from . import open_scopes, turns
 from .advice import explain
-from .guarded import Guarded
+from .guarded import Guarded, fail
 from .open_scopes import ScopeConflictError
 from .options import Options
 from .position import Position, check_replays
@@ -76,7 +77,7 @@ class Block(Guarded):
 
     def sources(self) -> list[Source]:
         """Return the sources that the open block governs."""
-        outer = self._outer or ()
+        outer = [*(self._outer or ())]  # at once: another thread may ask, before it forks
         return [thing for thing in outer if isinstance(thing, Source)]
 
     @opaque
@@ -140,17 +141,19 @@ class Block(Guarded):
                 self.recorder.begin()
             return self
         except BaseException as error:
-            if turns.has(thread):
-                if not is_open:
+            try:
+                if not is_open and turns.has(thread):
                     try:
                         self.close()
                     finally:
                         self.end(error)
-                open_scopes.release(thread)
+            finally:
+                open_scopes.release(thread, entry=sys._getframe())
+            fail(self, self.opener)
             raise
 
-    def entered(self) -> Block | None:
-        return self if self.is_open or open_scopes.is_listed(self) else None
+    def entered(self) -> list[Block]:
+        return [self] if self.is_open or open_scopes.is_listed(self) else []
 
     @opaque
     def leave(self, error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,32 @@ class Guarded:
 
     __slots__ = ()
 
-    def entered(self) -> Block | None:
-        """Return the open block that the next exit leaves, or None."""
+    def entered(self) -> list[Block]:
+        """Return the open blocks that exits leave, that of the next exit first."""
         raise NotImplementedError
 
     if TYPE_CHECKING:
 
         def __exit__(self, *raised: Any) -> None:
             """Leave the block, and restore what it has captured."""
+
+
+class _Entries(threading.local):
+    latest: Callable[[], _Entry | None] = staticmethod(lambda: None)
+
+
+_entries = _Entries()
+
+
+def fail(*contexts: Guarded | None) -> None:
+    """Spare the guard of one of `contexts`, whose entry fails, the end of it.
+
+    `with` drops that guard. What Ctrl-C raises in a generator that is dropped, Python prints, and
+    goes on.
+    """
+    entry = _entries.latest()
+    if entry is not None and entry.context in contexts:
+        entry.has_failed = True
 
 
 class _Exit:
@@ -48,6 +67,7 @@ class _Exit:
         if context is None:
             return _exit  # `contextlib.ExitStack` asks the class
         entry = _Entry(context)
+        _entries.latest = weakref.ref(entry)
         guard = _guard(entry)
         try:
             next(guard)
@@ -79,6 +99,8 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
         yield 0  # the traceback
         entry.leave(error)
     except BaseException as fault:
+        if entry.has_failed:
+            raise
         error = fault if error is None else error
         try:
             entry.undo(fault)
@@ -89,11 +111,12 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
                 entry.undo(fault)
         raise
     finally:
-        try:
-            entry.end(error)
-        except BaseException:
-            entry.end(error)  # what an interrupt has left undone
-            raise
+        if not entry.has_failed:
+            try:
+                entry.end(error)
+            except BaseException:
+                entry.end(error)  # what an interrupt has left undone
+                raise
         error = None  # it has this frame in its traceback
     yield 0
     while True:  # the same `__exit__`, called again by hand
@@ -107,19 +130,21 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
 class _Entry:
     """What one `with` has entered, and how that is left."""
 
-    __slots__ = ("before", "block", "context", "is_guarded")
+    __slots__ = ("__weakref__", "before", "block", "context", "has_failed", "is_guarded")
 
     def __init__(self, context: Guarded) -> None:
         self.context = context
-        self.before: Block | None = context.entered()
+        self.before: list[Block] = context.entered()
         self.is_guarded = False
+        self.has_failed = False  # and has left nothing to undo
         self.block: Block | None = None  # found once: the next may be an outer one
 
     def leave(self, error: BaseException | None) -> None:
-        block = self.block = self.context.entered()
-        if block is None:
+        entered = self.context.entered()
+        if not entered:
             raise RuntimeError(f"{self.context!r} was left without having been entered")
-        block.leave(error)
+        self.block = entered[0]
+        self.block.leave(error)
 
     def end(self, error: BaseException | None) -> None:
         if self.block is not None:
@@ -128,11 +153,8 @@ class _Entry:
     def undo(self, fault: BaseException) -> None:
         """Leave the block that is open; another call does what an interrupt has left undone."""
         is_called = self.is_guarded and not isinstance(fault, GeneratorExit)
-        if self.block is None and (block := self.context.entered()) is not None:
-            # A guard that is dropped leaves neither a block that was open before, nor that of
-            # another thread, which uses the same context.
-            is_own = block is not self.before and block.thread in (None, threading.get_ident())
-            self.block = block if is_called or is_own else None
+        if self.block is None:
+            self.block = next(iter(self._left_by(is_called)), None)
         if self.block is None:
             release(threading.get_ident())
             return
@@ -141,3 +163,12 @@ class _Entry:
                 self.block.leave(fault)  # so that a stream goes on from here
         finally:
             self.block.close()
+
+    def _left_by(self, is_called: bool) -> list[Block]:
+        """Return the blocks that a call leaves, or a guard that is dropped without one."""
+        found = self.context.entered()
+        if is_called:
+            return found
+        # Neither one that was open before, nor that of another thread with the same context.
+        own = (None, threading.get_ident())
+        return [block for block in found if block not in self.before and block.thread in own]

@@ -7,7 +7,6 @@ from typing import Any, TypeVar, overload
 
 from ..sources.base import Source
 from ..sources.seen import Seen
-from ..sources.watch import WATCH
 from ..support.compiler import opaque
 from .block import Block
 from .opener import Opener
@@ -29,7 +28,7 @@ class Isolation(Block):
                 source.resume(0, states[source])
 
     def end(self, error: BaseException | None) -> None:
-        around = WATCH.capture()
+        around = self._seen.around
         if isinstance(around, Seen):  # the seed of the scope around does not reach them either
             around.processes += self._seen.processes
         self._seen.processes = 0

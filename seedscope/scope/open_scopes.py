@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..support.forks import at_fork
@@ -27,21 +29,25 @@ _open_scopes: list[Block] = []
 # In a forked child, the blocks of threads that have not lived on, until they are left.
 _ending: list[Block] = []
 
+_OF_BLOCKS = f"{__package__}.block"
+
 # Returns None if no event loop runs in this thread, the usual case: 0.05 us, where the
 # public `asyncio.current_task` raises, in 0.9 us.
 _running_loop: Any = getattr(asyncio, "_get_running_loop", None)
 
 
 def innermost_first() -> Iterator[Block]:
-    return reversed(_open_scopes)
+    return reversed([*_open_scopes])  # a copy: another thread may leave its block meanwhile
 
 
-def innermost_of(opener: Any) -> Block | None:
-    """Return the innermost open block that `opener` has entered, or None."""
-    for block in innermost_first():
-        if block.opener is opener:
-            return block
-    return None
+def of_opener(opener: Any) -> list[Block]:
+    """Return the open blocks that `opener` has entered, the next to leave first.
+
+    That is the innermost one; but a thread leaves its own before that of a borrower of its turn.
+    """
+    own = (None, threading.get_ident())
+    found = [block for block in innermost_first() if block.opener is opener]
+    return sorted(found, key=lambda block: block.thread not in own)
 
 
 def open_at(position: Position, besides: Block | None = None) -> Block | None:
@@ -60,9 +66,10 @@ def is_listed(block: Block) -> bool:
 
 def entered_later(block: Block) -> list[Block]:
     """Return the open blocks that were entered after `block`."""
-    if not _open_scopes or _open_scopes[-1] is block or block not in _open_scopes:
+    scopes = [*_open_scopes]
+    if not scopes or scopes[-1] is block or block not in scopes:
         return []
-    return _open_scopes[_open_scopes.index(block) + 1 :]
+    return scopes[scopes.index(block) + 1 :]
 
 
 def add(block: Block) -> None:
@@ -98,10 +105,23 @@ def hold(block: Block, thread: int, waits: bool) -> None:
         raise ScopeConflictError(_describe_conflict(block, holder))
 
 
-def release(thread: int | None) -> None:
-    """Let another thread open scopes, unless `thread` still has scopes open."""
-    if not any(block.thread == thread for block in _open_scopes):
-        turns.give_back(thread)
+def release(thread: int | None, entry: FrameType | None = None) -> None:
+    """Let another thread open scopes, unless `thread` still has scopes open.
+
+    Args:
+        thread: the present thread, or None for nothing.
+        entry: the frame of the entry that fails here, if one does.
+    """
+    if thread is None or any(block.thread == thread for block in [*_open_scopes]):
+        return
+    # A signal handler or a finaliser may enter a block while another entry of the thread has the
+    # turn, and has not listed its own block: it keeps the turn.
+    frame = sys._getframe(1) if entry is None else entry.f_back
+    while frame is not None:
+        if frame.f_code.co_name == "__enter__" and frame.f_globals.get("__name__") == _OF_BLOCKS:
+            return
+        frame = frame.f_back
+    turns.give_back(thread)
 
 
 def current_task() -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from ..support.compiler import opaque
 from .block import Block
 from .guarded import Guarded
-from .open_scopes import innermost_of
+from .open_scopes import of_opener
 from .wrapping import wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,8 +22,8 @@ class Opener(Guarded, Generic[B]):
     def __enter__(self) -> B:
         return self._block(self, resumes=False).__enter__()
 
-    def entered(self) -> Block | None:
-        return innermost_of(self)
+    def entered(self) -> list[Block]:
+        return of_opener(self)
 
     def __call__(self, function: F) -> F:
         return cast(F, wrap(function, self.for_call))

@@ -11,7 +11,6 @@ from ..snapshots import capture_all, restore_all
 from ..sources.base import Source, fingerprints
 from ..sources.registry import UNSEEDED
 from ..sources.seen import Seen
-from ..sources.watch import WATCH
 from ..support.compiler import opaque
 from ..support.remarks import level_of_the_user
 from . import open_scopes
@@ -161,7 +160,8 @@ class Scope(Block):
             self._fingerprints = fingerprints(self.sources())
 
     def end(self, error: BaseException | None) -> None:
-        if self._reseeded and self._follows and isinstance(around := WATCH.capture(), Seen):
+        # Not what the watch has now: by now another thread may have the turn.
+        if self._reseeded and self._follows and isinstance(around := self._seen.around, Seen):
             around.add(self._reseeded)  # the results of this block belong to the scope around
         if self.recorder is not None:
             self.recorder.leave(error, self._reseeded)

@@ -53,7 +53,8 @@ def current_scope() -> Scope | None:
     For code that does not have its scope at hand: `current_scope().derive("fold", 3)`. A block
     of `isolated()` has no seed, and is no scope.
     """
-    return next((block for block in innermost_first() if isinstance(block, Scope)), None)
+    scopes = (block for block in innermost_first() if isinstance(block, Scope))
+    return next((scope for scope in scopes if scope.is_open), None)
 
 
 class Seeded(Opener[Scope]):

@@ -7,32 +7,52 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..support.torch_internals import current_backward
 
-# `_holder` has the thread that may open scopes, under its only key "thread";
-# `_waiting_threads` has a lock for each thread that waits. Each step below is a single
-# operation on a dict, a list or a lock, so that neither another thread nor Ctrl-C can
-# interrupt the step: Ctrl-C can leave a `with lock:` without releasing the lock.
-_holder: dict[str, int] = {}
-_waiting_threads: list[Any] = []
 
+class _Turn:
+    """The turn of the thread that may open scopes. It does not change; another one follows it.
 
-class _Loan(NamedTuple):
-    """The turn of a thread that waits for a backward in the thread `borrower`.
-
-    `place` is where the lender waits, to see at the end that it still does; None if the lender
-    cannot go on before the borrower has ended. `has_ended` tells that the lender has left its
-    blocks meanwhile, so that the turn is nobody's at the end.
+    Attributes:
+        thread: the thread, or None if the turn is nobody's.
+        lender: the turn that the thread's backward has borrowed, of a thread that waits for it.
+        place: where the lender waits, to see at the end that it still does; None if it cannot go
+            on before the thread has ended.
+        has_ended: whether the thread has left its blocks while its turn was lent.
+        next: the turn that follows, under the only key None.
     """
 
-    borrower: int
-    place: tuple[FrameType, int] | None
-    has_ended: bool = False
+    __slots__ = ("has_ended", "lender", "next", "place", "thread")
+
+    def __init__(
+        self,
+        thread: int | None = None,
+        lender: _Turn | None = None,
+        place: tuple[FrameType, int] | None = None,
+        has_ended: bool = False,
+    ) -> None:
+        self.thread = thread
+        self.lender = lender
+        self.place = place
+        self.has_ended = has_ended
+        self.next: dict[None, _Turn] = {}
+
+    def is_followed_by(self, turn: _Turn) -> bool:
+        """Let `turn` follow, and return True; return False if another one does.
+
+        In a single operation on a dict: neither another thread nor Ctrl-C nor the scope of a signal
+        handler can come between the look and the change. Ctrl-C can leave a lock held.
+        """
+        return self.next.setdefault(None, turn) is turn
 
 
-_loans: dict[int, _Loan] = {}  # by the lender
+_known = _Turn()  # from here the present turn is found
+
+# A lock for each thread that waits. Ctrl-C can lose a release: a thread looks again after a while.
+_waiting_threads: list[Any] = []
+_LONGEST_SLEEP_S = 0.05
 
 # The modules of the function that a thread runs while it waits.
 _ENGINE = ("torch.autograd", "torch.autograd.graph")
@@ -42,98 +62,127 @@ _WAITING = ("threading", "concurrent.futures._base", "concurrent.futures.thread"
 def take(thread: int, waits: bool) -> int | None:
     """Reserve the turn for `thread`, once no other thread has it.
 
-    Return None, or the holder of the turn if another thread has it and `waits` is False.
+    Return None, or the thread that has the turn if it is another one and `waits` is False.
     A backward borrows the turn of a thread that waits for the backward.
     """
-    while (holder := _holder.setdefault("thread", thread)) != thread:
+    while (turn := _present()).thread != thread:
+        if turn.thread is None:
+            turn.is_followed_by(_Turn(thread))
+            continue
         if current_backward() >= 0:
-            if _borrow(thread, holder):
+            if _borrow(thread, turn):
                 continue
             # On several GPUs the parts of a backward run at once, and must not meet here.
-            is_refused = all(loan.borrower != holder for loan in _loans.values())
+            is_refused = turn.lender is None
         else:
             is_refused = True
         if is_refused and not waits:
-            return holder
-        woken = threading.Lock()
-        woken.acquire()
-        _waiting_threads.append(woken)
-        # Checked after listing the lock, so that no release is missed.
-        if _holder.get("thread") == holder:
-            woken.acquire()
+            return turn.thread
+        _sleep_during(turn)
     return None
 
 
 def has(thread: int) -> bool:
-    return _holder.get("thread") == thread
+    return _present().thread == thread
 
 
-def give_back(thread: int | None) -> None:
+def give_back(thread: int) -> None:
     """Let another thread take the turn; a borrowed turn goes back to its lender.
 
     Raises:
         RuntimeError: the lender has gone on, so that both may have drawn from the sources.
     """
-    if thread is not None and thread in _loans:  # a lender that has left its blocks
-        _loans[thread] = _loans[thread]._replace(has_ended=True)
-    holder = _holder.get("thread")
-    if thread is None or holder not in (None, thread):
-        return
-    lender, loan = next((x for x in _loans.items() if x[1].borrower == thread), (0, None))
-    if holder is not None:  # else the turn was nobody's, and by now may be any other thread's
-        if loan is None or loan.has_ended:
-            _holder.pop("thread", None)
-        else:
-            _holder["thread"] = lender
-    _loans.pop(lender, None)
+    while (turn := _present()).thread not in (None, thread):
+        marked = _with_the_end_of(thread, turn)
+        if marked is turn or turn.is_followed_by(marked):
+            return
+    while turn.thread == thread and not turn.is_followed_by(_after(turn)):
+        turn = _present()
     # Also if nobody has the turn: Ctrl-C may have come here at the first try.
     while _waiting_threads:
         with contextlib.suppress(IndexError):  # another thread was faster
             _waiting_threads.pop().release()
-    if loan is not None and loan.place not in (None, _place(lender)):
+    if turn.thread != thread or turn.lender is None or turn.place is None:
+        return
+    lender = turn.lender.thread
+    if turn.place != _place(lender):
         raise RuntimeError(
-            f"thread {lender} went on with its block while a backward in thread {thread} drew "
-            "from the same sources, so the results of both may be wrong: let the thread that "
+            f"thread {lender} went on with its block while a backward in thread {thread} "
+            "drew from the same sources, so the results of both may be wrong: let the thread that "
             "holds the block wait for the backward"
         )
 
 
-def _borrow(thread: int, lender: int) -> bool:
-    """Borrow the turn for a backward, if its holder waits for it. Return False if it does not."""
+def _present() -> _Turn:
+    """Return the present turn."""
+    global _known
+    turn = _known
+    while turn.next:
+        turn = turn.next[None]
+    _known = turn
+    return turn
+
+
+def _after(turn: _Turn) -> _Turn:
+    """Return the turn that follows at the end of `turn`: that of its lender, or nobody's."""
+    lender = turn.lender
+    while lender is not None and lender.has_ended:
+        lender = lender.lender
+    return _Turn() if lender is None else _Turn(lender.thread, lender.lender, lender.place)
+
+
+def _sleep_during(turn: _Turn) -> None:
+    """Sleep until another thread gives the turn back, or a short time."""
+    woken = threading.Lock()
+    woken.acquire()
+    _waiting_threads.append(woken)
+    try:
+        if not turn.next:  # checked after listing the lock, so that no release is missed
+            woken.acquire(timeout=_LONGEST_SLEEP_S)
+    finally:
+        with contextlib.suppress(ValueError):  # released, as a rule
+            _waiting_threads.remove(woken)
+
+
+def _with_the_end_of(thread: int, turn: _Turn) -> _Turn:
+    """Return a turn whose lender `thread` has left its blocks; `turn` itself if it has none."""
+    if turn.thread == thread:
+        return _Turn(thread, turn.lender, turn.place, has_ended=True)
+    lender = None if turn.lender is None else _with_the_end_of(thread, turn.lender)
+    return turn if lender is turn.lender else _Turn(turn.thread, lender, turn.place, turn.has_ended)
+
+
+def _borrow(thread: int, turn: _Turn) -> bool:
+    """Borrow the turn for a backward, if its thread waits for it. Return False if it does not."""
+    place = None
     if _calls_backward(sys._getframe()):
-        place = _place_of_waiting(lender)  # for this thread's backward, as after `start()`
+        place = _place_of_waiting(turn)  # for this thread's backward, as after `start()`
         if place is None:
-            return _holder.get("thread") != lender  # the turn has passed on: try again
+            return bool(turn.next)  # the turn has passed on: try again
     else:
         # The engine runs the nodes of a GPU in threads of its own, while the thread that called
         # `backward()` waits in the engine for the nodes of all threads.
-        frame = sys._current_frames().get(lender)
+        frame = sys._current_frames().get(turn.thread or 0)
         if frame is None or not _calls_backward(frame):
             return False
         if frame.f_globals.get("__name__") not in _ENGINE:
             time.sleep(0.001)
-            return True  # the holder runs a node, too: the caller tries again
-        place = None
-    loan = _Loan(thread, place)
-    if _loans.setdefault(lender, loan) is loan:
-        if _holder.get("thread") == lender:
-            _holder["thread"] = thread
-        else:
-            _loans.pop(lender, None)
+            return True  # the thread with the turn runs a node, too: the caller tries again
+    turn.is_followed_by(_Turn(thread, turn, place))
     return True
 
 
-def _place_of_waiting(thread: int) -> tuple[FrameType, int] | None:
-    """Return where `thread`, which has the turn, waits for another thread; None if it does not.
+def _place_of_waiting(turn: _Turn) -> tuple[FrameType, int] | None:
+    """Return where the thread that has the turn waits for another thread; None if it does not.
 
     A thread that has just started this one needs a moment until it waits.
     """
     for _ in range(200):
-        if _holder.get("thread") != thread:
+        if turn.next:
             return None
-        place = _place(thread)
+        place = _place(turn.thread)
         time.sleep(0.005)
-        if place is not None and _place(thread) == place and _is_waiting(place[0]):
+        if place is not None and _place(turn.thread) == place and _is_waiting(place[0]):
             return place
     return None
 
@@ -162,5 +211,5 @@ def _calls_backward(frame: FrameType | None) -> bool:
 
 
 def after_fork_in_child() -> None:
-    _holder.clear()
-    _loans.clear()
+    global _known
+    _known = _Turn()

@@ -21,10 +21,10 @@ class Seen:
     Attributes:
         processes: the number of worker processes that other code has started.
         expects_processes: whether the processes that are started now seed themselves.
+        around: what the block around has seen, or False.
     """
 
     __slots__ = (
-        "_around",
         "_given",
         "_governed",
         "_inner",
@@ -32,6 +32,7 @@ class Seen:
         "_own",
         "_saved",
         "_saved_by_torch",
+        "around",
         "expects_processes",
         "processes",
     )
@@ -49,7 +50,7 @@ class Seen:
         self._saved_by_torch: frozenset[int] = frozenset()  # other code's seeds in states of torch
         self._inner: dict[str, Any] = _NOTHING  # other code's seeds in blocks that follow this one
         self._governed: tuple[Source, ...] = ()
-        self._around: Seen | bool = False
+        self.around: Seen | bool = False
 
     def own(self, seed: int) -> None:
         """Take `seed` for one of the block's own, also if it is cut to 32 bits for a library."""
@@ -57,7 +58,7 @@ class Seen:
 
     def begin(self, sources: Iterable[Source], around: Seen | bool) -> None:
         """Begin to look at the sources; `around` is what the block around has seen."""
-        self._governed, self._around = tuple(sources), around
+        self._governed, self.around = tuple(sources), around
         self._given = _last_seeds(self._governed)
 
     def reseeded(self) -> dict[str, Any]:
@@ -71,8 +72,8 @@ class Seen:
     def note_seed(self, name: str, seed: Any) -> None:
         """Note a call that has seeded a source, in the innermost block that governs it."""
         if all(source.name != name for source in self._governed):
-            if isinstance(self._around, Seen):
-                self._around.note_seed(name, seed)
+            if isinstance(self.around, Seen):
+                self.around.note_seed(name, seed)
             return
         try:
             number = operator.index(seed)

@@ -93,15 +93,17 @@ def test_an_exit_that_is_interrupted_or_only_looked_up_leaves_no_cycle(interrupt
         with contextlib.suppress(KeyboardInterrupt), seeded(3):
             pass
 
-    assert left_to_the_collector(block) == 0
-    assert left_to_the_collector(lambda: hasattr(seeded(3), "__exit__")) == 0
+    # Other threads may leave garbage, too: that of a cycle would be there each time.
+    assert min(left_to_the_collector(block) for _ in range(5)) == 0
+    look_up = lambda: hasattr(seeded(3), "__exit__")  # noqa: E731
+    assert min(left_to_the_collector(look_up) for _ in range(5)) == 0
 
 
 def test_a_dropped_exit_gives_back_a_turn_that_an_interrupted_entry_has_kept():
     leave = seeded(3).__exit__
     assert turns.take(threading.get_ident(), waits=False) is None
     del leave
-    assert not turns._holder
+    assert turns._present().thread is None
 
 
 def test_a_turn_that_an_interrupt_has_given_back_half_wakes_those_who_wait():
@@ -184,15 +186,15 @@ def test_an_async_body_that_is_ended_at_an_await_ends_in_its_scope(how):
 def test_a_block_that_is_listed_alone_or_captured_alone_is_entered():
     """An interrupt can come between the two, at the entry and at the exit."""
     block = Scope(3, Options())
-    assert block.entered() is None
+    assert block.entered() == []
     open_scopes.add(block)
-    assert block.entered() is block
+    assert block.entered() == [block]
     open_scopes.remove(block)
-    assert block.entered() is None
+    assert block.entered() == []
     block._outer = {}
-    assert block.entered() is block
+    assert block.entered() == [block]
     block.close()
-    assert block.entered() is None
+    assert block.entered() == []
 
 
 def test_another_error_than_that_on_its_way_is_told_where_the_scope_does_not_open():

@@ -64,11 +64,13 @@ def test_threads_that_wait_get_the_single_threaded_results():
 def test_a_release_just_before_a_thread_is_listed_wakes_it(monkeypatch):
     class ListedTooLate(list):
         def append(self, woken):
-            turns._holder.pop("thread")  # the holder left, and found nobody to wake
+            holder.is_followed_by(turns._Turn())  # the holder left, and found nobody to wake
             super().append(woken)
 
-    monkeypatch.setattr(turns, "_holder", {"thread": -1})
+    holder = turns._Turn(-1)
+    monkeypatch.setattr(turns, "_known", holder)
     monkeypatch.setattr(turns, "_waiting_threads", ListedTooLate())
+    monkeypatch.setattr(turns, "_LONGEST_SLEEP_S", 60)
 
     drawn = []
 
@@ -153,17 +155,10 @@ def test_a_stream_hammered_by_refused_threads_keeps_its_block():
 
 
 def test_a_thread_that_leaves_without_the_turn_takes_it_from_no_other(monkeypatch):
-    """As a refused thread does, while the holder leaves and a third thread enters."""
-
-    class Racing(dict):
-        def get(self, *given):
-            found = super().get(*given)
-            self["thread"] = 77  # a third thread takes the turn right then
-            return found
-
-    monkeypatch.setattr(turns, "_holder", Racing())
+    turn = turns._Turn(77)
+    monkeypatch.setattr(turns, "_known", turn)
     turns.give_back(5)
-    assert dict(turns._holder) == {"thread": 77}
+    assert turns._present() is turn
 
 
 def test_a_waiting_scope_continues_when_the_holder_leaves():

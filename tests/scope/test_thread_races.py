@@ -1,0 +1,218 @@
+"""What another thread, a signal handler or Ctrl-C does in the middle of an entry or an exit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from helpers import Lottery, enter, run_in_thread
+from recomputations import doubled
+from seedscope import ScopeConflictError, current_scope, register_source, seeded, snapshot
+from seedscope.scope import block, open_scopes, turns
+from seedscope.scope.guarded import _Entry
+from seedscope.scope.options import Options
+from seedscope.scope.scope import Scope
+from seedscope.sources.seen import Seen
+from seedscope.sources.watch import WATCH
+
+
+def test_a_thread_whose_wake_up_an_interrupt_has_lost_goes_on(monkeypatch):
+    class Interrupted(list):
+        def pop(self, *given):
+            super().pop(*given)
+            raise KeyboardInterrupt
+
+    waiting, drawn = Interrupted(), []
+
+    def wait():
+        with seeded(5, threads="wait"):
+            drawn.append(random.random())
+
+    @seeded(1029)
+    def hold():
+        thread.start()
+        while not waiting:
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    monkeypatch.setattr(turns, "_waiting_threads", waiting)
+    with pytest.raises(KeyboardInterrupt):
+        hold()
+    thread.join(20)
+    assert drawn == [random.Random(5).random()]
+
+
+def test_a_turn_has_one_successor():
+    turn, first = turns._Turn(1), turns._Turn(2)
+    assert turn.is_followed_by(first)
+    assert not turn.is_followed_by(turns._Turn(3))
+    assert turn.next == {None: first}
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_handler_that_enters_a_block_takes_the_turn_of_no_entry(is_refused, monkeypatch):
+    """Right where the entry has the turn, and has not listed its block."""
+    before, signals = snapshot(), []
+
+    def handler(*_):
+        signals.append(1)
+        with seeded(9):
+            random.random()
+        if is_refused:
+            with pytest.raises(ZeroDivisionError), seeded(9):
+                _ = 1 / 0
+
+    def interrupted():
+        if not signals:
+            signal.raise_signal(signal.SIGALRM)
+        return -1
+
+    monkeypatch.setattr(block, "current_backward", interrupted)
+    previous = signal.signal(signal.SIGALRM, handler)
+    try:
+        with seeded(3):
+            assert signals
+            assert turns.has(threading.get_ident())
+            with pytest.raises(ScopeConflictError):
+                run_in_thread(enter)
+            assert random.random() == random.Random(3).random()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert before.changed(snapshot()) == ()
+    assert run_in_thread(enter) == enter()
+
+
+def test_a_look_at_the_open_blocks_misses_none_while_one_is_left():
+    with seeded(1) as outer:
+        with seeded(2):
+            looking = open_scopes.innermost_first()
+        assert [*looking][-1] is outer
+
+
+def test_a_scope_is_the_current_one_once_it_has_its_seed():
+    found = []
+
+    class Looking(Lottery):
+        def capture(self):
+            found.append(current_scope())
+            return super().capture()
+
+    unregister = register_source(Looking())
+    try:
+        with seeded(1) as outer:
+            found.clear()
+            with seeded() as inner:
+                assert current_scope() is inner
+            assert found[0] is outer
+    finally:
+        unregister()
+
+
+def test_the_end_of_a_block_tells_the_scope_around_and_no_other_threads(monkeypatch):
+    end, strangers = Scope.end, []
+
+    def with_a_strangers_block(self, error):
+        now = WATCH.capture()
+        strangers.append(Seen())
+        WATCH.restore(strangers[-1])
+        try:
+            end(self, error)
+        finally:
+            WATCH.restore(now)
+
+    monkeypatch.setattr(Scope, "end", with_a_strangers_block)
+    with seeded(1) as outer:
+        with seeded():
+            random.seed(4)
+        assert outer.reseeded == ("python",)
+    assert [stranger.reseeded() for stranger in strangers] == [{}, {}]
+
+
+def test_no_interrupt_of_an_entry_that_is_refused_is_swallowed():
+    came = reached = 0
+    held, end = threading.Event(), threading.Event()
+
+    def hold():
+        with seeded(3):
+            held.set()
+            assert end.wait(60)
+
+    def interrupt(*_):
+        nonlocal came
+        came += 1
+        raise KeyboardInterrupt
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(20)
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        while reached < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 5e-4))
+                while True:
+                    try:
+                        with seeded(5):
+                            raise AssertionError
+                    except ScopeConflictError:
+                        pass
+            except KeyboardInterrupt:
+                reached += 1
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+        end.set()
+        thread.join(20)
+    assert came == reached
+
+
+def test_the_guard_of_an_entry_that_has_failed_undoes_nothing(monkeypatch):
+    undone = []
+    monkeypatch.setattr(_Entry, "undo", lambda *_: undone.append(1))
+    with seeded(3):
+        for entry in (enter, seeded(5)(random.random)):
+            with pytest.raises(ScopeConflictError):
+                run_in_thread(entry)
+    assert not undone
+
+
+def test_a_context_leaves_the_block_of_its_own_thread_first():
+    opener = object()
+    own, other = Scope(3, Options(), opener), Scope(3, Options(), opener)
+    own.thread, other.thread = threading.get_ident(), -1
+    open_scopes._open_scopes.extend([own, other])
+    assert open_scopes.of_opener(opener) == [own, other]
+    open_scopes._open_scopes.clear()
+
+
+def test_a_dropped_exit_leaves_no_shared_block_that_was_open_before():
+    """As in a forked child, whose inherited blocks are no thread's."""
+    scope = seeded(1029)
+    with scope as outer:
+        outer.thread = None
+        with scope:
+            leave = scope.__exit__
+        del leave
+        assert outer.is_open
+
+
+def test_a_backward_that_waits_looks_again_whether_the_holder_waits():
+    def backward(gradient):
+        with seeded(5, threads="wait"):
+            return gradient * torch.rand(1)
+
+    x = torch.ones(1, requires_grad=True)
+    with seeded(1029):
+        thread = threading.Thread(target=doubled(x, backward).sum().backward, daemon=True)
+        thread.start()
+        end = time.monotonic() + 2.5  # longer than one look
+        while time.monotonic() < end:
+            pass
+        thread.join(20)
+        assert not thread.is_alive()
+    with seeded(5):
+        assert torch.equal(x.grad, torch.rand(1))
