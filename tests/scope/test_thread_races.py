@@ -54,6 +54,45 @@ def test_a_turn_has_one_successor():
     assert turn.next == {None: first}
 
 
+def test_a_backward_tries_again_if_the_turn_has_passed_on(monkeypatch):
+    monkeypatch.setattr(turns, "_calls_backward", lambda _: True)
+    turn = turns._Turn(1)
+    turn.is_followed_by(turns._Turn())
+    assert turns._borrow(2, turn)
+
+
+def test_a_node_waits_for_another_node_that_has_borrowed_the_turn(monkeypatch):
+    """The nodes of several GPUs run at once, in threads of the engine."""
+    monkeypatch.setattr(turns, "_known", turns._Turn(1, lender=turns._Turn(2)))
+    monkeypatch.setattr(turns, "current_backward", lambda: 1)
+    monkeypatch.setattr(turns, "_borrow", lambda *_: False)
+    refused: list = []
+    thread = threading.Thread(target=lambda: refused.append(turns.take(3, waits=False)))
+    thread.start()
+    thread.join(0.2)
+    assert not refused
+    turns.give_back(1)
+    thread.join(20)
+    assert refused == [2]  # the lender has the turn again
+
+
+def test_an_entry_that_fails_gives_the_turn_back():
+    class Failing(Lottery):
+        def capture(self):
+            raise ZeroDivisionError
+
+    unregister = register_source(Failing())
+    try:
+        with pytest.raises(ZeroDivisionError):
+            seeded(3).__enter__()
+        assert turns._present().thread is None
+        with pytest.raises(ZeroDivisionError):
+            enter()
+        assert turns._present().thread is None
+    finally:
+        unregister()
+
+
 @pytest.mark.parametrize("is_refused", [False, True])
 def test_a_handler_that_enters_a_block_takes_the_turn_of_no_entry(is_refused, monkeypatch):
     """Right where the entry has the turn, and has not listed its block."""
@@ -187,6 +226,16 @@ def test_a_context_leaves_the_block_of_its_own_thread_first():
     open_scopes._open_scopes.extend([own, other])
     assert open_scopes.of_opener(opener) == [own, other]
     open_scopes._open_scopes.clear()
+
+
+def test_a_dropped_exit_leaves_no_block_of_another_thread():
+    scope = seeded(1029)
+    leave = scope.__exit__
+    with scope as outer:
+        outer.thread = -1
+        del leave
+        assert outer.is_open
+        outer.thread = threading.get_ident()
 
 
 def test_a_dropped_exit_leaves_no_shared_block_that_was_open_before():
