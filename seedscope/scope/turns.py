@@ -6,9 +6,11 @@ import contextlib
 import sys
 import threading
 import time
+from functools import partial
 from types import FrameType
 from typing import Any
 
+from ..support.garbage import uncollected
 from ..support.torch_internals import current_backward
 
 
@@ -162,8 +164,8 @@ def _borrow(thread: int, turn: _Turn) -> bool:
     else:
         # The engine runs the nodes of a GPU in threads of its own, while the thread that called
         # `backward()` waits in the engine for the nodes of all threads.
-        frame = sys._current_frames().get(turn.thread or 0)
-        if frame is None or not _calls_backward(frame):
+        frame = _frame_of(turn.thread)
+        if frame is None or not uncollected(partial(_calls_backward, frame)):
             return False
         if frame.f_globals.get("__name__") not in _ENGINE:
             time.sleep(0.001)
@@ -182,7 +184,9 @@ def _place_of_waiting(turn: _Turn) -> tuple[FrameType, int] | None:
             return None
         place = _place(turn.thread)
         time.sleep(0.005)
-        if place is not None and _place(turn.thread) == place and _is_waiting(place[0]):
+        if place is None or _place(turn.thread) != place:
+            continue
+        if uncollected(partial(_is_waiting, place[0])):
             return place
     return None
 
@@ -196,9 +200,14 @@ def _is_waiting(frame: FrameType | None) -> bool:
     return bool(names) and "start" not in names
 
 
+def _frame_of(thread: Any) -> FrameType | None:
+    """Return the frame that `thread` runs, or None if it has ended."""
+    return uncollected(sys._current_frames).get(thread)
+
+
 def _place(thread: Any) -> tuple[FrameType, int] | None:
     """Return the frame that `thread` runs and the instruction in it, or None if it has ended."""
-    frame = sys._current_frames().get(thread)
+    frame = _frame_of(thread)
     return None if frame is None else (frame, frame.f_lasti)
 
 

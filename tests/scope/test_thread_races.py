@@ -6,13 +6,23 @@ import random
 import signal
 import threading
 import time
+from functools import partial
 
 import pytest
 import torch
 
 from helpers import Lottery, enter, run_in_thread
 from recomputations import doubled
-from seedscope import ScopeConflictError, current_scope, register_source, seeded, snapshot
+from seedscope import (
+    ScopeConflictError,
+    Stream,
+    current_scope,
+    evaluating,
+    isolated,
+    register_source,
+    seeded,
+    snapshot,
+)
 from seedscope.scope import block, open_scopes, turns
 from seedscope.scope.guarded import _Entry
 from seedscope.scope.options import Options
@@ -209,13 +219,19 @@ def test_no_interrupt_of_an_entry_that_is_refused_is_swallowed():
     assert came == reached
 
 
+def hold(scope):
+    with scope:
+        pass
+
+
 def test_the_guard_of_an_entry_that_has_failed_undoes_nothing(monkeypatch):
     undone = []
     monkeypatch.setattr(_Entry, "undo", lambda *_: undone.append(1))
     with seeded(3):
-        for entry in (enter, seeded(5)(random.random)):
-            with pytest.raises(ScopeConflictError):
-                run_in_thread(entry)
+        for scope in (seeded(5), Stream(5), isolated(), evaluating(torch.nn.Linear(1, 1), seed=5)):
+            for entry in (partial(hold, scope), scope(random.random)):
+                with pytest.raises(ScopeConflictError):
+                    run_in_thread(entry)
     assert not undone
 
 
