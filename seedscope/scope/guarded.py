@@ -56,7 +56,7 @@ def fail(*contexts: Guarded | None) -> None:
     """
     entry = _entries.latest()
     if entry is not None and entry.context in contexts:
-        entry.has_failed = True
+        entry.has_failed = not entry.left_by(is_called=False)  # it may guard an earlier entry
 
 
 class _Exit:
@@ -94,6 +94,7 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
     error: BaseException | None = None
     try:
         yield 0  # the block runs, until a call sends the None
+        entry.has_failed = False  # an entry by hand that was tried again
         yield 0  # the type
         error = yield 0
         yield 0  # the traceback
@@ -154,7 +155,7 @@ class _Entry:
         """Leave the block that is open; another call does what an interrupt has left undone."""
         is_called = self.is_guarded and not isinstance(fault, GeneratorExit)
         if self.block is None:
-            self.block = next(iter(self._left_by(is_called)), None)
+            self.block = next(iter(self.left_by(is_called)), None)
         if self.block is None:
             release(threading.get_ident())
             return
@@ -164,7 +165,7 @@ class _Entry:
         finally:
             self.block.close()
 
-    def _left_by(self, is_called: bool) -> list[Block]:
+    def left_by(self, is_called: bool) -> list[Block]:
         """Return the blocks that a call leaves, or a guard that is dropped without one."""
         found = self.context.entered()
         if is_called:

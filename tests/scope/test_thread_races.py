@@ -6,7 +6,6 @@ import random
 import signal
 import threading
 import time
-from functools import partial
 
 import pytest
 import torch
@@ -15,16 +14,12 @@ from helpers import Lottery, enter, run_in_thread
 from recomputations import doubled
 from seedscope import (
     ScopeConflictError,
-    Stream,
     current_scope,
-    evaluating,
-    isolated,
     register_source,
     seeded,
     snapshot,
 )
 from seedscope.scope import block, open_scopes, turns
-from seedscope.scope.guarded import _Entry
 from seedscope.scope.options import Options
 from seedscope.scope.scope import Scope
 from seedscope.sources.seen import Seen
@@ -84,23 +79,6 @@ def test_a_node_waits_for_another_node_that_has_borrowed_the_turn(monkeypatch):
     turns.give_back(1)
     thread.join(20)
     assert refused == [2]  # the lender has the turn again
-
-
-def test_an_entry_that_fails_gives_the_turn_back():
-    class Failing(Lottery):
-        def capture(self):
-            raise ZeroDivisionError
-
-    unregister = register_source(Failing())
-    try:
-        with pytest.raises(ZeroDivisionError):
-            seeded(3).__enter__()
-        assert turns._present().thread is None
-        with pytest.raises(ZeroDivisionError):
-            enter()
-        assert turns._present().thread is None
-    finally:
-        unregister()
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
@@ -180,59 +158,6 @@ def test_the_end_of_a_block_tells_the_scope_around_and_no_other_threads(monkeypa
             random.seed(4)
         assert outer.reseeded == ("python",)
     assert [stranger.reseeded() for stranger in strangers] == [{}, {}]
-
-
-def test_no_interrupt_of_an_entry_that_is_refused_is_swallowed():
-    came = reached = 0
-    held, end = threading.Event(), threading.Event()
-
-    def hold():
-        with seeded(3):
-            held.set()
-            assert end.wait(60)
-
-    def interrupt(*_):
-        nonlocal came
-        came += 1
-        raise KeyboardInterrupt
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(20)
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        while reached < 300:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 5e-4))
-                while True:
-                    try:
-                        with seeded(5):
-                            raise AssertionError
-                    except ScopeConflictError:
-                        pass
-            except KeyboardInterrupt:
-                reached += 1
-    finally:
-        signal.signal(signal.SIGALRM, previous)
-        end.set()
-        thread.join(20)
-    assert came == reached
-
-
-def hold(scope):
-    with scope:
-        pass
-
-
-def test_the_guard_of_an_entry_that_has_failed_undoes_nothing(monkeypatch):
-    undone = []
-    monkeypatch.setattr(_Entry, "undo", lambda *_: undone.append(1))
-    with seeded(3):
-        for scope in (seeded(5), Stream(5), isolated(), evaluating(torch.nn.Linear(1, 1), seed=5)):
-            for entry in (partial(hold, scope), scope(random.random)):
-                with pytest.raises(ScopeConflictError):
-                    run_in_thread(entry)
-    assert not undone
 
 
 def test_a_context_leaves_the_block_of_its_own_thread_first():
