@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -117,21 +116,9 @@ class Block(Guarded):
     @opaque
     def __enter__(self: B) -> B:
         thread = threading.get_ident()
-        is_open = True  # until this call opens the block, so that a failure closes no other entry
+        was_open = [True]  # until this call knows better, so that a failure closes no other entry
         try:
-            open_scopes.hold(self, thread, self._options.waits)
-            is_open = open_scopes.is_listed(self)
-            if is_open:
-                raise ScopeConflictError(f"{self!r} is already open: it cannot be entered twice")
-            backward = current_backward()
-            if backward >= 0:
-                check_replays(self, backward)
-            self.backward = backward
-            if self.position is not None:
-                self.course = self.position.course
-            self.thread, self.task = thread, open_scopes.current_task()
-            self.is_closing = False
-            open_scopes.add(self)
+            self._join(thread, was_open)
             self._prepare()
             # Capture everything before the first change, so that a failure from here on is
             # undone below.
@@ -142,15 +129,31 @@ class Block(Guarded):
             return self
         except BaseException as error:
             try:
-                if not is_open and turns.has(thread):
+                if not was_open[-1] and turns.has(thread):
                     try:
                         self.close()
                     finally:
                         self.end(error)
             finally:
-                open_scopes.release(thread, entry=sys._getframe())
+                open_scopes.release(thread)
             fail(self, self.opener)
             raise
+
+    def _join(self, thread: int, was_open: list[bool]) -> None:
+        """Take the turn, and join the open blocks; add to `was_open` whether it was among them."""
+        open_scopes.hold(self, thread, self._options.waits)
+        was_open.append(open_scopes.is_listed(self))
+        if was_open[-1]:
+            raise ScopeConflictError(f"{self!r} is already open: it cannot be entered twice")
+        backward = current_backward()
+        if backward >= 0:
+            check_replays(self, backward)
+        self.backward = backward
+        if self.position is not None:
+            self.course = self.position.course
+        self.thread, self.task = thread, open_scopes.current_task()
+        self.is_closing = False
+        open_scopes.add(self)
 
     def entered(self) -> list[Block]:
         return [self] if self.is_open or open_scopes.is_listed(self) else []

@@ -55,7 +55,7 @@ def fail(*contexts: Guarded | None) -> None:
     goes on.
     """
     entry = _entries.latest()
-    if entry is not None and entry.context in contexts:
+    if entry is not None and not entry.is_called and entry.context in contexts:
         entry.has_failed = not entry.left_by(is_called=False)  # it may guard an earlier entry
 
 
@@ -94,6 +94,7 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
     error: BaseException | None = None
     try:
         yield 0  # the block runs, until a call sends the None
+        entry.is_called = True
         entry.has_failed = False  # an entry by hand that was tried again
         yield 0  # the type
         error = yield 0
@@ -131,12 +132,21 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
 class _Entry:
     """What one `with` has entered, and how that is left."""
 
-    __slots__ = ("__weakref__", "before", "block", "context", "has_failed", "is_guarded")
+    __slots__ = (
+        "__weakref__",
+        "before",
+        "block",
+        "context",
+        "has_failed",
+        "is_called",
+        "is_guarded",
+    )
 
     def __init__(self, context: Guarded) -> None:
         self.context = context
         self.before: list[Block] = context.entered()
         self.is_guarded = False
+        self.is_called = False
         self.has_failed = False  # and has left nothing to undo
         self.block: Block | None = None  # found once: the next may be an outer one
 

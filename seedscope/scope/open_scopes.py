@@ -105,20 +105,15 @@ def hold(block: Block, thread: int, waits: bool) -> None:
         raise ScopeConflictError(_describe_conflict(block, holder))
 
 
-def release(thread: int | None, entry: FrameType | None = None) -> None:
-    """Let another thread open scopes, unless `thread` still has scopes open.
-
-    Args:
-        thread: the present thread, or None for nothing.
-        entry: the frame of the entry that fails here, if one does.
-    """
+def release(thread: int | None) -> None:
+    """Let another thread open scopes, unless `thread`, the present one, still has scopes open."""
     if thread is None or any(block.thread == thread for block in [*_open_scopes]):
         return
     # A signal handler or a finaliser may enter a block while another entry of the thread has the
     # turn, and has not listed its own block: it keeps the turn.
-    frame = sys._getframe(1) if entry is None else entry.f_back
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "__enter__" and frame.f_globals.get("__name__") == _OF_BLOCKS:
+        if frame.f_code.co_name == "_join" and frame.f_globals.get("__name__") == _OF_BLOCKS:
             return
         frame = frame.f_back
     turns.give_back(thread)

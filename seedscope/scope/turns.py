@@ -15,7 +15,7 @@ from ..support.torch_internals import current_backward
 
 
 class _Turn:
-    """The turn of the thread that may open scopes. It does not change; another one follows it.
+    """The turn of the thread that may open scopes. Another one follows it.
 
     Attributes:
         thread: the thread, or None if the turn is nobody's.
@@ -67,21 +67,27 @@ def take(thread: int, waits: bool) -> int | None:
     Return None, or the thread that has the turn if it is another one and `waits` is False.
     A backward borrows the turn of a thread that waits for the backward.
     """
-    while (turn := _present()).thread != thread:
-        if turn.thread is None:
-            turn.is_followed_by(_Turn(thread))
-            continue
-        if current_backward() >= 0:
-            if _borrow(thread, turn):
+    turn: _Turn | None = None
+    try:
+        while (turn := _present()).thread != thread:
+            if turn.thread is None:
+                turn.is_followed_by(_Turn(thread))
                 continue
-            # On several GPUs the parts of a backward run at once, and must not meet here.
-            is_refused = turn.lender is None
-        else:
-            is_refused = True
-        if is_refused and not waits:
-            return turn.thread
-        _sleep_during(turn)
-    return None
+            if current_backward() >= 0:
+                if _borrow(thread, turn):
+                    continue
+                # On several GPUs the parts of a backward run at once, and must not meet here.
+                is_refused = turn.lender is None
+            else:
+                is_refused = True
+            if is_refused and not waits:
+                if turn.next:  # it has lost its lender, at its end
+                    continue
+                return turn.thread
+            _sleep_during(turn)
+        return None
+    finally:
+        turn = None  # in a traceback it would keep all turns that follow
 
 
 def has(thread: int) -> bool:
@@ -94,20 +100,24 @@ def give_back(thread: int) -> None:
     Raises:
         RuntimeError: the lender has gone on, so that both may have drawn from the sources.
     """
-    while (turn := _present()).thread not in (None, thread):
-        marked = _with_the_end_of(thread, turn)
-        if marked is turn or turn.is_followed_by(marked):
-            return
-    while turn.thread == thread and not turn.is_followed_by(_after(turn)):
-        turn = _present()
+    while (turn := _present()).thread is not None:
+        if turn.thread == thread:
+            if turn.is_followed_by(_after(turn)):
+                break
+        else:
+            marked = _with_the_end_of(thread, turn)
+            if marked is turn or turn.is_followed_by(marked):
+                return
     # Also if nobody has the turn: Ctrl-C may have come here at the first try.
     while _waiting_threads:
         with contextlib.suppress(IndexError):  # another thread was faster
             _waiting_threads.pop().release()
-    if turn.thread != thread or turn.lender is None or turn.place is None:
+    if turn.lender is None:
         return
-    lender = turn.lender.thread
-    if turn.place != _place(lender):
+    lender, place = turn.lender.thread, turn.place
+    turn.lender = turn.place = None  # they would live in a cycle
+    del turn
+    if place is not None and place != _place(lender):
         raise RuntimeError(
             f"thread {lender} went on with its block while a backward in thread {thread} "
             "drew from the same sources, so the results of both may be wrong: let the thread that "
@@ -136,12 +146,13 @@ def _after(turn: _Turn) -> _Turn:
 def _sleep_during(turn: _Turn) -> None:
     """Sleep until another thread gives the turn back, or a short time."""
     woken = threading.Lock()
-    woken.acquire()
-    _waiting_threads.append(woken)
     try:
+        woken.acquire()
+        _waiting_threads.append(woken)
         if not turn.next:  # checked after listing the lock, so that no release is missed
             woken.acquire(timeout=_LONGEST_SLEEP_S)
     finally:
+        del turn
         with contextlib.suppress(ValueError):  # released, as a rule
             _waiting_threads.remove(woken)
 
@@ -156,22 +167,25 @@ def _with_the_end_of(thread: int, turn: _Turn) -> _Turn:
 
 def _borrow(thread: int, turn: _Turn) -> bool:
     """Borrow the turn for a backward, if its thread waits for it. Return False if it does not."""
-    place = None
-    if _calls_backward(sys._getframe()):
-        place = _place_of_waiting(turn)  # for this thread's backward, as after `start()`
-        if place is None:
-            return bool(turn.next)  # the turn has passed on: try again
-    else:
-        # The engine runs the nodes of a GPU in threads of its own, while the thread that called
-        # `backward()` waits in the engine for the nodes of all threads.
-        frame = _frame_of(turn.thread)
-        if frame is None or not uncollected(partial(_calls_backward, frame)):
-            return False
-        if frame.f_globals.get("__name__") not in _ENGINE:
-            time.sleep(0.001)
-            return True  # the thread with the turn runs a node, too: the caller tries again
-    turn.is_followed_by(_Turn(thread, turn, place))
-    return True
+    try:
+        place = None
+        if _calls_backward(sys._getframe()):
+            place = _place_of_waiting(turn)  # for this thread's backward, as after `start()`
+            if place is None:
+                return bool(turn.next)  # the turn has passed on: try again
+        else:
+            # The engine runs the nodes of a GPU in threads of its own, while the thread that called
+            # `backward()` waits in the engine for the nodes of all threads.
+            frame = _frame_of(turn.thread)
+            if frame is None or not _calls_backward(frame):
+                return False
+            if frame.f_globals.get("__name__") not in _ENGINE:
+                time.sleep(0.001)
+                return True  # the thread with the turn runs a node, too: the caller tries again
+        turn.is_followed_by(_Turn(thread, turn, place))
+        return True
+    finally:
+        del turn
 
 
 def _place_of_waiting(turn: _Turn) -> tuple[FrameType, int] | None:
@@ -179,23 +193,24 @@ def _place_of_waiting(turn: _Turn) -> tuple[FrameType, int] | None:
 
     A thread that has just started this one needs a moment until it waits.
     """
-    for _ in range(200):
-        if turn.next:
-            return None
-        place = _place(turn.thread)
-        time.sleep(0.005)
-        if place is None or _place(turn.thread) != place:
-            continue
-        if uncollected(partial(_is_waiting, place[0])):
-            return place
-    return None
+    try:
+        for _ in range(200):
+            if turn.next:
+                return None
+            place = _place(turn.thread)
+            time.sleep(0.005)
+            if place is not None and _place(turn.thread) == place and _is_waiting(place[0]):
+                return place
+        return None
+    finally:
+        del turn
 
 
 def _is_waiting(frame: FrameType | None) -> bool:
     names = []
     while frame is not None and frame.f_globals.get("__name__") in _WAITING:
         names.append(frame.f_code.co_name)
-        frame = frame.f_back
+        frame = _caller(frame)
     # `Thread.start` waits only until the new thread runs.
     return bool(names) and "start" not in names
 
@@ -215,8 +230,13 @@ def _calls_backward(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_globals.get("__name__") == "torch.autograd":
             return True
-        frame = frame.f_back
+        frame = _caller(frame)
     return False
+
+
+def _caller(frame: FrameType) -> FrameType | None:
+    found: FrameType | None = uncollected(partial(getattr, frame, "f_back"))
+    return found
 
 
 def after_fork_in_child() -> None:

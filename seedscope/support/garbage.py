@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import sys
 import threading
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def is_collecting() -> bool:
 
 
 def uncollected(look: Callable[[], T]) -> T:
-    """Return `look()`, which looks at the frames of another thread.
+    """Return `look()`, a function in C that looks at the frames of another thread.
 
     Python 3.11 makes the object of a frame when it is asked for, and may collect garbage meanwhile.
     The other thread can go on then, and leave the frame: the process crashes. Python 3.11.8 has
@@ -36,7 +37,10 @@ def uncollected(look: Callable[[], T]) -> T:
     if sys.version_info >= (3, 12) or not gc.isenabled():
         return look()
     try:
-        gc.disable()
-        return look()
-    finally:
+        # In C, so that neither another thread, which may fork, nor Ctrl-C comes between.
+        steps: Any = (gc.disable, look, gc.enable)
+        found: T = [*map(operator.call, steps)][1]
+    except BaseException:
         gc.enable()
+        raise
+    return found

@@ -20,8 +20,9 @@ from seedscope import (
     register_source,
     seeded,
 )
-from seedscope.scope import turns
+from seedscope.scope import block, turns
 from seedscope.scope.guarded import _Entry
+from seedscope.scope.scope import Scope
 
 
 def test_an_entry_that_fails_gives_the_turn_back():
@@ -122,3 +123,39 @@ def test_an_entry_by_hand_that_has_failed_spoils_no_exit(tmp_path):
         unregister()
     assert [run.outcome for run in log] == ["ok", "ok"]
     assert run_in_thread(enter) == enter()
+
+
+def test_a_handlers_block_while_an_entry_fails_leaves_the_turn_free(monkeypatch):
+    """It comes when the failing entry has given the turn back, and is still on its way out."""
+
+    class Failing(Lottery):
+        def capture(self):
+            raise ZeroDivisionError
+
+    fail, unregister = block.fail, register_source(Failing())
+    monkeypatch.setattr(block, "fail", lambda *given: (fail(*given), unregister(), enter()))
+    with pytest.raises(ZeroDivisionError):
+        enter()
+    assert turns._present().thread is None
+
+
+def test_an_entry_that_fails_during_the_exit_of_the_same_object_spoils_no_end(monkeypatch):
+    scope, ended = seeded(3), []
+    leave, end = Scope.leave, Scope.end
+
+    def leave_and_fail(self, error):
+        leave(self, error)
+        monkeypatch.undo()
+        monkeypatch.setattr(Scope, "end", noted_end)
+        monkeypatch.setattr(Scope, "_prepare", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            scope.__enter__()
+
+    def noted_end(self, error):
+        ended.append(self)
+        end(self, error)
+
+    monkeypatch.setattr(Scope, "leave", leave_and_fail)
+    with scope as left:
+        pass
+    assert left in ended

@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 
 import pytest
 import torch
@@ -206,3 +207,45 @@ def test_a_backward_that_waits_looks_again_whether_the_holder_waits():
         assert not thread.is_alive()
     with seeded(5):
         assert torch.equal(x.grad, torch.rand(1))
+
+
+def test_a_turn_that_is_borrowed_as_its_thread_leaves_does_not_come_back(monkeypatch):
+    real = turns._after
+
+    def borrowed(turn):
+        monkeypatch.setattr(turns, "_after", real)
+        assert turn.is_followed_by(turns._Turn(2, lender=turn))
+        return real(turn)
+
+    monkeypatch.setattr(turns, "_known", turns._Turn(1))
+    monkeypatch.setattr(turns, "_after", borrowed)
+    turns.give_back(1)
+    assert turns.has(2)
+    turns.give_back(2)
+    assert turns._present().thread is None
+
+
+def test_an_exception_of_a_thread_that_waits_keeps_no_later_turn(monkeypatch):
+    class Interrupted(list):
+        def append(self, woken):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(turns, "_known", turns._Turn(1))
+    monkeypatch.setattr(turns, "_waiting_threads", Interrupted())
+    with pytest.raises(KeyboardInterrupt) as kept:
+        turns.take(2, waits=True)
+    places = [frame.f_locals for frame, _ in traceback.walk_tb(kept.tb)]
+    assert not [x for names in places for x in names.values() if isinstance(x, turns._Turn)]
+
+
+def test_a_turn_that_was_lent_keeps_no_frame_of_its_lender(monkeypatch):
+    turn = turns._Turn(1)
+    lent = turns._Turn(2, turn, place=turns._place(threading.get_ident()))
+    assert turn.is_followed_by(lent)
+    monkeypatch.setattr(turns, "_known", turn)
+    monkeypatch.setattr(turns, "_place", lambda _: lent.place)
+    with pytest.raises(RuntimeError, match="went on"):
+        turns.give_back(2)
+    assert lent.place is None
+    assert lent.lender is None
+    assert turns.has(1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import operator
 import sys
+from functools import partial
 
 import pytest
 
@@ -16,7 +18,7 @@ def test_no_garbage_is_collected_during_a_look_and_the_users_choice_is_back_afte
         assert uncollected(gc.isenabled) is is_safe
         assert gc.isenabled()
         with pytest.raises(ZeroDivisionError):
-            uncollected(lambda: 1 / 0)
+            uncollected(partial(operator.truediv, 1, 0))
         assert gc.isenabled()
         gc.disable()
         try:
