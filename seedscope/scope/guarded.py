@@ -55,7 +55,7 @@ def fail(*contexts: Guarded | None) -> None:
     goes on.
     """
     entry = _entries.latest()
-    if entry is not None and not entry.is_called and entry.context in contexts:
+    if entry is not None and not entry.is_leaving and entry.context in contexts:
         entry.has_failed = not entry.left_by(is_called=False)  # it may guard an earlier entry
 
 
@@ -94,7 +94,7 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
     error: BaseException | None = None
     try:
         yield 0  # the block runs, until a call sends the None
-        entry.is_called = True
+        entry.is_leaving = True
         entry.has_failed = False  # an entry by hand that was tried again
         yield 0  # the type
         error = yield 0
@@ -138,15 +138,15 @@ class _Entry:
         "block",
         "context",
         "has_failed",
-        "is_called",
         "is_guarded",
+        "is_leaving",
     )
 
     def __init__(self, context: Guarded) -> None:
         self.context = context
         self.before: list[Block] = context.entered()
         self.is_guarded = False
-        self.is_called = False
+        self.is_leaving = False  # whether the exit was called
         self.has_failed = False  # and has left nothing to undo
         self.block: Block | None = None  # found once: the next may be an outer one
 
