@@ -182,12 +182,16 @@ def restore_all(states: dict[Any, Any], settings: list[Any] | None = None) -> No
                 failures[thing.name] = error
         del states[thing]
         tries = 0
-    if failures:
-        message = f"could not restore {', '.join(failures)}; everything else was restored"
-        cause = None if isinstance(interrupt, Exception) else interrupt
-        raise RestoreError(message, list(failures.values())) from cause
-    if interrupt is not None:
-        raise interrupt
+    try:
+        if failures:
+            raise RestoreError(
+                f"could not restore {', '.join(failures)}; everything else was restored",
+                [*failures.values()],
+            ) from (None if isinstance(interrupt, Exception) else interrupt)
+        if interrupt is not None:
+            raise interrupt
+    finally:
+        failures, interrupt = {}, None  # they have this frame in their tracebacks
 
 
 def encode_states(states: Mapping[Any, Any]) -> dict[str, Any]:

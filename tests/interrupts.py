@@ -31,6 +31,9 @@ _QUIET = {dis.opmap.get(name) for name in ("NOP", "RETURN_VALUE", "RETURN_CONST"
 _OF_STEPS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 PACKAGE = str(Path(seedscope.__file__).parent)
 
+# Python 3.12 traces bytecodes from the first `settrace` after a frame has asked for them.
+sys._getframe().f_trace_opcodes = True
+
 
 class Fault(BaseException):
     """Like Ctrl-C: no `except Exception` stops it."""

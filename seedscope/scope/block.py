@@ -256,7 +256,10 @@ class Block(Guarded):
         except RuntimeError as error:
             failure = failure or error
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # it has this frame in its traceback
         if later and later[0].thread not in (None, self.thread):
             raise ScopeConflictError(
                 f"{self!r} was left while a backward in another thread has {later[0]!r} open: the "

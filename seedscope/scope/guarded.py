@@ -113,12 +113,12 @@ def _guard(entry: _Entry) -> Generator[int, Any, None]:
                 entry.undo(fault)
         raise
     finally:
-        if not entry.has_failed:
-            try:
+        try:
+            if not entry.has_failed:
                 entry.end(error)
-            except BaseException:
-                entry.end(error)  # what an interrupt has left undone
-                raise
+        except BaseException:
+            entry.end(error)  # what an interrupt has left undone
+            raise
         error = None  # it has this frame in its traceback
     yield 0
     while True:  # the same `__exit__`, called again by hand

@@ -151,7 +151,7 @@ def _describe_conflict(block: Block, holder: int) -> str:
 def _before_fork() -> None:
     # A child inherits a generator's lock as it is: wait until another thread's draw has ended. To
     # begin another draw, that thread needs the GIL, which this one holds until the fork.
-    for block in _open_scopes:
+    for block in innermost_first():
         if block.thread not in (None, threading.get_ident()):
             block.wait_for_draws()
 

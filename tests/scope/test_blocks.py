@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import draw, run_python
-from seedscope import RestoreError, ScopeConflictError, Stream, seeded, snapshot
+from helpers import Lottery, draw, run_python
+from seedscope import (
+    RestoreError,
+    ScopeConflictError,
+    Source,
+    Stream,
+    register_source,
+    seeded,
+    snapshot,
+)
 
 
 def test_a_block_repeats_and_leaves_nothing_behind():
@@ -170,3 +180,46 @@ def test_restore_errors_carry_all_failures_and_the_blocks_error(monkeypatch):
     assert isinstance(raised.value.__context__, ValueError)
     assert before.changed(snapshot()) == ("python",), "all other sources came back"
     before.restore()
+
+
+class Failing(Lottery, Source):
+    name = "failing"
+
+    def __init__(self, failures):
+        super().__init__()
+        self.failures = failures
+
+    def restore(self, state):
+        self.failures -= 1
+        if self.failures >= 0:
+            raise OSError("no such device")
+
+
+def run_in_a_with():
+    with seeded(1029):
+        pass
+
+
+@seeded(1029)
+def run_a_generator():
+    yield
+
+
+@pytest.mark.parametrize("run", [run_in_a_with, seeded(1029)(draw), lambda: [*run_a_generator()]])
+@pytest.mark.parametrize("failures", [1, 3])
+def test_an_error_of_an_exit_keeps_nothing_of_its_caller_alive(run, failures):
+    """It would keep the tensors of the caller until the next garbage collection."""
+
+    def caller():
+        big = torch.empty(1)
+        with pytest.raises((OSError, RestoreError)):
+            run()
+        return weakref.ref(big)
+
+    unregister = register_source(Failing(failures))
+    gc.disable()
+    try:
+        assert caller()() is None
+    finally:
+        gc.enable()
+        unregister()

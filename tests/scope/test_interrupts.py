@@ -53,7 +53,6 @@ def test_a_gap_that_known_issues_name_is_still_there(name):
 def faults_at_bytecodes(name, places, error=Fault):
     action, before = ACTIONS[name], snapshot()
     interrupted_blocks.FINALLY.clear()
-    FaultAt(10**9, event="opcode").run(action)  # Python 3.12 tells the first time of no bytecode
     for place in places:
         fault = FaultAt(place, error, event="opcode")
         happened = fault.run(action)
@@ -90,7 +89,6 @@ def test_two_errors_of_signal_handlers_leave_nothing_behind(name, error, stride,
     """The second comes while a block or a step is left because of the first."""
     action, before, chance = ACTIONS[name], snapshot(), random.Random(3)
     interrupted_blocks.FINALLY.clear()
-    FaultAt(10**9, event="opcode").run(action)
     for place in range(1, 100_000, stride):
         fault = FaultAt(place, event="opcode", then=(chance.randrange(1, 100), error))
         happened = fault.run(action)

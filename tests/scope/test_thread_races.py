@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from helpers import Lottery, enter, run_in_thread
+from interrupts import FaultAt
 from recomputations import doubled
 from seedscope import (
     ScopeConflictError,
@@ -23,6 +24,7 @@ from seedscope import (
 from seedscope.scope import block, open_scopes, turns
 from seedscope.scope.options import Options
 from seedscope.scope.scope import Scope
+from seedscope.snapshots import capture_all
 from seedscope.sources.seen import Seen
 from seedscope.sources.watch import WATCH
 
@@ -51,6 +53,22 @@ def test_a_thread_whose_wake_up_an_interrupt_has_lost_goes_on(monkeypatch):
         hold()
     thread.join(20)
     assert drawn == [random.Random(5).random()]
+
+
+def test_a_thread_that_forks_can_ask_for_the_sources_of_a_block_that_another_one_leaves():
+    class Left(FaultAt):
+        def _raise(self, error, frame):
+            inner._outer.popitem()
+
+    place = 1
+    while True:
+        inner = Scope(Options(), 1029)
+        inner._outer = capture_all(Options().governed())
+        left = Left(place, event="opcode")
+        if not left.run(lambda inner=inner: inner.sources()):
+            break
+        place += 1
+    assert place > 10
 
 
 def test_a_turn_has_one_successor():
