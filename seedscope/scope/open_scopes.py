@@ -109,14 +109,21 @@ def release(thread: int | None) -> None:
     """Let another thread open scopes, unless `thread`, the present one, still has scopes open."""
     if thread is None or any(block.thread == thread for block in [*_open_scopes]):
         return
-    # A signal handler or a finaliser may enter a block while another entry of the thread has the
-    # turn, and has not listed its own block: it keeps the turn.
+    if not _is_joining():
+        turns.give_back(thread)
+
+
+def _is_joining() -> bool:
+    """Return whether this thread is in the middle of an entry, whose block is not listed yet.
+
+    In a signal handler, a finaliser or a forked child: that entry has the turn, and keeps it.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "_join" and frame.f_globals.get("__name__") == _OF_BLOCKS:
-            return
+            return True
         frame = frame.f_back
-    turns.give_back(thread)
+    return False
 
 
 def current_task() -> Any:
@@ -160,8 +167,8 @@ def _after_fork_in_child() -> None:
     # Only the forking thread lives on, and may still leave its blocks. No thread owns the
     # inherited scopes, so that the child can open its own. The blocks of the other threads end
     # here: the child gets their outer state.
-    turns.after_fork_in_child()
     ident = threading.get_ident()
+    turns.after_fork_in_child(ident if turns.has(ident) and _is_joining() else None)
     _ending.extend(block for block in _open_scopes if block.thread not in (None, ident))
     failures: list[Exception] = []
     for block in reversed(_ending):

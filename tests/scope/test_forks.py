@@ -19,6 +19,7 @@ import torch
 from helpers import Lottery, enter, run_in_fork, run_in_thread
 from interrupts import FaultAt
 from seedscope import (
+    ScopeConflictError,
     Source,
     Stream,
     current_scope,
@@ -28,6 +29,7 @@ from seedscope import (
     seeded,
     snapshot,
 )
+from seedscope.scope import open_scopes
 from seedscope.scope.open_scopes import _open_scopes
 from seedscope.sources.watch import WATCH
 
@@ -189,6 +191,27 @@ def test_a_forked_child_keeps_the_block_that_it_shares_and_leaves_that_of_a_thre
 
         context = seeded(5)
         assert child_of_a_fork_while_a_thread_holds(context, look) == (set(), 1029)
+
+
+def test_a_child_that_a_handler_forks_in_the_middle_of_an_entry_has_the_turn(monkeypatch):
+    def fork():
+        monkeypatch.undo()
+        children.append(os.fork())
+
+    children, is_refused, is_free = [], False, False
+    monkeypatch.setattr(open_scopes, "current_task", fork)
+    try:
+        with seeded(1029):
+            with pytest.raises(ScopeConflictError):
+                run_in_thread(enter)
+            is_refused = True
+        is_free = run_in_thread(enter) == enter()
+    finally:
+        if children == [0]:
+            os._exit(0 if is_refused and is_free else 1)
+    assert is_refused
+    assert is_free
+    assert os.waitpid(children[0], 0)[1] == 0
 
 
 def test_a_fork_waits_until_no_other_thread_draws_from_a_generator():
