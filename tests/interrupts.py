@@ -153,7 +153,8 @@ class Sender:
 
     def __init__(self, by_thread: bool) -> None:
         self.by_thread = by_thread
-        self.asked = self.sent = 0
+        self.asked = 0
+        self.came = 0  # counted by the handler
         # Queues of C alone, and no lock below: an interrupt can leave a lock of Python held.
         self.delays: queue.SimpleQueue[float] = queue.SimpleQueue()
         if by_thread:
@@ -163,7 +164,6 @@ class Sender:
         while True:
             time.sleep(self.delays.get())
             os.kill(os.getpid(), signal.SIGALRM)
-            self.sent += 1
 
     def start(self, delay: float) -> None:
         if self.by_thread:
@@ -175,7 +175,7 @@ class Sender:
     def end(self) -> None:
         """Wait until no signal of this round can come any more."""
         if self.by_thread:
-            while self.sent < self.asked:
+            while self.came < self.asked:
                 time.sleep(1e-5)
         else:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -190,14 +190,12 @@ def attack(
     seed: int = 0,
 ) -> Interrupted:
     """Interrupt `action`, at random times, until `signals` interrupts have reached the caller."""
-    came = 0
+    chance, sender = random.Random(seed), Sender(by_thread)
 
     def interrupt(*_: Any) -> None:
-        nonlocal came
-        came += 1
+        sender.came += 1
         raise KeyboardInterrupt
 
-    chance, sender = random.Random(seed), Sender(by_thread)
     longest = 1.1 * min(_duration(action) for _ in range(5))
     before, lost, reached, late = snapshot(), [], 0, 0
     previous = signal.signal(signal.SIGALRM, interrupt)
@@ -219,7 +217,7 @@ def attack(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    return Interrupted(reached, came - reached - late, lost)
+    return Interrupted(reached, sender.came - reached - late, lost)
 
 
 def _duration(action: Callable[[], Any]) -> float:
