@@ -87,7 +87,8 @@ def check(run: Run) -> None:
         )
     if run.script is not None and not os.path.exists(run.script):
         raise ReplayError(f"its script {run.script} does not exist")
-    if (run.script is None and "-c" not in run.command) or "ipykernel_launcher" in run.command:
+    is_interactive = len(run.command) < 2 or (run.script is None and "-c" not in run.command)
+    if is_interactive or "ipykernel_launcher" in run.command:
         raise ReplayError(
             "it ran in an interactive session, or from standard input: run the code in "
             f"`with seeded({run.seed}):`"

@@ -33,7 +33,7 @@ def check_seed(seed: Any) -> int:
         raise TypeError(_not_an_integer("seed", seed)) from None
     if not 0 <= value < SEED_LIMIT:
         raise ValueError(
-            f"seed must be in [0, 2**64), got {value}; seedscope.fresh_seed() draws one"
+            f"seed must be in [0, 2**64), got {shown(value)}; seedscope.fresh_seed() draws one"
         )
     return value
 

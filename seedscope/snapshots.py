@@ -58,7 +58,7 @@ class Snapshot:
     def changed(self, other: Snapshot) -> tuple[str, ...]:
         """Return the names of the sources and settings that differ from `other`'s."""
         if not isinstance(other, Snapshot):
-            raise TypeError(f"expected a Snapshot, got {other!r}")
+            raise TypeError(f"expected a Snapshot, got {shown(other)}")
         a, b = self._states, other._states
         names: list[str] = []
         for thing in {**a, **b}:
@@ -252,8 +252,8 @@ def decode_states(payloads: Mapping[str, Any]) -> dict[Any, Any]:
         except TimeoutError:
             raise  # of an alarm's handler: no state causes one
         except Exception as error:
-            message = f"the saved state of {name!r} is damaged: {error!s:.500}"
-            raise ValueError(message) from error
+            why = f"{error}" if isinstance(error, ValueError) else f"{error!r} in {shown(payload)}"
+            raise ValueError(f"the saved state of {name!r} is damaged: {why:.500}") from error
     return states
 
 
@@ -292,7 +292,7 @@ def check_format(state_dict: Any, kind: str, keys: tuple[str, ...]) -> None:
     if not isinstance(state_dict, Mapping) or not all(
         isinstance(state_dict.get(key), Mapping) for key in keys
     ):
-        raise ValueError(f"not a {kind}.state_dict(): it needs {list(keys)}, each a dict")
+        raise ValueError(f"not a {kind}.state_dict(), which has dicts {keys}: {shown(state_dict)}")
     found = state_dict.get("format")
     if type(found) is not int or found != _FORMAT:
         raise ValueError(

@@ -55,6 +55,7 @@ def test_integers_of_every_type_are_seeds(seed):
         (torch.tensor(1.5), TypeError, "Tensor"),
         (-1, ValueError, "[0, 2**64), got -1; seedscope.fresh_seed() draws one"),
         (2**64, ValueError, f"got {2**64}"),
+        pytest.param(10**5000, ValueError, "got <integer of 16610 bits>", id="5000 digits"),
     ],
 )
 @pytest.mark.parametrize("takes_a_seed", [seeded, Stream, derive_seed])

@@ -52,14 +52,24 @@ def show_table(runs: list[Run], path: str, best: str | None) -> None:
     """Print a table that fits the terminal; ids and the note `best` are never cut."""
     # In a pipe, a table is as wide as needed.
     width = None if is_terminal(sys.stdout) or "COLUMNS" in os.environ else 10_000
-    console = import_extra("rich.console", "The table").Console(highlight=False, width=width)
+    held = _Held()
+    rich = import_extra("rich.console", "The table")
+    console = rich.Console(file=held, highlight=False, width=width)
     columns, hidden = _columns(runs, console.width, (best or "").partition(":")[0])
-    with console.capture() as table:
-        console.print(_table(runs, path, columns))
-        if hidden:
-            more = f" more notes, shown by --json and --csv: {', '.join(hidden)}"
-            console.print(_text(more, "dim"))
-    show(table.get(), end="", is_styled=True)
+    console.print(_table(runs, path, columns))
+    if hidden:
+        more = f" more notes, shown by --json and --csv: {', '.join(hidden)}"
+        console.print(_text(more, "dim"))
+    show(held.getvalue(), end="", is_styled=True)
+
+
+class _Held(io.StringIO):
+    """Holds a table for standard output, with its encoding and colours: `show` alone writes."""
+
+    encoding = property(lambda self: getattr(sys.stdout, "encoding", None))
+
+    def isatty(self) -> bool:
+        return is_terminal(sys.stdout)
 
 
 def _text(text: str, style: str = "", **options: Any) -> Any:
@@ -77,9 +87,12 @@ def _columns(runs: list[Run], width: int, first: str) -> tuple[dict[str, list[st
     times = [_lasted(run.duration) for run in runs]
     # Minus the least width of outcome and command, and the edge of each column.
     left = width - sum(max([4, *map(len, x)]) + 3 for x in (*columns.values(), times)) - 16
+    # Each note in each run would take a product in time: most cells of rare notes are empty.
+    cells_left = 1_000 + 4 * sum(len(run.notes) for run in runs)
     hidden = []
     for name in sorted(note_names(runs), key=lambda name: name != first):
-        if left < 0 and name != first:  # each note in each run would take a product in time
+        cells_left -= len(runs)
+        if min(left, cells_left) < 0 and name != first:
             hidden.append(name)
             continue
         cells = [_brief(run.notes[name]) if name in run.notes else "" for run in runs]

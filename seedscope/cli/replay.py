@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..support.visible import shell
 from .arguments import add_options, command
 from .log import open_log
 from .messages import Unusable, ask, can_ask, say
@@ -38,8 +39,11 @@ def _execute(options: argparse.Namespace) -> int:
     log = open_log(options.log)
     try:
         run = log.find(options.id)
-    except (LookupError, OSError, ValueError) as error:
-        raise Unusable(f"{error.args[-1]}; seedscope log lists the runs") from error
+    except LookupError as error:
+        hint = f"seedscope log --log {shell([options.log])} lists the runs"
+        raise Unusable(f"{error.args[-1]}; {hint}") from error
+    except (OSError, ValueError) as error:
+        raise Unusable(f"cannot read the log {options.log}: {error}") from error
     try:
         check(run)
         for line in what_runs(run):

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -181,6 +182,8 @@ def _reason(line: bytes, length: int, error: Exception) -> str:
     if not line.startswith(b"{"):
         return "is not a run record"
     reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if reason.startswith("Exceeds the limit"):  # of Python, whose advice is for its own users
+        reason = f"a number has more than {sys.get_int_max_str_digits()} digits"
     runs_out = False
     if isinstance(error, json.JSONDecodeError):
         reason = f"{error.msg} at column {error.pos + 1}"

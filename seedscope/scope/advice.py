@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 WORKERS = (
-    "worker processes that this block has started ({count}) do not follow its seed by themselves: "
+    "worker processes started during this block ({count}) do not follow its seed by themselves: "
     "what they draw differs each time, or is the same in each worker. Pass each task a seed of its "
     'own, `scope.derive("task", i)`, and enter `seeded(seed)` in the task; or pass scikit-learn '
     '`random_state=scope.derive("forest") % 2**32`; or let seedscope.sweep run the tasks; or seed '

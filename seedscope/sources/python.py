@@ -78,10 +78,12 @@ class Python(Source):
 
     def decode(self, payload: Any) -> tuple[Any, ...]:
         version, words = payload["version"], payload["words"]
-        if not (type(version) is int and isinstance(words, (list, tuple)) and len(words) == 625):
-            raise ValueError(f"expected a version and 625 words, got {shown(version)}")
-        state = (version, tuple(words), payload["gauss_next"])
         scratch = random.Random(0)
+        if type(version) is not int or version != scratch.VERSION:
+            raise ValueError(f"expected version {scratch.VERSION}, got {shown(version)}")
+        if not isinstance(words, (list, tuple)) or len(words) != 625:
+            raise ValueError(f"expected a list of 625 words, got {shown(words)}")
+        state = (version, tuple(words), payload["gauss_next"])
         scratch.setstate(state)  # refuses some damage, and truncates the rest
         if not same_state(scratch.getstate(), state) or not can_go_on(state[1][:-1]):
             raise ValueError("the state is none that this generator can have")

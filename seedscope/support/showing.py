@@ -9,6 +9,11 @@ from typing import Any
 class _Short(reprlib.Repr):
     """Shows a few items of what was read from a file, which may be large or deep."""
 
+    def repr_int(self, number: int, level: int) -> str:
+        # Python refuses to write a number of more than 4300 digits.
+        bits = number.bit_length()
+        return repr(number) if bits <= 128 else f"<integer of {bits} bits>"
+
     def repr_Tensor(self, tensor: Any, level: int) -> str:
         if tensor.ndim == 0 and tensor.device.type == "cpu":
             return f"tensor({tensor.item()!r})"

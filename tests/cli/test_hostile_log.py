@@ -164,6 +164,8 @@ def test_without_a_terminal_a_replay_needs_yes(harmless, capsys, monkeypatch):
 CANNOT = [
     ({"command": ["python", "-c", "a\0b"]}, "the system takes no such word"),
     ({"folder": "/\ud800"}, "the system takes no such word"),
+    ({"command": []}, "it ran in an interactive session"),
+    ({"command": ["python"]}, "it ran in an interactive session"),
     ({"sweep": "..x:f"}, "is not MODULE:FUNCTION"),
     ({"sweep": "/tmp/x.py:f"}, "is not MODULE:FUNCTION"),
     ({"sweep": "", "options": {}}, "is not MODULE:FUNCTION"),

@@ -165,6 +165,21 @@ def test_many_and_long_notes_leave_ids_and_commands_readable(monkeypatch, capsys
     assert "more notes, shown by --json and --csv: metric_" in " ".join(lines)
 
 
+def test_rare_notes_in_a_pipe_take_no_time_for_each_run(monkeypatch, capsys):
+    """One line with many notes would take a column for each of them in every row."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    for seed in range(100):
+        with seeded(seed, log="runs.jsonl") as scope:
+            scope.note(**{f"common_{i}": i for i in range(30)})
+            if seed == 50:
+                scope.note(**{f"rare_{i}": i for i in range(999)})
+    assert main(["log"]) == 0
+    text = capsys.readouterr().out
+    assert max(len(line) for line in text.splitlines()[1:-1]) < 3_000
+    assert all(f" common_{i} " in text for i in range(30))
+    assert "more notes, shown by --json and --csv: rare_" in text
+
+
 def test_replays_are_shown_only_on_request(runs, capsys):
     key = {"id": "a" * 12, "seed": 1, "began": "2026-01-01T00:00:00+00:00", "notes": {}}
     RunLog("runs.jsonl").append("end", {**key, "outcome": "ok", "replays": runs[1].id})

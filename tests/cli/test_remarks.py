@@ -112,8 +112,11 @@ def test_prints_to_a_reader_that_has_gone_cost_no_answer():
     assert shell(f"seedscope replay --yes {run.id} --log a.jsonl | true").returncode == 0
 
 
-def test_output_that_cannot_be_written_is_an_error():
-    done = shell("seedscope info > /dev/full")
+@pytest.mark.parametrize("command", ["info", "log", "log --csv"])
+def test_output_that_cannot_be_written_is_an_error(command):
+    with seeded(1, log="runs.jsonl"):
+        pass
+    done = shell(f"seedscope {command} > /dev/full")
     assert done.returncode == 2
     assert "cannot write the output: [Errno 28]" in done.stderr
 

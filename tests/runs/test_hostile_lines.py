@@ -143,6 +143,12 @@ def test_json_that_no_log_has_leaves_out_its_line(log, whole, text, field):
         assert len([*written(log, bad, whole[1])]) == 1
 
 
+def test_a_number_that_python_refuses_for_its_length_is_named_as_such(log, whole):
+    bad = COMPACT({**whole[1], "seed": "HERE"}).replace('"HERE"', "9" * 5000)
+    with pytest.warns(RuntimeWarning, match="a number has more than 4300 digits"):
+        assert len([*written(log, bad, whole[1])]) == 1
+
+
 def test_a_note_takes_time_and_memory_in_proportion_to_its_line():
     colliding = {"$dict": [[i * (2**61 - 1), 0] for i in range(20_000)]}
     empty = {"$torch": "float64", "value": [], "shape": [0, 10**18]}

@@ -167,7 +167,7 @@ def test_loaders_sweeps_and_managers_are_not_warned_of():
     with TOLD as told, seeded(1029), ProcessPoolExecutor(1, FORK) as pool:
         sweep(double, 2, executor=pool, progress=False)
         start_process()  # the sweep has ended
-    assert "started (1)" in " ".join(str(w.message) for w in told)
+    assert "block (1)" in " ".join(str(w.message) for w in told)
 
 
 def test_workers_that_were_started_before_are_not_seen():
@@ -239,4 +239,4 @@ def test_an_initializer_seeds_each_worker():
 
 
 def test_the_warning_counts_the_processes():
-    assert "started (3)" in WORKERS.format(count=3)
+    assert "block (3)" in WORKERS.format(count=3)
