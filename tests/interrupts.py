@@ -206,10 +206,10 @@ def attack(
                     sender.start(chance.uniform(1e-6, longest))
                     action()
                 except KeyboardInterrupt:
+                    reached += 1  # Python 3.12 may handle a signal a round later, and another below
                     if found := not_as_before(before, model):
                         lost.append(found)
                         _begin_anew(before, model)
-                    reached += 1
                 sender.end()
             except KeyboardInterrupt:
                 late += 1
