@@ -230,7 +230,7 @@ def _begin_anew(before: Any, model: Any) -> None:
     """Put back what was lost, so that the next interrupt is judged by itself."""
     for block in reversed([*_open_scopes]):
         block.close()
-    turns.after_fork_in_child()
+    turns.after_fork_in_child(None)
     WATCH.restore(False)
     torch.set_grad_enabled(True)
     if model is not None:

@@ -255,3 +255,14 @@ def test_a_source_that_cannot_be_saved_is_no_difference_after_a_round_trip():
         assert moment.changed(again) == again.changed(moment) == ()
     finally:
         unregister()
+
+
+def test_a_message_about_a_saved_state_shows_it_in_brief():
+    saved = snapshot()
+    damaged = saved.state_dict()
+    with pytest.raises(TypeError, match=r"expected a Snapshot, got \{'format': 1") as raised:
+        saved.changed(damaged)
+    assert len(str(raised.value)) < 1_000
+    damaged["sources"]["python"] = {}
+    with pytest.raises(ValueError, match=r"'python' is damaged: KeyError\('version'\) in \{\}"):
+        Snapshot.from_state_dict(damaged)

@@ -157,8 +157,9 @@ def _describe_conflict(block: Block, holder: int) -> str:
 
 def _before_fork() -> None:
     # A child inherits a generator's lock as it is: wait until another thread's draw has ended. To
-    # begin another draw, that thread needs the GIL, which this one holds until the fork.
-    for block in innermost_first():
+    # begin another draw, that thread needs the GIL, which this one holds until the fork. No copy of
+    # the list: a block that is entered meanwhile counts too.
+    for block in _open_scopes:
         if block.thread not in (None, threading.get_ident()):
             block.wait_for_draws()
 

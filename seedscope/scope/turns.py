@@ -239,7 +239,7 @@ def _caller(frame: FrameType) -> FrameType | None:
     return found
 
 
-def after_fork_in_child(thread: int | None = None) -> None:
+def after_fork_in_child(thread: int | None) -> None:
     """Give the turn to `thread`, or to nobody."""
     global _known
     _known = _Turn(thread)

@@ -34,6 +34,8 @@ from seedscope.cli.main import main
         ),
         (["log", "--best", "loss:up"], "--best takes NOTE, NOTE:min or NOTE:max"),
         (["replay", "zzz"], "no run with an id that starts with 'zzz'"),
+        (["replay", "zz"], "; seedscope log --log runs.jsonl lists the runs"),
+        (["replay", "zzz", "--log", "broken.jsonl"], "cannot read the log broken.jsonl: "),
         (["replay", "zzz", "--log", "none.jsonl"], "there is no log at none.jsonl"),
         (["replay", "ffffffffff00"], "ffffffffff00 cannot be replayed: its folder"),
         (["sweep", "nowhere:f"], "no module 'nowhere' in the working folder"),

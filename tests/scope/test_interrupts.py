@@ -120,6 +120,23 @@ def test_a_run_after_an_interrupted_one_is_logged(small):
             break
 
 
+def test_a_fault_in_the_guard_of_a_logged_block_loses_no_end(small):
+    class FaultInGuard(FaultAt):
+        def __call__(self, frame, event, argument):
+            is_guard = frame.f_code.co_name == "_guard"
+            return super().__call__(frame, event, argument) if is_guard else None
+
+    log = RunLog(interrupted_blocks.LOG)
+    for place in range(1, 1_000):
+        interrupted_blocks.LOG.unlink(missing_ok=True)
+        fault = FaultInGuard(place, event="opcode")
+        happened = fault.run(ACTIONS["logged"])
+        assert not log.unfinished(), fault.where
+        if not happened:
+            break
+    assert place > 20
+
+
 COLLECTIONS = """
 import gc, sys
 sys.path[:0] = ["tests"]

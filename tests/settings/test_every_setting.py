@@ -154,23 +154,6 @@ def test_another_mapping_in_place_of_os_environ_is_left_alone(outside, where, mo
     assert os.environ is original
 
 
-REPLACED = """
-import os
-
-original, outside = os.environ, os.environ.get("PYTHONHASHSEED")
-os.environ = {"PYTHONHASHSEED": "3"}
-from seedscope import seeded
-
-with seeded(1029):
-    print(os.environ, original["PYTHONHASHSEED"])
-print(original.get("PYTHONHASHSEED") == outside)
-"""
-
-
-def test_a_mapping_that_was_put_in_place_of_os_environ_before_the_import_is_left_alone():
-    assert run_python(REPLACED).split("\n") == ["{'PYTHONHASHSEED': '3'} 1029", "True"]
-
-
 @pytest.mark.usefixtures("ways")
 def test_a_patch_of_os_environ_inside_a_block_ends_with_what_was_before(monkeypatch):
     name = "PYTHONHASHSEED"
@@ -187,16 +170,15 @@ def test_a_patch_of_os_environ_inside_a_block_ends_with_what_was_before(monkeypa
     assert os.environ == before
 
 
-def test_the_toolkit_loads_beside_another_mapping_in_place_of_os_environ():
+def test_the_toolkit_governs_the_process_beside_another_mapping_in_place_of_os_environ():
     run_python(
         """
 import os, torch
-original, outside = os.environ, os.environ.get("PYTHONHASHSEED")
-os.environ = {"PYTHONHASHSEED": "3"}
+original, os.environ = os.environ, {"PYTHONHASHSEED": "3"}
 before = dict(original)
 from seedscope import seeded
 with seeded(1029):
-    pass
+    assert original["PYTHONHASHSEED"] == "1029"
 assert os.environ == {"PYTHONHASHSEED": "3"} and original == before
 """
     )
