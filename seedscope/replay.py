@@ -106,7 +106,9 @@ def _is_encodable(word: str) -> bool:
 def _options(run: Run) -> Options:
     names = ("deterministic", "fill_uninitialized_memory", "sources")
     try:
-        return Options(**{name: run.options[name] for name in names}, threads="wait")
+        options = {name: run.options[name] for name in names}
+        independent = run.options.get("independent", False)
+        return Options(**options, independent=independent, threads="wait")
     except (KeyError, TypeError, ValueError) as error:
         raise ReplayError(f"its options are not those of a sweep: {error}") from error
 

@@ -21,7 +21,7 @@ Threads = Literal["raise", "wait"]
 class Options:
     """The options of `seeded` and `Stream` besides the seed, checked once."""
 
-    __slots__ = ("deterministic", "fill", "log", "sources", "waits")
+    __slots__ = ("deterministic", "fill", "independent", "log", "sources", "waits")
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Options:
         threads: Threads = "raise",
         sources: Iterable[str] | None = None,
         log: RunLog | str | PathLike[str] | None = None,
+        independent: bool = False,
     ) -> None:
         # By identity: 1 equals True, and so does a whole array of ones.
         if not (
@@ -47,6 +48,9 @@ class Options:
             )
         if not (isinstance(threads, str) and threads in ("raise", "wait")):
             raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
+        if not (independent is True or independent is False):
+            raise ValueError(f"independent must be True or False, got {independent!r}")
+        self.independent: bool = independent
         self.deterministic: Deterministic = deterministic
         self.fill: bool | None = fill
         self.waits: bool = threads == "wait"
@@ -74,11 +78,13 @@ class Options:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options that affect a block's results, as the run log keeps them."""
-        return {
+        options = {
             "deterministic": self.deterministic,
             "fill_uninitialized_memory": self.fill,
             "sources": None if self.sources is None else list(self.sources),
         }
+        # Left out by default: the runs of older logs have no such option, and are the same runs.
+        return {**options, "independent": True} if self.independent else options
 
 
 def _as_log(log: RunLog | str | PathLike[str]) -> RunLog:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from itertools import repeat
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from ..seeds import derive_seed
+from ..seeds import derive_seed, source_seeds
 from ..snapshots import capture_all, restore_all
 from ..sources.base import Source, fingerprints
 from ..sources.registry import UNSEEDED
@@ -72,8 +74,8 @@ class Scope(Block):
         try:
             restore_all({**states})
             prints = fingerprints(sources) if states else self._fingerprints
-            for source in sources:
-                source.seed(self.seed)
+            for source, seed in self._seeds(sources):
+                source.seed(seed)
             fresh = fingerprints(sources)
         finally:
             restore_all(now)
@@ -147,11 +149,19 @@ class Scope(Block):
         self._seen.own(self.seed)
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
-        for source in sources:
+        for source, seed in self._seeds(sources):
             if source in states:
-                source.resume(self.seed, states[source])
+                source.resume(seed, states[source])
             else:
-                source.seed(self.seed)
+                source.seed(seed)
+
+    def _seeds(self, sources: list[Source]) -> Iterator[tuple[Source, int]]:
+        """Return the seed of each source: the block's, or one of its own."""
+        if not self._options.independent:
+            return zip(sources, repeat(self.seed))
+        seeds = [*map(source_seeds(self.seed), (source.name for source in sources))]
+        self._seen.own(*seeds)
+        return zip(sources, seeds, strict=True)
 
     def _look(self) -> None:
         self._reseeded |= self._seen.reseeded()

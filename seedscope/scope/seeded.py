@@ -84,6 +84,7 @@ def seeded(
     threads: Threads = "raise",
     sources: Iterable[str] | None = None,
     log: RunLog | str | PathLike[str] | None = None,
+    independent: bool = False,
 ) -> Seeded: ...
 
 
@@ -100,6 +101,7 @@ def seeded(
     threads: Threads = "raise",
     sources: Iterable[str] | None = None,
     log: RunLog | str | PathLike[str] | None = None,
+    independent: bool = False,
 ) -> Any:
     """Return a scope for a block or a function: inside, results repeat; outside, nothing changes.
 
@@ -111,7 +113,8 @@ def seeded(
         seed: an integer in [0, 2**64). `None` draws a fresh seed for each entry or call, inside
             another scope from that scope, else from the operating system;
             `with seeded() as scope:` has that seed as `scope.seed`. Up to 2**32 - 1 the sources
-            give the numbers of `random.seed`, `np.random.seed` and `torch.manual_seed`.
+            give the numbers of `random.seed`, `np.random.seed` and `torch.manual_seed`. The
+            price is that NumPy and torch then draw from equal words: see `independent`.
         deterministic: `True` switches to deterministic algorithms, and an operation without
             one raises. With `"warn"` such an operation warns and runs. `"cudnn"` only turns
             cuDNN's benchmark off and its deterministic flag on. `False` leaves all settings as
@@ -124,6 +127,10 @@ def seeded(
         sources: names of the sources to govern. All by default.
         log: a `RunLog` or a path. The scope appends a line when the block begins and one when
             the block ends, with the seed, the conditions and the notes.
+        independent: `True` gives each source a seed of its own, derived from `seed` and the
+            source's name. With `False` NumPy and torch, which are the same generator, agree
+            wherever they draw alike: `np.random.randint(2)` and `torch.randint(2, ())` are equal
+            in each draw.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type or value. Nothing was changed.
@@ -132,7 +139,7 @@ def seeded(
 
     See: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    options = Options(deterministic, fill_uninitialized_memory, threads, sources, log)
+    options = Options(deterministic, fill_uninitialized_memory, threads, sources, log, independent)
     if is_decorable(seed):  # a bare @seeded
         return Seeded(None, options)(seed)
     return Seeded(seed, options)
