@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -42,22 +43,23 @@ class NumpyState(NamedTuple):
     gauss: bytes = _NO_GAUSS
 
 
-class _Memory:
-    """The memory of an MT19937 of `np.random` and of its cached Gaussian.
+class Memory:
+    """The memory of an MT19937 and of the Gaussian that its `RandomState` has cached.
 
     NumPy holds the generator's lock while it draws, even while it releases the GIL to fill
     an array. Each method here holds the lock too, and acquires and releases it in one
     step: Ctrl-C cannot leave it locked.
     """
 
-    def __init__(self, generator: Any, gauss: memoryview) -> None:
-        self.generator = generator
+    def __init__(self, generator: Any, gauss: memoryview | None = None) -> None:
+        gauss = memoryview(bytearray(_NO_GAUSS)) if gauss is None else gauss
+        self.generator: Any = generator
         words = map_at(generator, generator.ctypes.state_address, _WORDS_BYTES)
         self._set_words, self._set_gauss = words.__setitem__, gauss.__setitem__
         self._acquire, self._release = generator.lock.acquire, generator.lock.release
         self._reading = self._acquire, words.tobytes, gauss.tobytes, self._release
         # The position and 128 bits: two states agree there with a probability of 2**-128.
-        self.fingerprint = words[-20:].tobytes
+        self.fingerprint: Callable[[], bytes] = words[-20:].tobytes
 
     def read(self) -> NumpyState:
         _, words, gauss, _ = in_one_step(*self._reading)
@@ -83,7 +85,7 @@ class NumPy(Source):
     name = "numpy"
 
     def __init__(self) -> None:
-        self._mapped: _Memory | None = None
+        self._mapped: Memory | None = None
         self._last_seed = -1
 
     def capture(self) -> NumpyState:
@@ -157,19 +159,21 @@ class NumPy(Source):
     def _comparable(self, state: Any) -> Any:
         return self.encode(state) if isinstance(state, NumpyState) else state
 
-    def _memory(self) -> _Memory | None:
+    def _memory(self) -> Memory | None:
         """Return the memory of the present generator, or None if its layout is unknown."""
         generator, mapped = _bit_generator(), self._mapped
         if mapped is not None and mapped.generator is generator:
             return mapped
         if type(generator) is not np.random.MT19937 or self._gauss is None:
             return None
-        self._mapped = mapped = _Memory(generator, self._gauss)
+        self._mapped = mapped = Memory(generator, self._gauss)
         return mapped
 
     @cached_property
     def _gauss(self) -> memoryview | None:
-        return _find_gauss()
+        owner = getattr(np.random.standard_normal, "__self__", None)
+        is_owned = type(owner) is np.random.RandomState
+        return map_gauss(owner, find_gauss()) if is_owned else None
 
 
 def _bit_generator() -> Any:
@@ -239,14 +243,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _find_gauss() -> memoryview | None:
-    """Return the memory of `np.random`'s cached Gaussian, or None if a layout is unexpected.
+def map_gauss(owner: Any, place: int | None) -> memoryview | None:
+    """Return the memory of the Gaussian that a `RandomState` has cached, None without a place."""
+    return None if place is None else map_at(owner, id(owner) + place, _GAUSS.size)
+
+
+def find_gauss() -> int | None:
+    """Return the offset of the cached Gaussian, or None if a layout is unexpected.
 
     A value that occurs once in a scratch object shows its offset. Reads and writes of both
     layouts are then compared with the public state.
     """
-    owner: Any = getattr(np.random.standard_normal, "__self__", None)
-    if not is_addressable() or type(owner) is not np.random.RandomState:
+    if not is_addressable():
         return None
     generator = np.random.MT19937(1029)
     scratch = np.random.RandomState(generator)
@@ -257,13 +265,11 @@ def _find_gauss() -> memoryview | None:
     place = memory.tobytes().find(value) + len(value) - _GAUSS.size
     if place < object.__basicsize__ or memory.tobytes().count(value) != 1:
         return None
-    in_place = _Memory(generator, memory[place : place + _GAUSS.size])
+    in_place = Memory(generator, memory[place : place + _GAUSS.size])
     kept: Any = in_place.read()
     scratch.standard_normal(2)
     later: Any = scratch.get_state(legacy=False)
     if _public(kept) != _plain(state) or _public(in_place.read()) != _plain(later):
         return None
     in_place.write(kept.words, kept.gauss)
-    if _plain(scratch.get_state(legacy=False)) != _plain(state):
-        return None
-    return map_at(owner, id(owner) + place, _GAUSS.size)
+    return place if _plain(scratch.get_state(legacy=False)) == _plain(state) else None

@@ -43,8 +43,8 @@ class Python(Source):
     def __init__(self) -> None:
         self._random = random.random
         self._generator: Any = getattr(self._random, "__self__", None)
-        is_known = type(self._generator) is random.Random and _layout_is_known()
-        self._mapped = _map(self._generator) if is_known else None
+        is_known = type(self._generator) is random.Random and layout_is_known()
+        self._mapped = map_words(self._generator) if is_known else None
         self._last_seed = -1
 
     def capture(self) -> PythonState | tuple[Any, ...]:
@@ -119,18 +119,19 @@ def _address(generator: Any) -> int:
     return id(generator) + object.__basicsize__
 
 
-def _map(generator: Any) -> memoryview:
+def map_words(generator: Any) -> memoryview:
+    """Return the memory of a generator's position and words."""
     return map_at(generator, _address(generator), _LAYOUT.size)
 
 
-def _layout_is_known() -> bool:
+def layout_is_known() -> bool:
     """Return whether reads and writes of a generator's memory agree with its public state."""
     if not is_addressable() or _Core.__basicsize__ < object.__basicsize__ + _LAYOUT.size:
         return False
     one, other = random.Random(1029), random.Random(5)
     one.random()
-    words = _map(one).tobytes()
-    _map(other)[:] = words
+    words = map_words(one).tobytes()
+    map_words(other)[:] = words
     seeded = PythonState(_seeded_words(2**40 + 7), None)
     return (
         _public(PythonState(words, None)) == one.getstate() == other.getstate()

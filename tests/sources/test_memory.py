@@ -162,7 +162,7 @@ def test_an_unexpected_layout_is_noticed(monkeypatch):
     monkeypatch.setattr(numpy_source, "map_at", shifted)
     assert NumPy()._gauss is None
     monkeypatch.undo()
-    monkeypatch.setattr(numpy_source._Memory, "write", lambda *_: None)
+    monkeypatch.setattr(numpy_source.Memory, "write", lambda *_: None)
     assert NumPy()._gauss is None, "NumPy does not read what is written in place"
 
 
