@@ -8,7 +8,7 @@ import sys
 
 # Kept as text, so that the list of suites imports neither torch nor any suite.
 SUITES = {
-    "data_throughput": "what SeededDataset costs a DataLoader",
+    "data_throughput": "what SeededDataset and seeded_loader cost, and what resuming takes",
     "determinism_cost": "what each determinism setting costs small networks on the CPU",
     "evaluation_overhead": "what entering and leaving evaluating(model) costs",
     "gpu": "everything that a GPU can tell, within a number of seconds",

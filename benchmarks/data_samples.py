@@ -6,7 +6,6 @@ import itertools
 import random
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from seedscope import SeededDataset
+from seedscope.data.options import seed_process
+from seedscope.sources.registry import running_sources
 
 from .harness import (
     Samples,
@@ -26,6 +27,7 @@ SIZE, BATCH = 224, 32
 IMAGES, IMAGE_SIZE = 64, 256  # too many images to all stay in the cache
 ONCE, ANEW, GIVEN = "made once", "made for each sample", "made once, generators for each sample"
 PLAIN, SEEDED = "plain", "SeededDataset"
+SEEDED_PIPELINE = "SeededDataset, pipeline held"
 SEEDING = "its seeding alone"
 HOT, COLD = "in a loop", "after an augmentation"
 
@@ -85,6 +87,13 @@ class Nothing(Dataset[int]):
         return index
 
 
+class Holding(Nothing):
+    """A dataset that costs nothing, and holds objects such as generators."""
+
+    def __init__(self, *held: object) -> None:
+        self.held = held
+
+
 class TimedInWorker(Dataset[Any]):
     """A dataset of one sample: the result of `measured` in the process that draws the sample."""
 
@@ -101,32 +110,31 @@ class TimedInWorker(Dataset[Any]):
 def draws(in_worker: bool) -> dict[str, Callable[[], object]]:
     """Return the draws of a sample: plain, by `SeededDataset`; in a worker, its seeding too."""
     dataset = Nothing()
-    seeded = SeededDataset(dataset, SEED)
-    number = 0
-
-    def draw(from_: Any) -> None:
-        nonlocal number
-        number = (number + 1) % 100_000
-        from_[number]
-
-    arms: dict[str, Callable[[], object]] = {
-        PLAIN: partial(draw, dataset),
-        SEEDED: partial(draw, seeded),
-    }
+    arms = {PLAIN: draw(dataset), SEEDED: draw(SeededDataset(dataset, SEED))}
     if in_worker:  # in the main process nothing would restore the states
         seeds = itertools.count(SEED)  # a new seed for each sample: a repeated seed is faster
-        arms[SEEDING] = lambda: seeded._seed_worker(next(seeds))
+        sources = running_sources()
+        arms[SEEDING] = lambda: seed_process(sources, next(seeds))
     return arms
+
+
+def draw(dataset: Any) -> Callable[[], object]:
+    """Return the draw of a new sample of a dataset."""
+    numbers = itertools.cycle(range(100_000))
+    return lambda: dataset[next(numbers)]
 
 
 def costs(rounds: int, in_worker: bool) -> dict[str, dict[str, Samples]]:
     """Return microseconds a sample: of the dataset, of `SeededDataset`, of seeding.
 
+    Of `SeededDataset` also around a dataset that holds a pipeline, whose generators it seeds.
     `HOT` times the calls in a loop, `COLD` times each call after an augmentation.
     """
-    arms = draws(in_worker) | (make_reseeds() if in_worker else {})
-    hot = measure(arms, rounds=rounds, block_s=0.001)[0]
     work = Augmented(IMAGES, ONCE)
+    held = SeededDataset(Holding(make_pipeline()), SEED)
+    arms = draws(in_worker) | {SEEDED_PIPELINE: draw(held)}
+    arms |= make_reseeds() if in_worker else {}
+    hot = measure(arms, rounds=rounds, block_s=0.001)[0]
     cold: dict[str, Samples] = {name: [] for name in arms}
     order = random.Random(SEED)
     for number in range(rounds):

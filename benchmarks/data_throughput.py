@@ -5,6 +5,9 @@ without `SeededDataset` in one interleaved run: by the clock, which a busy machi
 by the CPU time of the processes that augment, which a busy machine blurs less. The cost alone
 is timed on a dataset that does nothing, inside a real worker and in the main process: in a
 loop, and after an augmentation, which leaves the caches as a real loader has them.
+
+Whole epochs of `seeded_loader`, resuming in mid-epoch, the order, and the generators that a dataset
+holds are timed in `data_loader`, `data_resume` and `data_held`, which say how.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from seedscope import SeededDataset
 
+from .data_held import held_aims, measure_held, show_held
+from .data_loader import epoch_aims, measure_epochs, show_epochs
+from .data_resume import measure_orders, measure_resuming, resume_aims, show_resuming
 from .data_samples import (
     ANEW,
     BATCH,
@@ -32,6 +38,7 @@ from .data_samples import (
     ONCE,
     PLAIN,
     SEEDED,
+    SEEDED_PIPELINE,
     SEEDING,
     Augmented,
     TimedInWorker,
@@ -45,6 +52,7 @@ from .harness import (
     progress,
     save,
     show,
+    spread,
     suite_parser,
     summary,
 )
@@ -192,8 +200,12 @@ def collect(quick: bool) -> dict[str, Any]:
         for where, both in measured.items()
         for how, arms in both.items()
     }
-    report["length"] = 128 if quick else 256
+    report["us_a_generator"] = measure_held(quick)
+    report["length"] = 64 if quick else 256
     report["samples_per_second"] = throughput(2 if quick else 24, report["length"])
+    report["seeded_loader"] = measure_epochs(quick)
+    report["resuming"] = measure_resuming(quick)
+    report["order"] = measure_orders(quick)
     return report
 
 
@@ -205,31 +217,24 @@ def show_report(report: dict[str, Any]) -> None:
     for unit, title in titles.items():
         rows = []
         for name, case in report["samples_per_second"].items():
-            for arm in (PLAIN, SEEDED):
-                rates = [f"{case[unit][arm][key]:.0f}" for key in ("median", "q1", "q3")]
-                ratios = [spread(case[unit][key]) for key in ("to_plain", "to_usual")]
-                same = "yes" if case["identical"] else "no"
-                rows.append([name, arm, *rates, *([*ratios, same] if arm == SEEDED else [""] * 3)])
-        headers = ["pipeline", "dataset", "median", "q1", "q3"]
-        headers += ["to plain, paired", f"to plain, {ONCE}", "same bits in any process"]
+            rates = [spread(case[unit][arm], 0) for arm in (PLAIN, SEEDED)]
+            same = "yes" if case["identical"] else "no"
+            rows.append([name, *rates, spread(case[unit]["to_plain"], 2), same])
+        headers = ["pipeline", PLAIN, SEEDED, "to plain, paired", "same bits"]
         pairs = case[unit][PLAIN]["n"]
         title += f", {pairs} epochs of {report['length']}, batch {report['batch']}"
         show(title, headers, rows)
     rows = [
-        [where, name]
-        + [f"{arm[key]:.2f}" for key in ("median", "q1", "q3", "min")]
-        + [spread(arm["above_plain"], 2)]
+        [where, name, spread(arm, 1), f"{arm['above_plain']['median']:.1f}"]
         for where, arms in report["us_a_sample"].items()
         for name, arm in arms.items()
     ]
-    headers = ["where", "arm", "median", "q1", "q3", "min", "above plain"]
+    headers = ["where", "arm", "time", "above plain"]
     show("microseconds a sample, of a dataset that does nothing", headers, rows)
+    show_held(report["us_a_generator"])
+    show_epochs(report["seeded_loader"])
+    show_resuming(report["resuming"], report["order"])
     show("aims", ["", "measured", "aim"], aims(report))
-
-
-def spread(of: dict[str, float], digits: int = 3) -> str:
-    """Return median and quartiles."""
-    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(of["median"], of["q1"], of["q3"], d=digits)
 
 
 def aims(report: dict[str, Any]) -> list[list[str]]:
@@ -242,7 +247,7 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
         percents = (f"{100 * (1 - case[unit][key]['median']):+.1f}" for unit in ("wall", "cpu"))
         return ", ".join(percents)
 
-    share = cold[SEEDED]["above_plain"]["median"] * usual["cpu"][PLAIN]["median"] / 1e4
+    share = cold[SEEDED_PIPELINE]["above_plain"]["median"] * usual["cpu"][PLAIN]["median"] / 1e4
     return [
         *(
             [
@@ -263,8 +268,11 @@ def aims(report: dict[str, Any]) -> list[list[str]]:
                 f"{hot[name]['median']:.1f}, {cold[name]['median']:.1f}",
                 aim,
             ]
-            for name, aim in ((SEEDING, "at most 12"), (SEEDED, ""))
+            for name, aim in ((SEEDING, "at most 12"), (SEEDED, ""), (SEEDED_PIPELINE, ""))
         ),
+        *epoch_aims(report["seeded_loader"]),
+        *resume_aims(report["resuming"], report["order"]),
+        *held_aims(report["us_a_generator"]),
     ]
 
 

@@ -103,6 +103,11 @@ def paired(over: Samples, under: Samples) -> dict[str, float]:
     return summary(a / b for a, b in zip(over, under, strict=True))
 
 
+def spread(of: Mapping[str, float], digits: int = 3) -> str:
+    """Return median and quartiles."""
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(of["median"], of["q1"], of["q3"], d=digits)
+
+
 def progress(text: str) -> None:
     print(f"  ... {text}", file=sys.stderr, flush=True)
 

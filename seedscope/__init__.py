@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .costs.cost import cost
     from .costs.result import Cost
-    from .data import SeededDataset, loader_options
+    from .data.dataset import SeededDataset
+    from .data.loader import seeded_loader
+    from .data.options import loader_options
+    from .data.sampler import SeededSampler
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
     from .random_state import RandomState
@@ -31,7 +34,10 @@ __version__ = "0.1.0"
 _MODULES = {
     "costs.cost": ["cost"],
     "costs.result": ["Cost"],
-    "data": ["SeededDataset", "loader_options"],
+    "data.dataset": ["SeededDataset"],
+    "data.loader": ["seeded_loader"],
+    "data.options": ["loader_options"],
+    "data.sampler": ["SeededSampler"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
     "random_state": ["RandomState"],
@@ -62,6 +68,7 @@ __all__ = [
     "ScopeConflictError",
     "Seeded",
     "SeededDataset",
+    "SeededSampler",
     "Snapshot",
     "Source",
     "Stream",
@@ -79,6 +86,7 @@ __all__ = [
     "rank_seed",
     "register_source",
     "seeded",
+    "seeded_loader",
     "shared_seed",
     "snapshot",
     "sweep",

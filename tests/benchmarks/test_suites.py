@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_the_atlas_measures_writes_and_knows_the_lists(tmp_path):
     assert accumulated["documented"] == ["switches"]
     assert accumulated["modes"]["True"]["distinct"] == 1
     assert accumulated["modes"]["True"]["to_default"]["median"] > 0
+
+
+def test_data_throughput_measures_and_writes(tmp_path):
+    done = benchmarks_command("data_throughput", "--quick", "--out", str(tmp_path))
+    assert "seeded_loader, more time, % by the clock, of CPU" in done.stdout
+    found = json.loads((tmp_path / "data_throughput_cpu.json").read_text())
+    assert all(case["identical"] for case in found["samples_per_second"].values())
+    resuming = found["resuming"]
+    for case in resuming["workers"].values():
+        assert case["drawn_before_the_place"] == 0
+        assert case["drawn_after_the_place"] == resuming["length"]  # half of it in two rounds
+    for unit in found["seeded_loader"]["seconds_of_two_epochs"].values():
+        assert {loader["n"] for loader in unit.values()} == {2}
+    assert {*found["us_a_generator"]} == {"worker", "main process"}
 
 
 def test_every_entry_of_the_three_lists_is_in_the_atlas():

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset
 
-from seedscope import SeededDataset, data, loader_options, seeded, snapshot
+from seedscope import SeededDataset, seeded, snapshot
+from seedscope.data import drawing
 
 SIZE = 10
 
@@ -63,10 +64,14 @@ class AugmentedOnce(Dataset):
         return self.pipeline(image=np.full((24, 24, 3), index, np.uint8))["image"]
 
 
-class Streamed(IterableDataset):
-    def __iter__(self):
-        for index in range(4):
-            yield torch.tensor([index, *noise()], dtype=torch.float64)
+class Coins(Dataset):
+    """A coin of NumPy and a coin of torch in each sample."""
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        return int(np.random.randint(2)), int(torch.randint(2, ()))
 
 
 def collect(loader):
@@ -244,91 +249,48 @@ def test_a_dataset_without_length_says_so_under_a_sampler():
 
 def test_thread_workers_are_refused(monkeypatch):
     info = types.SimpleNamespace(worker_method="thread", id=0)
-    monkeypatch.setattr(data, "get_worker_info", lambda: info)
+    monkeypatch.setattr(drawing, "get_worker_info", lambda: info)
     with pytest.raises(RuntimeError, match='worker_method="multiprocessing"'):
         SeededDataset(Noisy(), 1029)[0]
     with pytest.raises(RuntimeError, match="needs worker processes"):
-        iter(SeededDataset(Streamed(), 1029))
+        iter(SeededDataset(Endless(), 1029))
 
 
-# Iterable datasets
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield 0
 
 
-@pytest.mark.parametrize(
-    ("workers", "context", "persistent"),
-    [(0, None, False), (1, "fork", False), (2, "fork", True), (2, "spawn", False)],
-)
-def test_iterable_datasets_repeat_for_each_seed_epoch_and_worker(workers, context, persistent):
-    def epochs():
-        dataset = SeededDataset(Streamed(), 1029)
-        assert isinstance(dataset, IterableDataset)
-        loader = DataLoader(
-            dataset,
-            None,
-            num_workers=workers,
-            multiprocessing_context=context,
-            persistent_workers=persistent,
-        )
-        result = []
-        for epoch in (0, 1):
-            dataset.set_epoch(epoch)
-            result.append(torch.stack([*loader]))
-        return result
-
-    before = snapshot()
-    with seeded(5):
-        first = epochs()
-    with seeded(6):
-        second = epochs()
-    assert before.changed(snapshot()) == ()
-    assert all(map(torch.equal, first, second))
-    values = torch.cat(first)[:, 1:]
-    assert len(values.unique()) == values.numel(), "no two workers or epochs draw the same"
+def test_numpy_and_torch_flip_coins_of_their_own():
+    dataset = SeededDataset(Coins(), 1029)
+    coins = [dataset[index] for index in range(64)]
+    assert 16 < sum(int(ours == theirs) for ours, theirs in coins) < 48
 
 
-def test_an_only_worker_draws_as_the_main_process_does():
-    dataset = SeededDataset(Streamed(), 1029)
-    for epoch in range(3):
-        dataset.set_epoch(epoch)
-        own, one_worker = (
-            DataLoader(dataset, None, num_workers=n, generator=torch.Generator()) for n in (0, 1)
-        )
-        assert collect(own) == collect(one_worker)
+class Rows(Dataset):
+    """A dataset that takes any index, and answers with it and with a draw."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return repr(index), torch.rand(1).item()
 
 
-def test_the_caller_keeps_its_stream_between_samples():
-    stream = iter(SeededDataset(Streamed(), 1029))
-    with seeded(5):
-        next(stream)
-        first = random.random()
-        next(stream)
-        second = random.random()
-    reference = random.Random(5)
-    assert (first, second) == (reference.random(), reference.random())
+def test_lists_slices_and_arrays_of_indices_have_samples_of_their_own():
+    dataset = SeededDataset(Rows(), 1029)
+    indices = [
+        *(3, [3], [3, 4], [4, 3], [[3], 4], [3, [4]], [[3, 4]]),
+        *(slice(3), slice(3, None), slice(None, 3), slice(0, 3, 2), "3", ["3"]),
+    ]
+    drawn = {repr(index): dataset[index] for index in indices}
+    assert all(dataset[index] == drawn[repr(index)] for index in indices)
+    assert [text for text, _ in drawn.values()] == [*drawn], "the dataset gets the index as it was"
+    # slice(3) is slice(None, 3): two spellings of one index
+    assert len({number for _, number in drawn.values()}) == len(drawn)
+    assert dataset[np.array([3, 4])][1] == dataset[torch.tensor([3, 4])][1] == dataset[[3, 4]][1]
 
 
-# PyTorch's own recipe
-
-
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_loader_options_repeat_on_every_fresh_loader(context):
-    def batches(seed):
-        loader = DataLoader(
-            Noisy(),
-            3,
-            shuffle=True,
-            num_workers=2,
-            multiprocessing_context=context,
-            **loader_options(seed),
-        )
-        return torch.cat([*loader])
-
-    first = batches(1029)
-    assert torch.equal(first, batches(1029))
-    assert not torch.equal(first, batches(1030))
-    assert len(first[:, 1:].unique()) == first[:, 1:].numel()
-
-
-def test_loader_options_refuse_a_bad_seed():
-    with pytest.raises(ValueError, match="got -1"):
-        loader_options(-1)
+def test_a_key_that_is_no_integer_and_no_string_is_refused():
+    with pytest.raises(TypeError, match="a key must be an integer or a string"):
+        SeededDataset({1.5: 0}, 1029)[1.5]

@@ -1,0 +1,1 @@
+"""Data that is a function of its seed: datasets, samplers and loaders."""

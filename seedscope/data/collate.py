@@ -1,0 +1,40 @@
+"""A `collate_fn` whose draws follow from the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..scope.scope import Scope
+from .drawing import Drawing
+from .held import Held
+from .options import SourcesAlone
+
+
+class SeededCollate:
+    """A `collate_fn` that draws numbers as a function of (seed, epoch, batch).
+
+    The batch is known by its last sample, which the same process has just drawn.
+
+    Args:
+        collate_fn: the function that makes a batch of samples.
+        drawing: how the dataset draws the samples.
+    """
+
+    def __init__(self, collate_fn: Callable[[Any], Any], drawing: Drawing) -> None:
+        self._collate_fn, self._drawing = collate_fn, drawing
+        self._held = Held(collate_fn, "collate_fn")
+        self._held.warn()
+        self._begun: Any = None
+        self._options = SourcesAlone()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_begun": None, "_options": SourcesAlone()}
+
+    def __call__(self, samples: Any) -> Any:
+        if self._begun != self._drawing.begun:
+            self._held.look()
+            self._options = SourcesAlone(self._held.sources)
+            self._begun = self._drawing.begun
+        with Scope(self._drawing.batch_seed(), self._options, opener=self):
+            return self._collate_fn(samples)

@@ -1,0 +1,120 @@
+"""The generators that a dataset, a sampler or a `collate_fn` holds."""
+
+from __future__ import annotations
+
+import random
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..sources.base import Source
+from ..sources.generators import KINDS, is_governed
+from ..support.remarks import level_of_the_user
+from .search import LIMIT, Search, shape
+
+# A class of C with such a name most likely draws random numbers.
+_DRAWS = re.compile(r"(Generator|RandomState|Random|RNG|Rng)$")
+
+
+class Held:
+    """The generators that an object holds, each a source.
+
+    Args:
+        root: the object.
+        name: the first word of each path, such as `dataset`.
+        exclude: paths of generators, or of objects that hold them, to leave alone.
+
+    Raises:
+        TypeError: `exclude` is not a collection of strings.
+        ValueError: a path in `exclude` leads to no generator.
+    """
+
+    def __init__(self, root: Any, name: str, exclude: Iterable[str] = ()) -> None:
+        if isinstance(exclude, str) or not all(isinstance(path, str) for path in exclude):
+            raise TypeError(f"exclude must be a collection of paths, got {exclude!r:.200}")
+        self._root, self._name = root, name
+        self.exclude: tuple[str, ...] = tuple(exclude)
+        self._sources: tuple[Source, ...] | None = None
+        self._problems: dict[str, str] = {}
+        excluded = self.look()
+        if unknown := [path for path in self.exclude if not any(_is_in(e, path) for e in excluded)]:
+            raise ValueError(
+                f"exclude has {unknown}, where no generator is; generators are at "
+                f"{[source.name for source in self.sources] + excluded!r:.500}"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_sources": None}
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """A source for each generator that the last search has found; its name is the path."""
+        if self._sources is None:
+            self.look()
+        return self._sources or ()
+
+    def look(self) -> list[str]:
+        """Search again, and return the paths of the generators that `exclude` leaves out."""
+        found, excluded = [], []
+        self._problems = {}
+        search = Search(self._root, self._name, (*KINDS, np.random.SeedSequence, Held, Source))
+        for place, thing in search:
+            make = next((KINDS[kind] for kind in KINDS if issubclass(type(thing), kind)), None)
+            if make is None and not _draws_unseen(type(thing)):
+                continue
+            path = place.path()
+            if any(_is_in(path, one) for one in self.exclude):
+                excluded.append(path)
+            elif problem := _problem(path, thing, make):
+                self._problems[path] = problem
+            elif make is not None and not is_governed(thing):
+                found.append(make(path, thing))
+        if not search.is_whole:
+            rest = f"was searched for generators as far as {LIMIT} objects, not further"
+            self._problems[self._name] = rest
+        self._sources = tuple(found)
+        return excluded
+
+    def warn(self) -> bool:
+        """Warn of what cannot be seeded, and return whether there is anything."""
+        if self._problems:
+            lines = [f"{path} {problem}" for path, problem in self._problems.items()]
+            more = f"; and {len(lines) - 5} more" * (len(lines) > 5)
+            warnings.warn(
+                f"what these draw may depend on the worker: {'; '.join(lines[:5])}{more}. "
+                f"exclude=[{next(iter(self._problems))!r}] leaves one alone, without this warning.",
+                RuntimeWarning,
+                stacklevel=level_of_the_user(),
+            )
+        return bool(self._problems)
+
+
+def _is_in(path: str, outer: str) -> bool:
+    return path == outer or path.startswith((f"{outer}.", f"{outer}[", f"{outer}{{"))
+
+
+def _draws_unseen(kind: type) -> bool:
+    """Return whether the objects of a class most likely draw, and have no state to set."""
+    if issubclass(kind, np.random.SeedSequence):
+        return True
+    has_attributes = kind.__dictoffset__ != 0 or bool(shape(kind).slots)
+    return not has_attributes and _DRAWS.search(kind.__name__) is not None
+
+
+def _problem(path: str, thing: Any, make: Any) -> str | None:
+    """Return why a generator cannot be seeded, or None."""
+    kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    if isinstance(thing, random.SystemRandom):
+        return "draws from the operating system (random.SystemRandom)"
+    if "{}" in path:
+        return f"is in a set, which has no order ({kind})"
+    if make is None:
+        return f"has no state that can be set ({kind})"
+    try:
+        make(path, thing).capture()
+    except Exception as error:
+        return f"cannot be read ({kind}: {error!r:.200})"
+    return None

@@ -1,0 +1,251 @@
+"""`seeded_loader`: a DataLoader whose batches are a function of seed, epoch and position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from ..seeds import check_seed, derive_seed
+from .collate import SeededCollate
+from .dataset import SeededDataset, SeededIterableDataset
+from .sampler import FixedOrder, SeededSampler
+from .state import check_state
+
+
+class SeededLoader(DataLoader[Any]):
+    """The loader that `seeded_loader` returns; see there."""
+
+    # Not in an __init__: trainers make a loader anew from the arguments of DataLoader.
+    _place = (0, 0)  # the epoch, and the batches of it that were consumed
+    _resumes = False  # whether the next pass begins at the place
+    _passes = 0  # that came to their end
+    _latest: object = None  # the mark of the pass that began last
+
+    @property
+    def order(self) -> SeededSampler | None:
+        """The sampler that draws the order; None for an iterable dataset."""
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, SeededSampler):
+                return sampler
+        return None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next pass."""
+        order = self.order
+        return self._dataset.epoch if order is None else order.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next pass. Call it before the loop of each epoch.
+
+        After `load_state_dict` the same epoch resumes at the saved place, and another one begins
+        at its beginning.
+
+        Raises:
+            TypeError, ValueError: `epoch` is not an integer in [0, 2**63).
+        """
+        self._dataset.set_epoch(epoch)
+        if self.order is not None:
+            self.order.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch and the number of batches that were consumed, for `torch.save`.
+
+        A batch counts as consumed when the loop has received it, whatever the workers have
+        prefetched. The state has less than 1 kB.
+        """
+        epoch, batches = self._place
+        if epoch != self.epoch:
+            epoch, batches = self.epoch, 0
+        return {**self._identity(epoch), "epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Resume at the saved place: the next pass has exactly the rest of the epoch.
+
+        The samples before it are not drawn again. An iterable dataset has no place: its batches
+        are drawn again, and left out.
+
+        Raises:
+            ValueError: the state is damaged, or of another dataset's length, seed, order, batch
+                size or, for an iterable dataset, number of workers. Nothing was changed.
+        """
+        end = None if self.order is None else len(self)
+        epoch, batches = check_state(state_dict, self._identity, "batches", end)
+        self.set_epoch(epoch)
+        self._place, self._resumes = (epoch, batches), True
+
+    def __iter__(self) -> Any:
+        return _Pass(self)
+
+    def begin(self, begun: _Pass) -> tuple[Iterator[Any], int, int]:
+        """Begin a pass, and return its batches, its epoch, and the number of the first batch."""
+        epoch, dataset, order = self.epoch, self._dataset, self.order
+        was_set = order is not None and order.was_set
+        if self._passes and not was_set:
+            dataset._drawing.repeats.warn_of_epoch()
+        if was_set and dataset.epoch != epoch:
+            dataset.set_epoch(epoch)  # a trainer has told the sampler alone
+        start = self._place[1] if self._resumes and self._place[0] == epoch else 0
+        self._resumes, self._place = False, (epoch, start)
+        if order is not None:
+            order.start_at(start * (self.batch_size or 1))
+        # The seeds of the workers: what they draw before the first sample.
+        self.generator.manual_seed(derive_seed(dataset.seed, "workers", epoch))
+        self._latest = begun.mark
+        batches = super().__iter__()
+        if order is None:
+            for _ in range(start):
+                next(batches)
+        return batches, epoch, start
+
+    def count(self, one: _Pass, epoch: int, number: int) -> None:
+        """Count the batches that a pass has handed over, if it is the one that began last."""
+        if self._latest is one.mark:
+            self._place = (epoch, number)
+
+    @property
+    def _dataset(self) -> SeededDataset:
+        dataset: Any = self.dataset
+        return cast(SeededDataset, dataset)
+
+    def _identity(self, epoch: int) -> dict[str, Any]:
+        """Return what a state must have in common with this loader."""
+        own = {"batch_size": self.batch_size, "drop_last": self.drop_last}
+        if (order := self.order) is None:
+            kind = {"order": "of an iterable dataset", "num_workers": self.num_workers}
+            return {"format": 1, "seed": self._dataset.seed, **kind, **own}
+        return {**order.identity(epoch), **own}
+
+
+class _Pass:
+    """One pass of a loader, which counts the batches that the caller receives.
+
+    It begins with its first batch: Lightning sets the epoch when it has the iterator already.
+    """
+
+    def __init__(self, loader: SeededLoader) -> None:
+        self._loader = loader
+        # The loader knows the mark: with the pass itself, both would keep the workers alive.
+        self.mark: object = object()
+        self._batches: Iterator[Any] | None = None
+        self._epoch = self._number = 0
+
+    def __iter__(self) -> _Pass:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __next__(self) -> Any:
+        loader = self._loader
+        if self._batches is None:
+            self._batches, self._epoch, self._number = loader.begin(self)
+        elif loader.persistent_workers and loader._latest is not self.mark:
+            raise RuntimeError(
+                "another pass of this loader has begun, and its persistent workers draw for that "
+                "one: end a pass before the next, or use another loader"
+            )
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            loader._passes += 1
+            raise
+        self._number += 1
+        loader.count(self, self._epoch, self._number)
+        return batch
+
+
+def seeded_loader(
+    dataset: Any,
+    seed: int,
+    *,
+    batch_size: int | None = 1,
+    shuffle: bool = False,
+    sampler: Sampler[Any] | Iterable[Any] | None = None,
+    batch_sampler: Sampler[Any] | Iterable[Any] | None = None,
+    num_workers: int = 0,
+    collate_fn: Callable[[Any], Any] | None = None,
+    drop_last: bool = False,
+    num_replicas: int | None = None,
+    rank: int | None = None,
+    exclude: Iterable[str] = (),
+    **options: Any,
+) -> SeededLoader:
+    """Return a DataLoader whose every batch is a function of (seed, epoch, position).
+
+    This covers the order, the samples as in `SeededDataset`, the `collate_fn`, and what workers
+    draw before their first sample. The batches are the same with any number of workers, forked
+    or spawned, persistent or not, and after a stop in mid-epoch. An iterable dataset has no order:
+    its batches depend on the number of workers, each of which must take its own share of the data
+    (`torch.utils.data.get_worker_info`).
+
+    Call `set_epoch(epoch)` before the loop of each epoch. A checkpoint keeps `state_dict()`, and
+    `load_state_dict` resumes at the next batch.
+
+    Args:
+        dataset: a map-style or an iterable dataset, or a `SeededDataset` of the same seed.
+        seed: an integer in [0, 2**64).
+        batch_size: as for `DataLoader`; None for samples without a batch.
+        shuffle: whether each epoch has an order of its own; else that of the dataset.
+        sampler: an order of its own, or a list of indices. What a sampler draws follows from
+            (seed, epoch), and an index that is drawn again gets another sample.
+        batch_sampler: as `sampler`, for lists of indices.
+        num_workers: as for `DataLoader`.
+        collate_fn: as for `DataLoader`. What it draws follows from the batch.
+        drop_last: as for `DataLoader`.
+        num_replicas: the number of ranks, as for `SeededSampler`.
+        rank: this rank, as for `SeededSampler`.
+        exclude: paths of generators to leave alone, as for `SeededDataset`.
+        options: other arguments of `DataLoader`, besides `generator`.
+
+    Raises:
+        TypeError: the dataset has no length, or an argument has a wrong type.
+        ValueError: arguments contradict each other. No worker was started.
+    """
+    seed = check_seed(seed)
+    if "generator" in options:
+        raise TypeError("seeded_loader takes no generator: order and workers follow from the seed")
+    data = _seeded(dataset, seed, exclude)
+    own = [batch_size != 1 and "batch_size", drop_last and "drop_last"]
+    orders = {"shuffle": shuffle, "sampler": sampler is not None}
+    orders["batch_sampler"] = batch_sampler is not None
+    given = [name for name, is_given in orders.items() if is_given]
+    if isinstance(data, IterableDataset) and (given or num_replicas is not None):
+        names = ", ".join(given or ["num_replicas"])
+        raise ValueError(f"an iterable dataset has its own order and shares: leave out {names}")
+    clash = given + [name for name in own if name and batch_sampler is not None]
+    if len(clash) > 1:
+        raise ValueError(f"{' and '.join(clash)} contradict each other: pass one of them")
+    how: dict[str, Any] = {"batch_size": batch_size, "drop_last": drop_last}
+    shard: Any = {"num_replicas": num_replicas, "rank": rank}
+    if batch_sampler is not None:
+        how = {"batch_sampler": SeededSampler(_as_sampler(batch_sampler), seed, **shard)}
+    elif sampler is not None:
+        how["sampler"] = SeededSampler(_as_sampler(sampler), seed, **shard)
+    elif not isinstance(data, IterableDataset):
+        how["sampler"] = SeededSampler(data, seed, shuffle=bool(shuffle), **shard)
+    if collate_fn is not None:
+        how["collate_fn"] = SeededCollate(collate_fn, data._drawing)
+    generator = torch.Generator()
+    return SeededLoader(data, num_workers=num_workers, generator=generator, **how, **options)
+
+
+def _seeded(dataset: Any, seed: int, exclude: Iterable[str]) -> SeededDataset:
+    if type(dataset) not in (SeededDataset, SeededIterableDataset):
+        made: SeededDataset = SeededDataset(dataset, seed, exclude=exclude)
+        return made
+    if dataset.seed != seed or exclude:
+        raise ValueError(
+            f"the SeededDataset has seed {dataset.seed} and an exclude of its own: pass "
+            f"that seed instead of {seed} and no exclude, or pass the dataset inside"
+        )
+    wrapped: SeededDataset = dataset
+    return wrapped
+
+
+def _as_sampler(sampler: Any) -> Any:
+    is_sampler = isinstance(sampler, Sampler) or not hasattr(sampler, "__getitem__")
+    return sampler if is_sampler else FixedOrder(sampler)
