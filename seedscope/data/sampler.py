@@ -52,6 +52,9 @@ class SeededSampler(DistributedSampler[Any]):
         ValueError: an argument has a wrong value.
     """
 
+    num_replicas: int
+    rank: int
+
     def __init__(
         self,
         source: Any,
