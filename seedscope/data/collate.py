@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from ..scope.scope import Scope
 from .drawing import Drawing
 from .held import Held
 from .options import SourcesAlone
@@ -32,9 +32,15 @@ class SeededCollate:
         return {**vars(self), "_begun": None, "_options": SourcesAlone()}
 
     def __call__(self, samples: Any) -> Any:
-        if self._begun != self._drawing.begun:
+        is_new = self._begun != self._drawing.begun
+        if is_new:
             self._held.look()
             self._options = SourcesAlone(self._held.sources)
             self._begun = self._drawing.begun
-        with Scope(self._drawing.batch_seed(), self._options, opener=self):
-            return self._collate_fn(samples)
+        make = partial(self._collate_fn, samples)
+        batch = self._drawing.batch(make, self._held, self._options)
+        if is_new and self._held.has_more():
+            # It has made a generator that it keeps, which the first batch elsewhere finds.
+            self._options = SourcesAlone(self._held.sources)
+            batch = self._drawing.batch(make, self._held, self._options, again=True)
+        return batch

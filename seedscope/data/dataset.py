@@ -14,9 +14,9 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from ..seeds import check_seed
 from ..support.pickles import reduce_publicly
 from ..support.showing import shown
-from .drawing import Drawing
+from .drawing import Drawing, running
 from .held import Held
-from .indices import epoch_of, keys_of, plain
+from .indices import count_of, epoch_of, keys_of, plain
 from .transparent import Transparent
 
 
@@ -136,13 +136,22 @@ class SeededDataset(Transparent, Dataset[Any]):
 
     def _drawn(self, index: Any, draw: Callable[[Any], Any]) -> Any:
         drawing = self._drawing
-        carried = epoch_of(index)
+        carried, repeat = epoch_of(index), getattr(index, "repeat", 0)
         epoch = drawing.shared.epoch if carried is None else carried
         keys = keys_of(index, self)
-        sample = drawing.sample(epoch, keys, lambda: draw(plain(index)))
-        drawing.repeats.note_draw(epoch, self)
-        if carried is None:
-            drawing.repeats.note_index(epoch, keys)
+        is_inside = bool(running)
+        if is_inside and carried is None:
+            # A dataset around, such as a Subset, has given the index alone.
+            around, repeat = running[0]
+            epoch = epoch or around
+            keys = (*keys, "repeat", repeat) if repeat else keys
+        sample = drawing.sample(epoch, keys, lambda: draw(plain(index)), repeat)
+        if not is_inside:
+            drawing.repeats.note_draw(epoch, self, count_of(index))
+            if carried is None:
+                drawing.repeats.note_index(epoch, keys)
+            else:
+                drawing.repeats.note_overruled(carried)
         return sample
 
     def __copy__(self) -> Any:

@@ -7,19 +7,22 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch.utils.data import get_worker_info
+from torch.utils.data import ConcatDataset, Subset, get_worker_info
 
 from ..scope.scope import Scope
 from ..scope.seeded import Seeded
 from ..seeds import derive_seed, deriver
 from ..sources.base import Source
-from ..sources.registry import running_sources, select_sources
+from ..sources.registry import running_sources
 from .held import Held
 from .options import SourcesAlone, seed_process
 from .repeats import Repeats, have_drawn
 from .shared import DREW, SET, TOLD_HELD, Shared
 
-_LOOKS = 8  # samples of a process that are looked at: do they draw numbers?
+_LOOKS = 16  # samples and batches of a process that are looked at: do they draw numbers?
+
+#: The epoch and the repeat of each sample that is being drawn in this process, one in another.
+running: list[tuple[int, int]] = []
 
 
 class Drawing:
@@ -59,19 +62,24 @@ class Drawing:
         self._sources: tuple[Source, ...] = ()  # those of a worker
         self._options = SourcesAlone()
         self._looks = _LOOKS
+        self._is_settled = False  # whether a sample of this process was drawn and looked at
         self._batches = 0  # that were made of an iterable dataset's samples
         self.repeats: Repeats = Repeats(self.shared)
 
-    def sample(self, epoch: int, keys: tuple[int | str, ...], draw: Callable[[], Any]) -> Any:
+    def sample(
+        self, epoch: int, keys: tuple[int | str, ...], draw: Callable[[], Any], repeat: int = 0
+    ) -> Any:
         """Return what `draw` returns, with the sources seeded for the keys."""
-        is_new = self._begin(epoch)
-        self.last_seed, self._batches = self._derive(*keys), 0
-        seed = self.last_seed
-        result = self._seeded(seed, draw)
-        if is_new and self._has_made_generators():
-            # The sample has made a generator that the dataset keeps. In another process this
-            # sample may not be the first one, and finds the generator there.
-            result = self._seeded(seed, draw)
+        self._begin(epoch)
+        seed = self._derive(*keys)
+        result = self._seeded(seed, draw, (epoch, repeat))
+        if not self._is_settled:
+            if self._has_made_generators():
+                # The sample has made a generator that the dataset keeps. In another process this
+                # sample may not be the first one, and finds the generator there.
+                result = self._seeded(seed, draw, (epoch, repeat))
+            self._is_settled = True
+        self.last_seed, self._batches = seed, 0
         return result
 
     def samples(self, epoch: int) -> Iterator[Any]:
@@ -80,58 +88,80 @@ class Drawing:
         worker = get_worker_info()
         self.last_seed = seed = self._derive("worker", 0 if worker is None else worker.id)
         self._batches = 0
-        if in_worker():
+        if in_worker() and not running:
             seed_process(self._sources, seed)
             return self._iterate(epoch, seed)
         return Seeded(seed, self._options)(Drawing._iterate)(self, epoch, seed)
 
-    def batch_seed(self) -> int:
-        """Return the seed of the batch that is made of what was drawn last."""
-        self._batches += 1
-        return derive_seed(self.last_seed, "batch", self._batches)
+    def batch(
+        self, make: Callable[[], Any], held: Held, options: SourcesAlone, again: bool = False
+    ) -> Any:
+        """Return what `make` makes of the samples that were drawn last, maybe once more."""
+        self._batches += not again
+        seed = derive_seed(self.last_seed, "batch", self._batches)
+        with Scope(seed, options, opener=self):
+            running.append((0, 0))
+            try:
+                batch = make()
+            finally:
+                running.pop()
+            self.look_at_draws(seed, held.sources)
+        return batch
 
-    def _seeded(self, seed: int, draw: Callable[[], Any]) -> Any:
-        if in_worker():
-            seed_process(self._sources, seed)
+    def _seeded(self, seed: int, draw: Callable[[], Any], place: tuple[int, int]) -> Any:
+        """Draw with the sources seeded. A draw in a worker is restored inside another one alone."""
+        if not in_worker() or running:
+            with Scope(seed, self._options, opener=self):
+                return self._run(seed, draw, place)
+        seed_process(self._sources, seed)
+        return self._run(seed, draw, place)
+
+    def _run(self, seed: int, draw: Callable[[], Any], place: tuple[int, int]) -> Any:
+        running.append(place)
+        try:
             result = draw()
-            self._look_at_draws(seed)
-            return result
-        with Scope(seed, self._options, opener=self):
-            result = draw()
-            self._look_at_draws(seed)
+        finally:
+            running.pop()
+        self.look_at_draws(seed, self.held.sources)
         return result
 
     def _iterate(self, epoch: int, seed: int) -> Iterator[Any]:
         self.repeats.note_pass(epoch)
-        for sample in self._dataset:
-            self._look_at_draws(seed)
+        samples = iter(self._dataset)
+        while True:
+            running.append((epoch, 0))
+            try:
+                sample = next(samples)
+            except StopIteration:
+                return
+            finally:
+                running.pop()
+            self.look_at_draws(seed, self.held.sources)
             yield sample
 
-    def _look_at_draws(self, seed: int) -> None:
-        """Look whether the samples draw numbers, at the first ones that the process draws."""
+    def look_at_draws(self, seed: int, held: tuple[Source, ...]) -> None:
+        """Look whether numbers are drawn from `seed`, at the first ones of a process."""
         if self._looks and not self.shared.has(DREW):
             self._looks -= 1
-            if have_drawn(self._sources or (*select_sources(), *self.held.sources), seed):
+            if have_drawn((*running_sources(), *held), seed):
                 self.shared.add(DREW)
 
-    def _begin(self, epoch: int) -> bool:
-        """Get ready for an epoch, and return whether this process is new."""
+    def _begin(self, epoch: int) -> None:
+        """Get ready for an epoch in this process."""
         now = os.getpid(), epoch
         if self.begun == now:
-            return False
-        is_new = self.begun is None or self.begun[0] != now[0]
+            return
+        if self.begun is None or self.begun[0] != now[0]:
+            self._is_settled = False
         if epoch or self.shared.has(SET):  # an index may carry what a sampler alone was told
             self.pass_on(epoch)
         self._look_for_generators()
         self._derive = deriver(self._seed, "sample", epoch)
         self.begun = now
-        return is_new
 
     def pass_on(self, epoch: int) -> None:
-        """Tell the dataset itself the epoch, if it has a method for it."""
-        set_epoch = getattr(self._dataset, "set_epoch", None)
-        if callable(set_epoch):
-            set_epoch(epoch)
+        """Tell the dataset itself the epoch, or those inside of it."""
+        _tell_epoch(self._dataset, epoch)
 
     def _look_for_generators(self) -> None:
         self.held.look()
@@ -142,14 +172,24 @@ class Drawing:
 
     def _has_made_generators(self) -> bool:
         """Search again, and return whether there are other generators than before."""
-        before = [source.name for source in self.held.sources]
+        before = self.held.names()
         self._look_for_generators()
-        return before != [source.name for source in self.held.sources]
+        return before != self.held.names()
 
     def _tell(self) -> None:
         """Warn of what cannot be seeded, once for all processes."""
         if not self.shared.has(TOLD_HELD) and self.held.warn():
             self.shared.add(TOLD_HELD)
+
+
+def _tell_epoch(dataset: Any, epoch: int) -> None:
+    if callable(set_epoch := getattr(dataset, "set_epoch", None)):
+        set_epoch(epoch)
+    elif isinstance(dataset, Subset):
+        _tell_epoch(dataset.dataset, epoch)
+    elif isinstance(dataset, ConcatDataset):
+        for one in dataset.datasets:
+            _tell_epoch(one, epoch)
 
 
 def in_worker() -> bool:

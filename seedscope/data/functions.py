@@ -52,8 +52,8 @@ def named_globals(function: FunctionType) -> Iterator[Found]:
     """Yield the globals that a function names, and the attributes of modules among them."""
     names, known = _names(function.__code__), function.__globals__
     for name in names:
-        value = known.get(name)
-        if not isinstance(value, ModuleType):
+        value: Any = known.get(name)
+        if not issubclass(type(value), ModuleType):
             yield _in_module(known, name), value
         elif value.__name__.partition(".")[0] not in OWN:
             inner = vars(value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Held:
         self.exclude: tuple[str, ...] = tuple(exclude)
         self._sources: tuple[Source, ...] | None = None
         self._problems: dict[str, str] = {}
+        self._is_cut = False  # whether the search stopped early
         excluded = self.look()
         if unknown := [path for path in self.exclude if not any(_is_in(e, path) for e in excluded)]:
             raise ValueError(
@@ -56,9 +58,21 @@ class Held:
             self.look()
         return self._sources or ()
 
+    def names(self) -> list[str]:
+        return [source.name for source in self.sources]
+
+    def has_more(self) -> bool:
+        """Search again, and return whether there are other generators than before."""
+        before = self.names()
+        self.look()
+        return before != self.names()
+
     def look(self) -> list[str]:
         """Search again, and return the paths of the generators that `exclude` leaves out."""
-        found, excluded = [], []
+        if self._is_cut:
+            return []  # once is enough: the search takes a second
+        found: dict[str, Source] = {}
+        excluded = []
         self._problems = {}
         search = Search(self._root, self._name, (*KINDS, np.random.SeedSequence, Held, Source))
         for place, thing in search:
@@ -71,25 +85,36 @@ class Held:
             elif problem := _problem(path, thing, make):
                 self._problems[path] = problem
             elif make is not None and not is_governed(thing):
-                found.append(make(path, thing))
-        if not search.is_whole:
-            rest = f"was searched for generators as far as {LIMIT} objects, not further"
-            self._problems[self._name] = rest
-        self._sources = tuple(found)
+                path = _numbered(path, found)
+                found[path] = make(path, thing)
+        self._is_cut = not search.is_whole
+        self._sources = tuple(found.values())
         return excluded
 
     def warn(self) -> bool:
         """Warn of what cannot be seeded, and return whether there is anything."""
-        if self._problems:
-            lines = [f"{path} {problem}" for path, problem in self._problems.items()]
+        lines = [f"{path} {problem}" for path, problem in self._problems.items()]
+        texts = []
+        if lines:
             more = f"; and {len(lines) - 5} more" * (len(lines) > 5)
-            warnings.warn(
+            texts.append(
                 f"what these draw may depend on the worker: {'; '.join(lines[:5])}{more}. "
-                f"exclude=[{next(iter(self._problems))!r}] leaves one alone, without this warning.",
-                RuntimeWarning,
-                stacklevel=level_of_the_user(),
+                f"exclude=[{next(iter(self._problems))!r}] leaves one alone, without this warning."
             )
-        return bool(self._problems)
+        if self._is_cut:
+            texts.append(
+                f"{self._name} was searched for generators as far as {LIMIT} objects, not further: "
+                "what a generator beyond them draws may depend on the worker"
+            )
+        for text in texts:
+            warnings.warn(text, RuntimeWarning, stacklevel=level_of_the_user())
+        return bool(texts)
+
+
+def _numbered(path: str, taken: Collection[str]) -> str:
+    """Return a name of its own for a generator whose path leads to several."""
+    names = (f"{path}#{number}" if number > 1 else path for number in itertools.count(1))
+    return next(name for name in names if name not in taken)
 
 
 def _is_in(path: str, outer: str) -> bool:
@@ -100,8 +125,8 @@ def _draws_unseen(kind: type) -> bool:
     """Return whether the objects of a class most likely draw, and have no state to set."""
     if issubclass(kind, np.random.SeedSequence):
         return True
-    has_attributes = kind.__dictoffset__ != 0 or bool(shape(kind).slots)
-    return not has_attributes and _DRAWS.search(kind.__name__) is not None
+    found = shape(kind)
+    return not (found.has_dict or found.slots) and _DRAWS.search(kind.__name__) is not None
 
 
 def _problem(path: str, thing: Any, make: Any) -> str | None:

@@ -53,6 +53,10 @@ class Marking:
         return marked(index, self._epoch, repeat)
 
 
+# Keys of datasets like a dict, besides integers and strings.
+_VALUES = (bool, float, bytes, type(None))
+
+
 def mapped(element: Any, change: Callable[[Any], Any]) -> Any:
     """Return an index, or a container or a slice of indices, with each integer changed."""
     if isinstance(element, (int, np.integer)) and not isinstance(element, bool):
@@ -102,6 +106,11 @@ def keys_of(element: Any, dataset: Sized) -> tuple[int | str, ...]:
     return (first, *more)
 
 
+def count_of(element: Any) -> int:
+    """Return the number of samples that an index stands for, if it is one or a list."""
+    return len(element) if isinstance(element, list) else 1
+
+
 def _keys(element: Any) -> list[Any]:
     """Return the keys of an index; a container has a mark, which tells one list from two."""
     if isinstance(element, (np.ndarray, torch.Tensor)):
@@ -110,7 +119,9 @@ def _keys(element: Any) -> list[Any]:
         return [int(element), "repeat", element.repeat] if element.repeat else [int(element)]
     if isinstance(element, slice):
         ends = (element.start, element.stop, element.step)
-        return ["slice", *(key for end in ends for key in _keys("none" if end is None else end))]
+        return ["slice", *(key for end in ends for key in _keys(end))]
     if isinstance(element, (list, tuple)):
         return ["list", len(element), *(key for item in element for key in _keys(item))]
+    if isinstance(element, _VALUES):
+        return [type(element).__name__, repr(element)]
     return [element]

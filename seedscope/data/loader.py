@@ -47,9 +47,8 @@ class SeededLoader(DataLoader[Any]):
         Raises:
             TypeError, ValueError: `epoch` is not an integer in [0, 2**63).
         """
-        self._dataset.set_epoch(epoch)
-        if self.order is not None:
-            self.order.set_epoch(epoch)
+        # The dataset follows at the next pass: one that is not at its end keeps its epoch.
+        (self.order or self._dataset).set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and the number of batches that were consumed, for `torch.save`.
@@ -72,10 +71,11 @@ class SeededLoader(DataLoader[Any]):
             ValueError: the state is damaged, or of another dataset's length, seed, order, batch
                 size or, for an iterable dataset, number of workers. Nothing was changed.
         """
-        end = None if self.order is None else len(self)
+        end = None if self.order is None or self.order.is_sampler else len(self)
         epoch, batches = check_state(state_dict, self._identity, "batches", end)
         self.set_epoch(epoch)
         self._place, self._resumes = (epoch, batches), True
+        self._latest = None  # a pass that has not ended counts no more
 
     def __iter__(self) -> Any:
         return _Pass(self)
@@ -83,11 +83,13 @@ class SeededLoader(DataLoader[Any]):
     def begin(self, begun: _Pass) -> tuple[Iterator[Any], int, int]:
         """Begin a pass, and return its batches, its epoch, and the number of the first batch."""
         epoch, dataset, order = self.epoch, self._dataset, self.order
-        was_set = order is not None and order.was_set
-        if self._passes and not was_set:
-            dataset._drawing.repeats.warn_of_epoch()
-        if was_set and dataset.epoch != epoch:
-            dataset.set_epoch(epoch)  # a trainer has told the sampler alone
+        if order is not None and order.was_set:
+            dataset.set_epoch(epoch)
+        elif order is not None and dataset.epoch != epoch:
+            order.set_epoch(epoch := dataset.epoch)  # the dataset alone was told
+        elif self._passes:
+            is_mixed = order is not None and order.is_mixed
+            dataset._drawing.repeats.warn_of_epoch(is_mixed)
         start = self._place[1] if self._resumes and self._place[0] == epoch else 0
         self._resumes, self._place = False, (epoch, start)
         if order is not None:
@@ -95,10 +97,15 @@ class SeededLoader(DataLoader[Any]):
         # The seeds of the workers: what they draw before the first sample.
         self.generator.manual_seed(derive_seed(dataset.seed, "workers", epoch))
         self._latest = begun.mark
-        batches = super().__iter__()
-        if order is None:
-            for _ in range(start):
+        try:
+            batches = super().__iter__()
+            for _ in range(start if order is None else 0):
                 next(batches)
+        except BaseException as error:
+            self._resumes = start > 0  # the next try begins there, too
+            if isinstance(error, StopIteration):
+                raise ValueError(f"the epoch has ended before batch {start}") from None
+            raise
         return batches, epoch, start
 
     def count(self, one: _Pass, epoch: int, number: int) -> None:
@@ -132,6 +139,7 @@ class _Pass:
         self.mark: object = object()
         self._batches: Iterator[Any] | None = None
         self._epoch = self._number = 0
+        self._failed = 0  # batches that raised since the last one that was handed over
 
     def __iter__(self) -> _Pass:
         return self
@@ -153,7 +161,11 @@ class _Pass:
         except StopIteration:
             loader._passes += 1
             raise
-        self._number += 1
+        except Exception:
+            self._failed += 1  # the pass goes on with the batch after it
+            raise
+        self._number += 1 + self._failed
+        self._failed = 0
         loader.count(self, self._epoch, self._number)
         return batch
 
@@ -208,6 +220,8 @@ def seeded_loader(
     seed = check_seed(seed)
     if "generator" in options:
         raise TypeError("seeded_loader takes no generator: order and workers follow from the seed")
+    if options.get("in_order") is False:
+        raise ValueError("seeded_loader keeps the order of the batches: leave out in_order=False")
     data = _seeded(dataset, seed, exclude)
     own = [batch_size != 1 and "batch_size", drop_last and "drop_last"]
     orders = {"shuffle": shuffle, "sampler": sampler is not None}
@@ -215,7 +229,10 @@ def seeded_loader(
     given = [name for name, is_given in orders.items() if is_given]
     if isinstance(data, IterableDataset) and (given or num_replicas is not None):
         names = ", ".join(given or ["num_replicas"])
-        raise ValueError(f"an iterable dataset has its own order and shares: leave out {names}")
+        raise ValueError(
+            f"an iterable dataset decides its order and each rank's share in its __iter__: leave "
+            f"out {names}"
+        )
     clash = given + [name for name in own if name and batch_sampler is not None]
     if len(clash) > 1:
         raise ValueError(f"{' and '.join(clash)} contradict each other: pass one of them")

@@ -19,8 +19,13 @@ from .shared import DRAWS, DREW, PASSES, SET, TOLD_EPOCH, TOLD_INDEX, Shared
 _REMEMBERED = 10_000  # indices of a pass
 
 EPOCH = (
-    "each epoch has the samples of epoch 0: set_epoch was never called. Call set_epoch(epoch) "
-    "before the loop of each epoch, of the loader if it has one, else of the dataset."
+    "each pass has the same order and samples, those of epoch 0: set_epoch was never called. Call "
+    "set_epoch(epoch) before each pass: of the seeded_loader or the SeededSampler if there is one, "
+    "else of the SeededDataset. If all passes shall be the same, call set_epoch(0) once."
+)
+OVERRULED = (
+    "the dataset has epoch {epoch}, and its SeededSampler epoch 0, which counts: call set_epoch of "
+    "the sampler, and not of the dataset."
 )
 INDEX = (
     "the index {index} was drawn twice in one pass, and both samples have the same random numbers. "
@@ -40,8 +45,8 @@ class Repeats:
         self._indices: set[Hashable] = set()  # of one epoch, drawn since then
         self._epoch = 0
 
-    def note_draw(self, epoch: int, dataset: Sized) -> None:
-        """Note a draw of a map-style dataset; warn once if a second pass has drawn all again."""
+    def note_draw(self, epoch: int, dataset: Sized, number: int) -> None:
+        """Note samples of a map-style dataset; warn once if a second pass has drawn all again."""
         shared = self._shared
         if shared.has(SET | TOLD_EPOCH) or not _is_loaded():
             return
@@ -51,7 +56,9 @@ class Repeats:
         if self._length is None:
             self._length = _length(dataset)
         # A look takes longer than the count. Some looks in a pass are enough.
-        if self._length and shared.count(DRAWS) % max(1, self._length // 64) == 0:
+        before = shared.count(DRAWS, number) - number
+        step = max(1, self._length // 64)
+        if self._length and before // step != (before + number) // step:
             has_drawn_twice = shared.counted(DRAWS) >= 2 * self._length
             if self._is_loading() and self._passes > 1 and has_drawn_twice:
                 self.warn_of_epoch()
@@ -61,15 +68,24 @@ class Repeats:
         if not (epoch or self._shared.has(SET)) and self._shared.count(PASSES) > 1:
             self.warn_of_epoch()
 
-    def warn_of_epoch(self) -> None:
-        if self._shared.has(DREW) and not self._shared.has(SET | TOLD_EPOCH):
+    def warn_of_epoch(self, has_drawn: bool = False) -> None:
+        if (has_drawn or self._shared.has(DREW)) and not self._shared.has(SET | TOLD_EPOCH):
             self._shared.add(TOLD_EPOCH)
             warnings.warn(EPOCH, UserWarning, stacklevel=level_of_the_user())
+
+    def note_overruled(self, epoch: int) -> None:
+        """Warn once if the sampler was never told an epoch, but the dataset was."""
+        if not epoch and self._shared.epoch and not self._shared.has(TOLD_EPOCH):
+            self._shared.add(TOLD_EPOCH)
+            text = OVERRULED.format(epoch=self._shared.epoch)
+            warnings.warn(text, UserWarning, stacklevel=level_of_the_user())
 
     def note_index(self, epoch: int, keys: tuple[Any, ...]) -> None:
         """Note an index that tells no repeats apart; warn once if a pass has drawn it before."""
         if epoch != self._epoch:
             self._indices, self._epoch = set(), epoch
+        if not self._indices:
+            self._is_loading()
         is_repeated = keys in self._indices and self._is_loading() and keys in self._indices
         if len(self._indices) < _REMEMBERED:
             self._indices.add(keys)

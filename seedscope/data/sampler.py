@@ -84,10 +84,17 @@ class SeededSampler(DistributedSampler[Any]):
         self.epoch: int = 0
         self.was_set: bool = False  # whether an epoch was set
         self._held = Held(source, "sampler") if self.is_sampler else None
+        if self._held is not None:
+            self._held.warn()
         self._digest = -1, ""  # the epoch that a sampler has drawn last, and its order
         self._start = 0  # of the next pass
         self._yielded = 0  # in this epoch
         self._is_ahead = False  # whether workers draw later what the last pass has yielded
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether epochs have orders of their own: those of a sampler may have."""
+        return self.is_sampler or self.shuffle
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass. Another epoch begins at its beginning.
@@ -142,7 +149,8 @@ class SeededSampler(DistributedSampler[Any]):
             ValueError: the state is damaged, or of another seed, length or order. Nothing was
                 changed.
         """
-        epoch, position = check_state(state_dict, self.identity, "position", len(self))
+        end = None if self.is_sampler else len(self)  # a sampler's own length may be a guess
+        epoch, position = check_state(state_dict, self.identity, "position", end)
         self.epoch = epoch
         self.start_at(position)
 
@@ -218,11 +226,18 @@ class SeededSampler(DistributedSampler[Any]):
             if callable(set_epoch := getattr(one, "set_epoch", None)):
                 set_epoch(epoch)
         self._held.look()
+        drawn = self._drawn_once(epoch)
+        if self._held.has_more():
+            drawn = self._drawn_once(epoch)  # it has made a generator that it keeps
+        text = repr([one.tolist() if hasattr(one, "tolist") else one for one in drawn])
+        self._digest = epoch, hashlib.sha256(text.encode()).hexdigest()[:16]
+        return drawn
+
+    def _drawn_once(self, epoch: int) -> list[Any]:
+        assert self._held is not None
         seed = derive_seed(self.seed, "order", epoch)
         with Scope(seed, SourcesAlone(self._held.sources), opener=self):
-            drawn = [*iter(cast(Any, self.dataset))]
-        self._digest = epoch, hashlib.sha256(repr(drawn).encode()).hexdigest()[:16]
-        return drawn
+            return [*iter(cast(Any, self.dataset))]
 
 
 class FixedOrder(Sampler[Any]):
@@ -272,6 +287,6 @@ def _length(source: Any) -> int:
         if isinstance(source, SeededDataset):
             raise  # it names the dataset inside
         raise TypeError(
-            f"{_kind(source)} has no length, which the order of an epoch needs: give "
-            f"{shown(source)} a __len__"
+            f"expected a dataset or a sampler with a length, got {shown(source)}: the order of an "
+            f"epoch needs one. Give {_kind(source)} a __len__"
         ) from None

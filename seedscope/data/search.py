@@ -60,11 +60,13 @@ class Shape(NamedTuple):
         is_scalar: whether the object refers to nothing.
         container: the class of containers that it is derived from.
         slots: the descriptors of its slots, by name.
+        has_dict: whether it can have attributes besides.
     """
 
     is_scalar: bool
     container: Any
     slots: dict[str, Any]
+    has_dict: bool
 
 
 class Search:
@@ -121,7 +123,7 @@ class Search:
             self._later.append(self._referents(place, thing))
 
     def _referents(self, place: Place, thing: Any) -> Iterator[Found]:
-        if isinstance(thing, type):
+        if issubclass(type(thing), type):
             if package_of(thing) not in OWN:
                 yield from self._class_attributes(place, thing)
                 yield from ((place, base) for base in thing.__bases__)
@@ -140,7 +142,7 @@ class Search:
         left_out = (FunctionType, staticmethod, classmethod, type) * self._is_foreign(kind)
         for name, value in [*vars(kind).items()]:
             is_of_python = name.startswith("__") and type(value) is not FunctionType
-            if not (is_of_python or isinstance(value, left_out)):
+            if not (is_of_python or issubclass(type(value), left_out)):
                 yield Place(place, ".{}", name), value
 
     def _is_foreign(self, thing: Any) -> bool:
@@ -161,7 +163,7 @@ def _shape(kind: type) -> Shape:
     classes = [one for one in kind.__mro__ if "__slots__" in vars(one)]
     members = [(name, slot) for one in classes for name, slot in vars(one).items()]
     slots = {name: slot for name, slot in members if isinstance(slot, MemberDescriptorType)}
-    return Shape(issubclass(kind, _SCALARS), base, slots)
+    return Shape(issubclass(kind, _SCALARS), base, slots, kind.__dictoffset__ != 0)
 
 
 # mypy takes no class for a key.
@@ -174,7 +176,9 @@ def _is_plain(thing: Any, depth: int = 3) -> bool:
     """Return whether an item of a long container is a scalar, or a short container of them."""
     if is_scalar(thing):
         return True
-    if not depth or type(thing) not in _CONTAINERS or len(thing) > 100:
+    found = shape(type(thing))
+    is_container = type(thing) in _CONTAINERS or (found.container is tuple and not found.has_dict)
+    if not depth or not is_container or found.container.__len__(thing) > 100:
         return False
     return all(_is_plain(item, depth - 1) for item in _values(thing))
 
@@ -199,12 +203,14 @@ def _inside(place: Place, thing: Any) -> Iterator[Found]:
     """Yield the items, the attributes and the slots, past any `__getattr__` of the object."""
     found = shape(type(thing))
     if found.container is dict:
-        yield from ((Place(place, "[{!r}]", _key(k)), v) for k, v in [*dict.items(thing)])
+        items = [*islice(dict.items(thing), LIMIT)]
+        yield from ((Place(place, "[{!r}]", _key(k)), v) for k, v in items)
     elif found.container in (set, frozenset):
         # A set has no order that another process shares: its items have one path.
         yield from ((Place(place, "{}", "{}"), item) for item in [*_values(thing)])
     elif found.container is not None:
-        yield from ((Place(place, "[{}]", i), v) for i, v in enumerate([*_values(thing)]))
+        values = [*islice(_values(thing), LIMIT)]
+        yield from ((Place(place, "[{}]", i), v) for i, v in enumerate(values))
     try:
         attributes = object.__getattribute__(thing, "__dict__")
     except AttributeError:
@@ -216,11 +222,19 @@ def _inside(place: Place, thing: Any) -> Iterator[Found]:
             yield Place(place, ".{}", name), slot.__get__(thing)
         except AttributeError:  # not assigned yet
             continue
-    if isinstance(thing, np.ndarray):
-        yield Place(place, "{}", ".flat"), np.ndarray.ravel(thing).tolist()
-    elif attributes is None and found.container is None:
-        # An iterator, a proxy, or another object of C.
-        yield from ((Place(place, ".<{}>", i), v) for i, v in enumerate(gc.get_referents(thing)))
+    if attributes is None and found.container is None:
+        yield from _of_c(place, thing)
+
+
+def _of_c(place: Place, thing: Any) -> Iterator[Found]:
+    """Yield what an array of objects, an iterator, a proxy, or another object of C refers to."""
+    if issubclass(type(thing), np.ndarray):
+        step = max(1, thing.size // 100)
+        sample = [np.ndarray.item(thing, i) for i in range(0, thing.size, step)]
+        if not all(map(_is_plain, sample)):
+            yield Place(place, "{}", ".flat"), np.ndarray.ravel(thing).tolist()
+        return
+    yield from ((Place(place, ".<{}>", i), v) for i, v in enumerate(gc.get_referents(thing)))
 
 
 def _key(key: Any) -> Any:

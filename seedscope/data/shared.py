@@ -43,13 +43,13 @@ class Shared:
     def add(self, flag: int) -> None:
         self._view[_FLAGS] |= flag
 
-    def count(self, what: int) -> int:
-        """Add one to this process's counter, and return how far it has counted."""
+    def count(self, what: int, by: int = 1) -> int:
+        """Add to this process's counter, and return how far it has counted."""
         worker = get_worker_info()
         # Each worker has a counter of its own, because an addition in shared memory is two steps.
         number = 0 if worker is None else 1 + worker.id % (_COUNTERS - 1)
         place = _COUNTS + what * _COUNTERS + number
-        self._view[place] += 1
+        self._view[place] += by
         return int(self._view[place])
 
     def counted(self, what: int) -> int:

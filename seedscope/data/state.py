@@ -24,7 +24,10 @@ def check_state(
         ValueError: the state is damaged, or of another object.
     """
     if not isinstance(state, Mapping) or not {"epoch", place} <= state.keys():
-        raise ValueError(f"not a saved place, which has an epoch and {place}: {shown(state)}")
+        found = (
+            f"keys {shown(sorted(map(str, state)))}" if isinstance(state, Mapping) else shown(state)
+        )
+        raise ValueError(f"expected a saved place, with an epoch and {place}, got {found}")
     try:
         epoch = check_epoch(state["epoch"])
     except TypeError as error:

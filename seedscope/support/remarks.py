@@ -48,7 +48,7 @@ def level_of_the_user() -> int:
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None:
         module = str(frame.f_globals.get("__name__"))
-        if not module.startswith(("seedscope.", "torch._dynamo.")):
+        if not module.startswith(("seedscope.", "torch._dynamo.", "torch.utils.data.")):
             break
         frame, level = frame.f_back, level + 1
     return level

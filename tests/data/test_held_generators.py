@@ -203,6 +203,17 @@ def test_the_paths_of_the_generators_lead_to_them():
     assert {type(one) for one in found} == {random.Random, np.random.RandomState, torch.Generator}
 
 
+def test_generators_of_one_path_have_numbers_of_their_own():
+    held = {(0, 1): random.Random(1), (1, 0): random.Random(1)}
+    dataset = SeededDataset(Holding(lambda: [one.random() for one in held.values()]), 1029)
+    assert dataset.generators == (
+        "dataset.draw.<held>['a tuple']",
+        "dataset.draw.<held>['a tuple']#2",
+    )
+    _, first, second = dataset[0].tolist()
+    assert first != second
+
+
 def test_the_generators_of_the_process_are_no_held_ones():
     held = [np.random.mtrand._rand, random.random.__self__, torch.default_generator]
     dataset = SeededDataset(Holding(functools.partial(with_argument, held)), 1029)

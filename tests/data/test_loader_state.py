@@ -189,8 +189,29 @@ def test_a_damaged_state_is_refused(change, says):
     loader = loader_of()
     with pytest.raises(ValueError, match=says):
         loader.load_state_dict({**loader.state_dict(), **change})
-    with pytest.raises(ValueError, match="not a saved place"):
+    with pytest.raises(ValueError, match="expected a saved place"):
         loader.load_state_dict({"epoch": 1})
+
+
+def test_a_state_that_is_loaded_during_a_pass_counts():
+    loader = loader_of()
+    left = iter(loader)
+    next(left)
+    loader.load_state_dict({**loader.state_dict(), "batches": 7})
+    next(left)
+    assert consumed(loader) == 7
+    assert len([*loader]) == 3
+
+
+def test_a_place_is_kept_if_the_pass_cannot_begin(monkeypatch):
+    loader = loader_of()
+    loader.load_state_dict({**loader.state_dict(), "batches": 7})
+    with monkeypatch.context() as broken:
+        broken.setattr(torch.utils.data.DataLoader, "__iter__", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(iter(loader))
+    assert consumed(loader) == 7
+    assert len([*loader]) == 3
 
 
 def test_ranks_share_the_batches_of_an_epoch():

@@ -123,6 +123,54 @@ def test_a_seeded_loader_tells_at_the_second_pass(workers):
         assert not torch.equal(torch.cat([*loader]), first)
 
 
+def drain(loader):
+    for _ in loader:
+        pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shuffled_order_and_a_collate_fn_that_draws_are_told_too(workers):
+    mixed = seeded_loader(Plain(), 1, batch_size=2, shuffle=True, num_workers=workers)
+    drawing = seeded_loader(Plain(), 1, batch_size=2, num_workers=workers, collate_fn=drawn)
+    for loader in (mixed, drawing):
+        drain(loader)
+        with pytest.warns(UserWarning, match=EPOCH):
+            drain(loader)
+    still = seeded_loader(Plain(), 1, batch_size=2, num_workers=workers)
+    validation = seeded_loader(Noisy(), 1, batch_size=2, num_workers=workers)
+    validation.set_epoch(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for loader in (still, validation):
+            drain(loader)
+            drain(loader)
+
+
+def drawn(samples):
+    return torch.stack(samples) + torch.rand(1)
+
+
+def test_an_epoch_of_the_dataset_that_a_sampler_overrules_is_told():
+    dataset = SeededDataset(Noisy(), 1)
+    sampler = SeededSampler(Noisy(), 1)
+    loader = DataLoader(dataset, 4, sampler=sampler, generator=torch.Generator())
+    dataset.set_epoch(3)
+    with pytest.warns(UserWarning, match="epoch 3, and its SeededSampler epoch 0, which counts"):
+        drain(loader)
+    sampler.set_epoch(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drain(loader)
+
+
+def test_a_loader_follows_its_dataset_if_that_alone_was_told():
+    loader, other = (seeded_loader(Noisy(), 1, batch_size=4, shuffle=True) for _ in range(2))
+    loader.dataset.set_epoch(3)
+    other.set_epoch(3)
+    assert all(map(torch.equal, loader, other))
+    assert loader.epoch == 3
+
+
 def test_the_look_at_draws_changes_nothing_for_the_caller():
     dataset = SeededDataset(Noisy(), 1)
     with seeded(5):

@@ -196,7 +196,7 @@ def test_a_state_of_another_sampler_is_refused_and_changes_nothing(change, says)
     with pytest.raises(ValueError, match=says):
         sampler.load_state_dict({**before, **change})
     for damaged in (None, [], {}, {"epoch": 1}):
-        with pytest.raises(ValueError, match="not a saved place"):
+        with pytest.raises(ValueError, match="expected a saved place"):
             sampler.load_state_dict(damaged)
     assert sampler.state_dict() == before
 
@@ -216,7 +216,8 @@ class Endless:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((Endless(), 1), "Endless has no length"),
+        ((Endless(), 1), "Give test_sampler.Endless a __len__"),
+        ((8, 1), "expected a dataset or a sampler with a length, got 8"),
         ((range(3), -1), "seed must be in"),
         ((range(3), "1"), "seed must be an integer"),
     ],

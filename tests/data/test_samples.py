@@ -291,6 +291,15 @@ def test_lists_slices_and_arrays_of_indices_have_samples_of_their_own():
     assert dataset[np.array([3, 4])][1] == dataset[torch.tensor([3, 4])][1] == dataset[[3, 4]][1]
 
 
-def test_a_key_that_is_no_integer_and_no_string_is_refused():
+def test_other_keys_have_samples_of_their_own():
+    class Keyed(Rows):
+        def __getitem__(self, key):
+            return torch.rand(1).item()
+
+    dataset = SeededDataset(Keyed(), 1029)
+    keys = [1.5, 2.5, None, b"a", "a", True, 1]
+    drawn = [dataset[key] for key in keys]
+    assert [dataset[key] for key in keys] == drawn
+    assert len(set(drawn)) == len(drawn)
     with pytest.raises(TypeError, match="a key must be an integer or a string"):
-        SeededDataset({1.5: 0}, 1029)[1.5]
+        dataset[object()]

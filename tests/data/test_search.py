@@ -45,6 +45,14 @@ class Touchy:
         raise AssertionError("__repr__")
 
 
+class Unbound:
+    """A proxy outside of what it stands for, as those of web frameworks."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of the context")
+
+
 class TouchyList(list):
     def __iter__(self):
         raise AssertionError("__iter__")
@@ -95,6 +103,7 @@ HOLDERS = {
     "iterator": lambda rng: itertools.cycle([rng]),
     "proxy": lambda rng: wrapt.ObjectProxy(SimpleNamespace(rng=rng)),
     "own code": Touchy,
+    "beside a proxy that raises": lambda rng: [Unbound(), {"proxy": Unbound(), "rng": rng}],
     "own list": lambda rng: TouchyList([rng]),
     "own dict": lambda rng: TouchyDict(a=rng),
     "parameters": lambda rng: torch.nn.ModuleDict({"a": torch.nn.Sequential()}) and [rng],

@@ -229,6 +229,13 @@ def test_an_iterable_dataset_refuses_to_resume_with_other_workers():
         seeded_loader(Shards(), 1029, batch_size=2, num_workers=3).load_state_dict(state)
 
 
+def test_a_place_beyond_an_iterable_datasets_end_is_refused():
+    loader = seeded_loader(Shards(), 1029, batch_size=2)
+    loader.load_state_dict({**loader.state_dict(), "batches": 50})
+    with pytest.raises(ValueError, match="ended before batch 50"):
+        next(iter(loader))
+
+
 # What is refused
 
 
@@ -247,10 +254,11 @@ class Unsized(Dataset):
         (Noisy(), {"sampler": SequentialSampler(range(3)), "shuffle": True}, "contradict"),
         (Noisy(), {"generator": torch.Generator()}, "takes no generator"),
         (Noisy(), {"exclude": ["dataset.x"]}, "where no generator is"),
-        (Shards(), {"shuffle": True}, "leave out shuffle"),
+        (Shards(), {"shuffle": True}, "__iter__: leave out shuffle"),
         (Shards(), {"num_replicas": 2}, "leave out num_replicas"),
         (SeededDataset(Noisy(), 3), {}, "has seed 3"),
         (None, {}, "expected a dataset"),
+        (Noisy(), {"in_order": False}, "keeps the order of the batches"),
     ],
 )
 def test_bad_input_is_refused_before_a_worker_starts(dataset, options, says):

@@ -7,7 +7,14 @@ import pickle
 
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+)
 
 from seedscope import SeededDataset
 
@@ -89,6 +96,13 @@ def test_a_set_epoch_reaches_the_dataset_in_this_process_and_in_workers():
     for epoch in (3, 4):
         dataset.set_epoch(epoch)
         assert {int(told) for told in loader} == {epoch}
+
+
+def test_a_set_epoch_reaches_datasets_in_subsets_and_sums():
+    inner, other = SeededDataset(Labelled(), 1), SeededDataset(Labelled(), 2)
+    dataset = SeededDataset(ConcatDataset([Subset(inner, [0]), other]), 3)
+    dataset.set_epoch(5)
+    assert (inner.epoch, other.epoch, inner.dataset.told) == (5, 5, 5)
 
 
 def test_isinstance_is_true_for_both_classes():
