@@ -48,7 +48,8 @@ class SeededLoader(DataLoader[Any]):
             TypeError, ValueError: `epoch` is not an integer in [0, 2**63).
         """
         # The dataset follows at the next pass: one that is not at its end keeps its epoch.
-        (self.order or self._dataset).set_epoch(epoch)
+        order = self.order
+        (self._dataset if order is None else order).set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and the number of batches that were consumed, for `torch.save`.
@@ -151,7 +152,7 @@ class _Pass:
         loader = self._loader
         if self._batches is None:
             self._batches, self._epoch, self._number = loader.begin(self)
-        elif loader.persistent_workers and loader._latest is not self.mark:
+        elif loader.persistent_workers and loader._latest not in (self.mark, None):
             raise RuntimeError(
                 "another pass of this loader has begun, and its persistent workers draw for that "
                 "one: end a pass before the next, or use another loader"

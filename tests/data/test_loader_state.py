@@ -214,6 +214,17 @@ def test_a_place_is_kept_if_the_pass_cannot_begin(monkeypatch):
     assert len([*loader]) == 3
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_empty_dataset_has_no_batches(workers):
+    loader = loader_of(Counted(0), num_workers=workers)
+    loader.set_epoch(3)
+    assert loader.epoch == 3
+    assert [*loader] == []
+    resumed = loader_of(Counted(0))
+    resumed.load_state_dict(loader.state_dict())
+    assert (resumed.epoch, [*resumed]) == (3, [])
+
+
 def test_ranks_share_the_batches_of_an_epoch():
     ranks = [loader_of(batch_size=2, num_replicas=2, rank=rank) for rank in range(2)]
     state = {**ranks[0].state_dict(), "batches": 4}
