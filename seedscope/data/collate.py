@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,14 @@ class SeededCollate:
     Args:
         collate_fn: the function that makes a batch of samples.
         drawing: how the dataset draws the samples.
+        exclude: paths of generators to leave alone.
     """
 
-    def __init__(self, collate_fn: Callable[[Any], Any], drawing: Drawing) -> None:
+    def __init__(
+        self, collate_fn: Callable[[Any], Any], drawing: Drawing, exclude: Iterable[str] = ()
+    ) -> None:
         self._collate_fn, self._drawing = collate_fn, drawing
-        self._held = Held(collate_fn, "collate_fn")
+        self._held = Held(collate_fn, "collate_fn", exclude)
         self._held.warn()
         self._begun: Any = None
         self._options = SourcesAlone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset, get_worker_info
@@ -23,6 +24,8 @@ _LOOKS = 16  # samples and batches of a process that are looked at: do they draw
 
 #: The epoch and the repeat of each sample that is being drawn in this process, one in another.
 running: list[tuple[int, int]] = []
+
+_END = object()
 
 
 class Drawing:
@@ -100,11 +103,7 @@ class Drawing:
         self._batches += not again
         seed = derive_seed(self.last_seed, "batch", self._batches)
         with Scope(seed, options, opener=self):
-            running.append((0, 0))
-            try:
-                batch = make()
-            finally:
-                running.pop()
+            batch = _inside((0, 0), make)
             self.look_at_draws(seed, held.sources)
         return batch
 
@@ -117,25 +116,14 @@ class Drawing:
         return self._run(seed, draw, place)
 
     def _run(self, seed: int, draw: Callable[[], Any], place: tuple[int, int]) -> Any:
-        running.append(place)
-        try:
-            result = draw()
-        finally:
-            running.pop()
+        result = _inside(place, draw)
         self.look_at_draws(seed, self.held.sources)
         return result
 
     def _iterate(self, epoch: int, seed: int) -> Iterator[Any]:
         self.repeats.note_pass(epoch)
-        samples = iter(self._dataset)
-        while True:
-            running.append((epoch, 0))
-            try:
-                sample = next(samples)
-            except StopIteration:
-                return
-            finally:
-                running.pop()
+        draw = partial(next, iter(self._dataset), _END)
+        while (sample := _inside((epoch, 0), draw)) is not _END:
             self.look_at_draws(seed, self.held.sources)
             yield sample
 
@@ -180,6 +168,16 @@ class Drawing:
         """Warn of what cannot be seeded, once for all processes."""
         if not self.shared.has(TOLD_HELD) and self.held.warn():
             self.shared.add(TOLD_HELD)
+
+
+def _inside(place: tuple[int, int], draw: Callable[[], Any]) -> Any:
+    """Return what `draw` returns, which runs as the innermost sample."""
+    depth = len(running)
+    try:
+        running.append(place)  # in the `try`: an interrupt may come after it
+        return draw()
+    finally:
+        del running[depth:]
 
 
 def _tell_epoch(dataset: Any, epoch: int) -> None:

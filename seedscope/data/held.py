@@ -34,8 +34,7 @@ class Held:
     """
 
     def __init__(self, root: Any, name: str, exclude: Iterable[str] = ()) -> None:
-        if isinstance(exclude, str) or not all(isinstance(path, str) for path in exclude):
-            raise TypeError(f"exclude must be a collection of paths, got {exclude!r:.200}")
+        check_paths(exclude)
         self._root, self._name = root, name
         self.exclude: tuple[str, ...] = tuple(exclude)
         self._sources: tuple[Source, ...] | None = None
@@ -49,7 +48,7 @@ class Held:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_sources": None}
+        return {**vars(self), "_sources": None, "_is_cut": False}  # other objects: search again
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -97,10 +96,11 @@ class Held:
         texts = []
         if lines:
             more = f"; and {len(lines) - 5} more" * (len(lines) > 5)
-            texts.append(
-                f"what these draw may depend on the worker: {'; '.join(lines[:5])}{more}. "
-                f"exclude=[{next(iter(self._problems))!r}] leaves one alone, without this warning."
-            )
+            text = f"what these draw may depend on the worker: {'; '.join(lines[:5])}{more}."
+            if self._name != "sampler":
+                first = next(iter(self._problems))
+                text += f" exclude=[{first!r}] leaves one alone, without this warning."
+            texts.append(text)
         if self._is_cut:
             texts.append(
                 f"{self._name} was searched for generators as far as {LIMIT} objects, not further: "
@@ -109,6 +109,12 @@ class Held:
         for text in texts:
             warnings.warn(text, RuntimeWarning, stacklevel=level_of_the_user())
         return bool(texts)
+
+
+def check_paths(exclude: Any) -> None:
+    """Check that `exclude` is a collection of strings."""
+    if isinstance(exclude, str) or not all(isinstance(path, str) for path in exclude):
+        raise TypeError(f"exclude must be a collection of paths, got {exclude!r:.200}")
 
 
 def _numbered(path: str, taken: Collection[str]) -> str:

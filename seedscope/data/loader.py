@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from ..seeds import check_seed, derive_seed
 from .collate import SeededCollate
 from .dataset import SeededDataset, SeededIterableDataset
+from .held import check_paths
 from .sampler import FixedOrder, SeededSampler
 from .state import check_state
 
@@ -211,7 +212,8 @@ def seeded_loader(
         drop_last: as for `DataLoader`.
         num_replicas: the number of ranks, as for `SeededSampler`.
         rank: this rank, as for `SeededSampler`.
-        exclude: paths of generators to leave alone, as for `SeededDataset`.
+        exclude: paths of generators to leave alone, as for `SeededDataset`; also of those of the
+            `collate_fn`.
         options: other arguments of `DataLoader`, besides `generator`.
 
     Raises:
@@ -223,7 +225,9 @@ def seeded_loader(
         raise TypeError("seeded_loader takes no generator: order and workers follow from the seed")
     if options.get("in_order") is False:
         raise ValueError("seeded_loader keeps the order of the batches: leave out in_order=False")
-    data = _seeded(dataset, seed, exclude)
+    check_paths(exclude)
+    mixed = [path for path in exclude if collate_fn is not None and path.startswith("collate_fn")]
+    data = _seeded(dataset, seed, [path for path in exclude if path not in mixed])
     own = [batch_size != 1 and "batch_size", drop_last and "drop_last"]
     orders = {"shuffle": shuffle, "sampler": sampler is not None}
     orders["batch_sampler"] = batch_sampler is not None
@@ -246,7 +250,7 @@ def seeded_loader(
     elif not isinstance(data, IterableDataset):
         how["sampler"] = SeededSampler(data, seed, shuffle=bool(shuffle), **shard)
     if collate_fn is not None:
-        how["collate_fn"] = SeededCollate(collate_fn, data._drawing)
+        how["collate_fn"] = SeededCollate(collate_fn, data._drawing, mixed)
     generator = torch.Generator()
     return SeededLoader(data, num_workers=num_workers, generator=generator, **how, **options)
 

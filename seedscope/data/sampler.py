@@ -86,6 +86,7 @@ class SeededSampler(DistributedSampler[Any]):
         self._held = Held(source, "sampler") if self.is_sampler else None
         if self._held is not None:
             self._held.warn()
+        self._has_drawn = False  # whether a sampler has drawn numbers for its last order
         self._digest = -1, ""  # the epoch that a sampler has drawn last, and its order
         self._start = 0  # of the next pass
         self._yielded = 0  # in this epoch
@@ -93,8 +94,8 @@ class SeededSampler(DistributedSampler[Any]):
 
     @property
     def is_mixed(self) -> bool:
-        """Whether epochs have orders of their own: those of a sampler may have."""
-        return self.is_sampler or self.shuffle
+        """Whether epochs have orders of their own; of a sampler, whether its last one was drawn."""
+        return self._has_drawn if self.is_sampler else self.shuffle
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass. Another epoch begins at its beginning.
@@ -236,8 +237,10 @@ class SeededSampler(DistributedSampler[Any]):
     def _drawn_once(self, epoch: int) -> list[Any]:
         assert self._held is not None
         seed = derive_seed(self.seed, "order", epoch)
-        with Scope(seed, SourcesAlone(self._held.sources), opener=self):
-            return [*iter(cast(Any, self.dataset))]
+        with Scope(seed, SourcesAlone(self._held.sources), opener=self) as scope:
+            drawn = [*iter(cast(Any, self.dataset))]
+            self._has_drawn = bool(scope.used())
+        return drawn
 
 
 class FixedOrder(Sampler[Any]):

@@ -86,6 +86,25 @@ def test_a_seeded_dataset_inside_changes_no_draws_around_it(kind):
     assert len(alone.unique()) == alone.numel(), "epochs and repeated draws have their own numbers"
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_sample_that_raises_is_no_sample_around_the_next(error):
+    class Raising(Noisy):
+        def __getitem__(self, index):
+            if index == 3:
+                raise error
+            return super().__getitem__(index)
+
+    dataset = SeededDataset(Raising(), 1)
+    dataset.set_epoch(5)
+    with pytest.raises(error):
+        dataset[3]
+    other = SeededDataset(Noisy(), 1)
+    assert dataset[2] != other[2], "another epoch"
+    assert other[2] == SeededDataset(Noisy(), 1)[2]
+    dataset.set_epoch(0)
+    assert dataset[2] == other[2]
+
+
 class Late:
     """A generator that is made at the first call."""
 

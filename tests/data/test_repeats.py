@@ -6,7 +6,13 @@ import warnings
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    WeightedRandomSampler,
+)
 
 from seedscope import SeededDataset, SeededSampler, seeded, seeded_loader
 
@@ -132,16 +138,19 @@ def drain(loader):
 def test_a_shuffled_order_and_a_collate_fn_that_draws_are_told_too(workers):
     mixed = seeded_loader(Plain(), 1, batch_size=2, shuffle=True, num_workers=workers)
     drawing = seeded_loader(Plain(), 1, batch_size=2, num_workers=workers, collate_fn=drawn)
-    for loader in (mixed, drawing):
+    sampler = RandomSampler(Plain())
+    sampled = seeded_loader(Plain(), 1, batch_size=2, num_workers=workers, sampler=sampler)
+    for loader in (mixed, drawing, sampled):
         drain(loader)
         with pytest.warns(UserWarning, match=EPOCH):
             drain(loader)
     still = seeded_loader(Plain(), 1, batch_size=2, num_workers=workers)
+    fixed = seeded_loader(Plain(), 1, batch_size=2, num_workers=workers, sampler=[3, 1, 3])
     validation = seeded_loader(Noisy(), 1, batch_size=2, num_workers=workers)
     validation.set_epoch(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for loader in (still, validation):
+        for loader in (still, fixed, validation):
             drain(loader)
             drain(loader)
 

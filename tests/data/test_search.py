@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import pickle
 import random
 from collections import OrderedDict, UserList, deque, namedtuple
 from types import SimpleNamespace
@@ -152,8 +153,11 @@ def test_near_generators_are_found_before_a_long_container():
 def test_a_search_that_stops_early_is_warned_of(monkeypatch):
     monkeypatch.setattr(search, "LIMIT", 50)
     dataset = [SimpleNamespace(number=number) for number in range(60)]
+    rng = random.Random(3)
     with pytest.warns(RuntimeWarning, match="dataset was searched for generators as far as"):
-        SeededDataset(dataset, 1029)
+        seeded = SeededDataset([rng, *dataset], 1029)
+    assert seeded.generators == ("dataset[0]",)
+    assert pickle.loads(pickle.dumps(seeded)).generators == ("dataset[0]",)
 
 
 def test_what_belongs_to_python_numpy_and_torch_is_left_alone():

@@ -266,6 +266,16 @@ def test_bad_input_is_refused_before_a_worker_starts(dataset, options, says):
         seeded_loader(dataset, 1029, num_workers=2, **options)
 
 
+def test_a_generator_of_the_collate_fn_can_be_left_alone():
+    mixup = Mixup()
+    mixup.rng = random.SystemRandom()
+    with pytest.warns(
+        RuntimeWarning, match=r"collate_fn.rng draws .* exclude=\['collate_fn.rng'\]"
+    ):
+        seeded_loader(Noisy(), 1029, collate_fn=mixup)
+    seeded_loader(Noisy(), 1029, collate_fn=mixup, exclude=["collate_fn.rng"])
+
+
 def test_a_seeded_dataset_of_the_same_seed_is_taken_as_it_is():
     dataset = SeededDataset(Noisy(), 1029)
     loader = seeded_loader(dataset, 1029, batch_size=4, drop_last=True)

@@ -1,0 +1,57 @@
+"""Generators of a dataset that are left alone, because they are excluded or cannot be seeded."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from test_held_generators import Holding, Slotted
+
+from seedscope import SeededDataset
+
+
+def test_an_excluded_generator_goes_on_from_sample_to_sample():
+    split, noise = random.Random(5), random.Random(6)
+    holding = Holding(lambda: [split.random(), noise.random()])
+    dataset = SeededDataset(holding, 1029, exclude=["dataset.draw.<split>"])
+    assert dataset.generators == ("dataset.draw.<noise>",)
+    reference = random.Random(5)
+    assert [dataset[0][1].item(), dataset[0][1].item()] == [reference.random(), reference.random()]
+    assert dataset[0][2] == dataset[0][2]
+    assert SeededDataset(holding, 1029, exclude=["dataset.draw"]).generators == ()
+
+
+@pytest.mark.parametrize(
+    ("exclude", "says"),
+    [
+        (["dataset.rng"], "where no generator is; generators are at .*dataset.draw.rng"),
+        (["dataset.draw.r"], "where no generator is"),
+        ("dataset.draw.rng", "collection of paths"),
+        ([3], "collection of paths"),
+    ],
+)
+def test_a_wrong_exclude_is_refused(exclude, says):
+    with pytest.raises((TypeError, ValueError), match=says):
+        SeededDataset(Holding(Slotted()), 1029, exclude=exclude)
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (random.SystemRandom(), "dataset.draw draws from the operating system"),
+        ({random.Random(1)}, "dataset.draw{} is in a set"),
+        (np.random.SeedSequence(3), "dataset.draw has no state that can be set"),
+    ],
+)
+def test_what_cannot_be_seeded_is_named_once(held, says):
+    with pytest.warns(RuntimeWarning, match=says):
+        dataset = SeededDataset(Holding(held), 1029)
+    dataset.dataset.draw = lambda: held and 1.0
+    dataset[0]
+    assert dataset.generators == ()
+
+
+def test_a_warning_of_what_cannot_be_seeded_can_be_declined():
+    dataset = SeededDataset(Holding(random.SystemRandom()), 1029, exclude=["dataset.draw"])
+    assert dataset.generators == ()
