@@ -27,11 +27,11 @@ class Shared:
     def __init__(self) -> None:
         tensor: Any = torch.zeros((2 + 2 * _COUNTERS,), dtype=torch.int64, device="cpu")
         self._tensor: Any = tensor.share_memory_()
-        self._view: Any = self._tensor.numpy()  # the same memory, faster to read
+        self._view = memoryview(self._tensor.numpy())  # the same memory, faster to read
 
     @property
     def epoch(self) -> int:
-        return int(self._view[_EPOCH])
+        return self._view[_EPOCH]
 
     def set_epoch(self, epoch: int) -> None:
         self._view[_EPOCH] = epoch
@@ -50,12 +50,12 @@ class Shared:
         number = 0 if worker is None else 1 + worker.id % (_COUNTERS - 1)
         place = _COUNTS + what * _COUNTERS + number
         self._view[place] += by
-        return int(self._view[place])
+        return self._view[place]
 
     def counted(self, what: int) -> int:
         """Return the sum of the counters of all processes."""
         begin = _COUNTS + what * _COUNTERS
-        return int(self._view[begin : begin + _COUNTERS].sum())
+        return sum(self._view[begin : begin + _COUNTERS])
 
     def __copy__(self) -> Shared:
         copied = Shared()
@@ -70,4 +70,4 @@ class Shared:
 
     def __setstate__(self, tensor: Any) -> None:
         self._tensor = tensor.share_memory_()  # as it is in a spawned worker
-        self._view = self._tensor.numpy()
+        self._view = memoryview(self._tensor.numpy())

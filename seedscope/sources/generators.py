@@ -49,6 +49,10 @@ class HeldPython(Source):
         else:
             self._words[:], self._generator.gauss_next = state
 
+    def fingerprint(self) -> Any:
+        # The position and 128 bits: two states agree there with a probability of 2**-128.
+        return self.capture() if self._words is None else self._words[:20].tobytes()
+
 
 class HeldNumPy(Source):
     """A `Generator`, a `RandomState` or a bit generator of NumPy.
@@ -91,6 +95,9 @@ class HeldNumPy(Source):
             self._bits.state = self._state(words)
         else:
             self._legacy.set_state({**self._state(words), "has_gauss": 0, "gauss": 0.0})
+
+    def fingerprint(self) -> Any:
+        return self.capture() if self._memory is None else self._memory.fingerprint()
 
     def restore(self, state: Any) -> None:
         if self._memory is not None:
@@ -160,6 +167,8 @@ class _PCG64Memory:
     def read(self) -> tuple[bytes, bytes]:
         words, half = self._parts
         return words.tobytes(), half.tobytes()
+
+    fingerprint = read
 
     def write(self, words: bytes, half: bytes) -> None:
         self._parts[0][:], self._parts[1][:] = words, half

@@ -188,6 +188,17 @@ def test_generators_are_found_through_datasets_of_datasets():
     assert torch.equal(epochs(dataset, 2), epochs(dataset, 0))
 
 
+def test_generators_are_searched_again_at_each_epoch():
+    holding = Holding(Slotted())
+    dataset = SeededDataset(holding, 1029)
+    dataset[0]
+    holding.draw = Attribute()
+    dataset.set_epoch(1)
+    assert torch.equal(dataset[0], dataset[0])
+    assert not torch.equal(dataset[0][1:], dataset[1][1:])
+    assert dataset.generators == ("dataset.draw.rng",)
+
+
 def test_a_seeded_dataset_inside_adds_no_generators_of_its_own():
     inner = SeededDataset(Holding(OfTheClass()), 1)
     assert inner[0] is not None

@@ -74,11 +74,14 @@ def test_a_seed_decides_the_numbers_and_a_restore_puts_them_back(make, way):
     source.restore(before)
     assert source.same(before, source.capture())
     source.seed(5)
+    fresh = source.fingerprint()
     first = draws(generator)
     assert not source.same(before, source.capture())
+    assert not source.same(fresh, source.fingerprint())
     source.seed(6)
     other = draws(generator)
     source.seed(5)
+    assert source.same(fresh, source.fingerprint())
     assert draws(generator) == first
     assert first != other
     source.restore(before)
