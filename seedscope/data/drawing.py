@@ -66,7 +66,7 @@ class Drawing:
         self._options = SourcesAlone()
         self._looks = _LOOKS
         self._is_settled = False  # whether a sample of this process was drawn and looked at
-        self._batches = 0  # that were made of an iterable dataset's samples
+        self._batches = [0]  # that were made of the pass that has drawn last
         self.repeats: Repeats = Repeats(self.shared)
 
     def sample(
@@ -82,15 +82,14 @@ class Drawing:
                 # sample may not be the first one, and finds the generator there.
                 result = self._seeded(seed, draw, (epoch, repeat))
             self._is_settled = True
-        self.last_seed, self._batches = seed, 0
+        self.last_seed, self._batches = seed, [0]
         return result
 
     def samples(self, epoch: int) -> Iterator[Any]:
         """Return an iterator of an iterable dataset, seeded for this worker."""
         self._begin(epoch)
         worker = get_worker_info()
-        self.last_seed = seed = self._derive("worker", 0 if worker is None else worker.id)
-        self._batches = 0
+        seed = self._derive("worker", 0 if worker is None else worker.id)
         if in_worker() and not running:
             seed_process(self._sources, seed)
             return self._iterate(epoch, seed)
@@ -100,8 +99,8 @@ class Drawing:
         self, make: Callable[[], Any], held: Held, options: SourcesAlone, again: bool = False
     ) -> Any:
         """Return what `make` makes of the samples that were drawn last, maybe once more."""
-        self._batches += not again
-        seed = derive_seed(self.last_seed, "batch", self._batches)
+        self._batches[0] += not again
+        seed = derive_seed(self.last_seed, "batch", self._batches[0])
         with Scope(seed, options, opener=self):
             batch = _inside((0, 0), make)
             self.look_at_draws(seed, held.sources)
@@ -122,8 +121,9 @@ class Drawing:
 
     def _iterate(self, epoch: int, seed: int) -> Iterator[Any]:
         self.repeats.note_pass(epoch)
-        draw = partial(next, iter(self._dataset), _END)
+        draw, batches = partial(next, iter(self._dataset), _END), [0]
         while (sample := _inside((epoch, 0), draw)) is not _END:
+            self.last_seed, self._batches = seed, batches
             self.look_at_draws(seed, self.held.sources)
             yield sample
 

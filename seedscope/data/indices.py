@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Sized
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,10 +26,29 @@ class SeededIndex(int):
         return marked, (int(self), self.epoch, self.repeat)
 
 
-def marked(index: int, epoch: int, repeat: int = 0) -> SeededIndex:
+class SeededKey(str):
+    """A key that is a string, with the attributes of a `SeededIndex`."""
+
+    epoch: int = 0
+    repeat: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return marked, (str(self), self.epoch, self.repeat)
+
+
+class SeededArray(list[Any]):
+    """The marked indices of an array or a tensor, and `array` itself, which a dataset gets."""
+
+    array: Any = None
+
+
+_MARKED = (SeededIndex, SeededKey)
+
+
+def marked(index: int | str, epoch: int, repeat: int = 0) -> Any:
     """Return an index that carries its epoch and its repeat."""
     # A `__new__` of its own would take twice the time for each index of an epoch.
-    made = SeededIndex(index)
+    made = SeededKey(index) if isinstance(index, str) else SeededIndex(index)
     made.epoch = epoch
     if repeat:
         made.repeat = repeat
@@ -41,13 +60,30 @@ class Marking:
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
-        self._drawn: Counter[int] = Counter()
+        self._drawn: Counter[int | str] = Counter()
 
     def __call__(self, element: Any) -> Any:
-        """Return what a sampler has drawn, with each integer in it marked."""
-        return mapped(element, self._mark)
+        """Return what a sampler has drawn, with each integer and each string in it marked."""
+        if isinstance(element, (np.ndarray, torch.Tensor)):
+            return self._mark_array(element)
+        if isinstance(element, str):
+            return self._mark(element)
+        if isinstance(element, (int, np.integer)) and not isinstance(element, bool):
+            return self._mark(int(element))
+        return _mapped(element, self)
 
-    def _mark(self, index: int) -> SeededIndex:
+    def _mark_array(self, array: Any) -> Any:
+        values = array.tolist()
+        is_whole = all(type(value) is int for value in values) if array.ndim == 1 else False
+        if array.ndim == 0 and type(values) is int:
+            return self._mark(values)
+        if not is_whole:
+            return array
+        made = SeededArray(map(self._mark, values))
+        made.array = array
+        return made
+
+    def _mark(self, index: int | str) -> Any:
         repeat = self._drawn[index]
         self._drawn[index] += 1
         return marked(index, self._epoch, repeat)
@@ -57,17 +93,12 @@ class Marking:
 _VALUES = (bool, float, bytes, type(None))
 
 
-def mapped(element: Any, change: Callable[[Any], Any]) -> Any:
-    """Return an index, or a container or a slice of indices, with each integer changed."""
-    if isinstance(element, (int, np.integer)) and not isinstance(element, bool):
-        return change(element)
-    if isinstance(element, torch.Tensor) and element.ndim == 0 and not element.is_floating_point():
-        return change(element.item())
+def _mapped(element: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a list, a tuple or a slice with each of its parts changed; another value as it is."""
     if type(element) in (list, tuple):
-        return type(element)(mapped(item, change) for item in element)
+        return type(element)(map(change, element))
     if isinstance(element, slice):
-        ends = (mapped(end, change) for end in (element.start, element.stop, element.step))
-        return slice(*ends)
+        return slice(change(element.start), change(element.stop), change(element.step))
     return element
 
 
@@ -75,17 +106,15 @@ def plain(element: Any) -> Any:
     """Return an index as it was before it was marked."""
     if type(element) is SeededIndex:
         return int(element)
-    return mapped(element, _plain) if isinstance(element, (list, tuple, slice)) else element
-
-
-def _plain(index: Any) -> Any:
-    return int(index) if type(index) is SeededIndex else index
+    if type(element) is SeededKey:
+        return str(element)
+    return element.array if type(element) is SeededArray else _mapped(element, plain)
 
 
 def epoch_of(element: Any) -> int | None:
     """Return the epoch that an index carries, or None."""
-    if type(element) is SeededIndex:
-        return element.epoch
+    if type(element) in _MARKED:
+        return cast(int, element.epoch)
     if isinstance(element, slice):
         element = (element.start, element.stop, element.step)
     if isinstance(element, (list, tuple)):
@@ -115,8 +144,9 @@ def _keys(element: Any) -> list[Any]:
     """Return the keys of an index; a container has a mark, which tells one list from two."""
     if isinstance(element, (np.ndarray, torch.Tensor)):
         element = element.tolist()
-    if type(element) is SeededIndex:
-        return [int(element), "repeat", element.repeat] if element.repeat else [int(element)]
+    if type(element) in _MARKED:
+        value = plain(element)
+        return [value, "repeat", element.repeat] if element.repeat else [value]
     if isinstance(element, slice):
         ends = (element.start, element.stop, element.step)
         return ["slice", *(key for end in ends for key in _keys(end))]

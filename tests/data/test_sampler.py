@@ -96,14 +96,16 @@ def test_indices_in_batches_and_slices_are_marked_too():
 
     class Slices(Sampler):
         def __len__(self):
-            return 2
+            return 4
 
         def __iter__(self):
-            yield from (slice(0, 3), "a name")
+            yield from (slice(0, 3), "a name", np.array([3, 3]), torch.tensor([1.5]))
 
-    (part, name) = order_of(Slices())
-    assert (part, name) == (slice(0, 3), "a name")
+    part, name, array, other = order_of(Slices())
+    assert (part, name, array) == (slice(0, 3), "a name", [3, 3])
     assert type(part.stop) is SeededIndex
+    assert [index.repeat for index in array] == [1, 2], "the slice ends at 3"
+    assert torch.equal(other, torch.tensor([1.5])), "no index"
 
 
 @given(size=st.integers(1, 40), ranks=st.integers(1, 5), cut=st.booleans(), mixed=st.booleans())

@@ -14,7 +14,6 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     Sampler,
-    SequentialSampler,
     WeightedRandomSampler,
     default_collate,
     get_worker_info,
@@ -80,6 +79,17 @@ class Lists(Sampler):
         yield from ([first, 2, 7], slice(first, first + 3), [2, 2], slice(None, None, 4))
 
 
+class Arrays(Sampler):
+    """Batches that are arrays or tensors of indices, which repeat."""
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        yield np.array([1, 4, 1])
+        yield torch.tensor([4, random.randrange(4)])
+
+
 class Mixup:
     """A `collate_fn` that draws, also from a generator that it holds."""
 
@@ -114,6 +124,7 @@ CASES = {
         Noisy,
         {"batch_sampler": BatchSampler(RandomSampler(range(SIZE)), 4, drop_last=False)},
     ),
+    "arrays of indices": (Noisy, {"batch_sampler": Arrays()}),
     "lists and slices": (Noisy, {"batch_size": None, "sampler": Lists(), "collate_fn": Mixup()}),
 }
 WAYS = {
@@ -223,6 +234,14 @@ def test_an_iterable_dataset_repeats_for_the_same_workers_and_resumes(workers, c
     assert equal([*drawn, *resumed], first[1])
 
 
+def test_two_passes_at_once_over_an_iterable_dataset_make_the_same_batches():
+    loader = seeded_loader(Shards(), 1029, batch_size=2, collate_fn=Mixup())
+    loader.set_epoch(0)
+    alone = [*loader]
+    pairs = [*zip(loader, loader, strict=True)]
+    assert all(equal(both, alone) for both in zip(*pairs, strict=True))
+
+
 def test_an_iterable_dataset_refuses_to_resume_with_other_workers():
     state = seeded_loader(Shards(), 1029, batch_size=2, num_workers=2).state_dict()
     with pytest.raises(ValueError, match="num_workers 2 instead of 3"):
@@ -234,50 +253,3 @@ def test_a_place_beyond_an_iterable_datasets_end_is_refused():
     loader.load_state_dict({**loader.state_dict(), "batches": 50})
     with pytest.raises(ValueError, match="ended before batch 50"):
         next(iter(loader))
-
-
-# What is refused
-
-
-class Unsized(Dataset):
-    def __getitem__(self, index):
-        return index
-
-
-@pytest.mark.parametrize(
-    ("dataset", "options", "says"),
-    [
-        (Unsized(), {"shuffle": True}, "Unsized has no length"),
-        (Noisy(), {"batch_sampler": [[1]], "batch_size": 2}, "batch_sampler and batch_size"),
-        (Noisy(), {"batch_sampler": [[1]], "drop_last": True}, "batch_sampler and drop_last"),
-        (Noisy(), {"batch_sampler": [[1]], "shuffle": True}, "shuffle and batch_sampler"),
-        (Noisy(), {"sampler": SequentialSampler(range(3)), "shuffle": True}, "contradict"),
-        (Noisy(), {"generator": torch.Generator()}, "takes no generator"),
-        (Noisy(), {"exclude": ["dataset.x"]}, "where no generator is"),
-        (Shards(), {"shuffle": True}, "__iter__: leave out shuffle"),
-        (Shards(), {"num_replicas": 2}, "leave out num_replicas"),
-        (SeededDataset(Noisy(), 3), {}, "has seed 3"),
-        (None, {}, "expected a dataset"),
-        (Noisy(), {"in_order": False}, "keeps the order of the batches"),
-    ],
-)
-def test_bad_input_is_refused_before_a_worker_starts(dataset, options, says):
-    with pytest.raises((TypeError, ValueError), match=says):
-        seeded_loader(dataset, 1029, num_workers=2, **options)
-
-
-def test_a_generator_of_the_collate_fn_can_be_left_alone():
-    mixup = Mixup()
-    mixup.rng = random.SystemRandom()
-    with pytest.warns(
-        RuntimeWarning, match=r"collate_fn.rng draws .* exclude=\['collate_fn.rng'\]"
-    ):
-        seeded_loader(Noisy(), 1029, collate_fn=mixup)
-    seeded_loader(Noisy(), 1029, collate_fn=mixup, exclude=["collate_fn.rng"])
-
-
-def test_a_seeded_dataset_of_the_same_seed_is_taken_as_it_is():
-    dataset = SeededDataset(Noisy(), 1029)
-    loader = seeded_loader(dataset, 1029, batch_size=4, drop_last=True)
-    assert loader.dataset is dataset
-    assert equal([*loader], [*made("in order")])
