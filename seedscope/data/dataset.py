@@ -142,8 +142,7 @@ class SeededDataset(Transparent, Dataset[Any]):
         is_inside = bool(running)
         if is_inside and carried is None:
             # A dataset around, such as a Subset, has given the index alone.
-            around, repeat = running[0]
-            epoch = epoch or around
+            epoch, repeat = epoch or running[0].epoch, running[0].repeat
             keys = (*keys, "repeat", repeat) if repeat else keys
         sample = drawing.sample(epoch, keys, lambda: draw(plain(index)), repeat)
         if not is_inside:

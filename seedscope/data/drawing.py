@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import ConcatDataset, Subset, get_worker_info
 
@@ -22,8 +22,23 @@ from .shared import DREW, SET, TOLD_HELD, Shared
 
 _LOOKS = 16  # samples and batches of a process that are looked at: do they draw numbers?
 
-#: The epoch and the repeat of each sample that is being drawn in this process, one in another.
-running: list[tuple[int, int]] = []
+
+class Running(NamedTuple):
+    """A sample, or a batch, that is being drawn.
+
+    Attributes:
+        epoch: its epoch.
+        repeat: how often the epoch has drawn its index before.
+        seed: the seed from which it draws.
+    """
+
+    epoch: int
+    repeat: int
+    seed: int
+
+
+#: What is being drawn in this process, one in another.
+running: list[Running] = []
 
 _END = object()
 
@@ -75,12 +90,15 @@ class Drawing:
         """Return what `draw` returns, with the sources seeded for the keys."""
         self._begin(epoch)
         seed = self._derive(*keys)
-        result = self._seeded(seed, draw, (epoch, repeat))
+        while any(around.seed == seed for around in running):
+            seed = derive_seed(seed, "inside")  # of the same dataset, or of one with an equal seed
+        sample = Running(epoch, repeat, seed)
+        result = self._seeded(sample, draw)
         if not self._is_settled:
             if self._has_made_generators():
                 # The sample has made a generator that the dataset keeps. In another process this
                 # sample may not be the first one, and finds the generator there.
-                result = self._seeded(seed, draw, (epoch, repeat))
+                result = self._seeded(sample, draw)
             self._is_settled = True
         self.last_seed, self._batches = seed, [0]
         return result
@@ -102,27 +120,28 @@ class Drawing:
         self._batches[0] += not again
         seed = derive_seed(self.last_seed, "batch", self._batches[0])
         with Scope(seed, options, opener=self):
-            batch = _inside((0, 0), make)
+            batch = _inside(Running(0, 0, seed), make)
             self.look_at_draws(seed, held.sources)
         return batch
 
-    def _seeded(self, seed: int, draw: Callable[[], Any], place: tuple[int, int]) -> Any:
+    def _seeded(self, sample: Running, draw: Callable[[], Any]) -> Any:
         """Draw with the sources seeded. A draw in a worker is restored inside another one alone."""
         if not in_worker() or running:
-            with Scope(seed, self._options, opener=self):
-                return self._run(seed, draw, place)
-        seed_process(self._sources, seed)
-        return self._run(seed, draw, place)
+            with Scope(sample.seed, self._options, opener=self):
+                return self._run(sample, draw)
+        seed_process(self._sources, sample.seed)
+        return self._run(sample, draw)
 
-    def _run(self, seed: int, draw: Callable[[], Any], place: tuple[int, int]) -> Any:
-        result = _inside(place, draw)
-        self.look_at_draws(seed, self.held.sources)
+    def _run(self, sample: Running, draw: Callable[[], Any]) -> Any:
+        result = _inside(sample, draw)
+        self.look_at_draws(sample.seed, self.held.sources)
         return result
 
     def _iterate(self, epoch: int, seed: int) -> Iterator[Any]:
         self.repeats.note_pass(epoch)
         draw, batches = partial(next, iter(self._dataset), _END), [0]
-        while (sample := _inside((epoch, 0), draw)) is not _END:
+        place = Running(epoch, 0, seed)
+        while (sample := _inside(place, draw)) is not _END:
             self.last_seed, self._batches = seed, batches
             self.look_at_draws(seed, self.held.sources)
             yield sample
@@ -170,7 +189,7 @@ class Drawing:
             self.shared.add(TOLD_HELD)
 
 
-def _inside(place: tuple[int, int], draw: Callable[[], Any]) -> Any:
+def _inside(place: Running, draw: Callable[[], Any]) -> Any:
     """Return what `draw` returns, which runs as the innermost sample."""
     depth = len(running)
     try:

@@ -86,6 +86,18 @@ def test_a_seeded_dataset_inside_changes_no_draws_around_it(kind):
     assert len(alone.unique()) == alone.numel(), "epochs and repeated draws have their own numbers"
 
 
+def test_a_dataset_of_the_same_seed_inside_has_numbers_of_its_own():
+    class Twice(Noisy):
+        def __getitem__(self, index):
+            return torch.rand(1).item(), inner[index], inner[index]
+
+    inner = SeededDataset(Noisy(), 7)
+    mine, theirs, again = SeededDataset(Twice(), 7)[0]
+    assert mine != theirs
+    assert theirs == again
+    assert SeededDataset(Twice(), 8)[0][1] == inner[0], "with another seed around it is the sample"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_sample_that_raises_is_no_sample_around_the_next(error):
     class Raising(Noisy):
