@@ -41,9 +41,9 @@ class SeededCollate:
             self._options = SourcesAlone(self._held.sources)
             self._begun = self._drawing.begun
         make = partial(self._collate_fn, samples)
-        batch = self._drawing.batch(make, self._held, self._options)
+        batch = self._drawing.batch(make, self._options)
         if is_new and self._held.has_more():
             # It has made a generator that it keeps, which the first batch elsewhere finds.
             self._options = SourcesAlone(self._held.sources)
-            batch = self._drawing.batch(make, self._held, self._options, again=True)
+            batch = self._drawing.batch(make, self._options, again=True)
         return batch

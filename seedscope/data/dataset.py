@@ -6,7 +6,6 @@ import copy
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from operator import getitem
 from typing import Any, ClassVar
 
 from torch.utils.data import Dataset, IterableDataset, Subset
@@ -89,7 +88,7 @@ class SeededDataset(Transparent, Dataset[Any]):
         They are searched at the first sample of each epoch in each process: in attributes, slots,
         containers, closures, partials, class attributes, and globals that methods name.
         """
-        return tuple(source.name for source in self._drawing.held.sources)
+        return tuple(self._drawing.held.names())
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the samples drawn from now on.
@@ -119,7 +118,7 @@ class SeededDataset(Transparent, Dataset[Any]):
             ) from None
 
     def __getitem__(self, index: Any) -> Any:
-        return self._drawn(index, partial(getitem, self.dataset))
+        return self._drawn(index, partial(operator.getitem, self.dataset))
 
     @property
     def __getitems__(self) -> Callable[[list[Any]], Any] | None:

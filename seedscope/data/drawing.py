@@ -95,7 +95,8 @@ class Drawing:
         sample = Running(epoch, repeat, seed)
         result = self._seeded(sample, draw)
         if not self._is_settled:
-            if self._has_made_generators():
+            if self.held.has_more():
+                self._use_generators()
                 # The sample has made a generator that the dataset keeps. In another process this
                 # sample may not be the first one, and finds the generator there.
                 result = self._seeded(sample, draw)
@@ -113,15 +114,13 @@ class Drawing:
             return self._iterate(epoch, seed)
         return Seeded(seed, self._options)(Drawing._iterate)(self, epoch, seed)
 
-    def batch(
-        self, make: Callable[[], Any], held: Held, options: SourcesAlone, again: bool = False
-    ) -> Any:
+    def batch(self, make: Callable[[], Any], options: SourcesAlone, again: bool = False) -> Any:
         """Return what `make` makes of the samples that were drawn last, maybe once more."""
         self._batches[0] += not again
         seed = derive_seed(self.last_seed, "batch", self._batches[0])
         with Scope(seed, options, opener=self):
             batch = _inside(Running(0, 0, seed), make)
-            self.look_at_draws(seed, held.sources)
+            self._look_at_draws(seed, options)
         return batch
 
     def _seeded(self, sample: Running, draw: Callable[[], Any]) -> Any:
@@ -134,7 +133,7 @@ class Drawing:
 
     def _run(self, sample: Running, draw: Callable[[], Any]) -> Any:
         result = _inside(sample, draw)
-        self.look_at_draws(sample.seed, self.held.sources)
+        self._look_at_draws(sample.seed, self._options)
         return result
 
     def _iterate(self, epoch: int, seed: int) -> Iterator[Any]:
@@ -143,14 +142,14 @@ class Drawing:
         place = Running(epoch, 0, seed)
         while (sample := _inside(place, draw)) is not _END:
             self.last_seed, self._batches = seed, batches
-            self.look_at_draws(seed, self.held.sources)
+            self._look_at_draws(seed, self._options)
             yield sample
 
-    def look_at_draws(self, seed: int, held: tuple[Source, ...]) -> None:
+    def _look_at_draws(self, seed: int, options: SourcesAlone) -> None:
         """Look whether numbers are drawn from `seed`, at the first ones of a process."""
         if self._looks and not self.shared.has(DREW):
             self._looks -= 1
-            if have_drawn((*running_sources(), *held), seed):
+            if have_drawn((*running_sources(), *options.held), seed):
                 self.shared.add(DREW)
 
     def _begin(self, epoch: int) -> None:
@@ -162,7 +161,8 @@ class Drawing:
             self._is_settled = False
         if epoch or self.shared.has(SET):  # an index may carry what a sampler alone was told
             self.pass_on(epoch)
-        self._look_for_generators()
+        self.held.look()
+        self._use_generators()
         self._derive = deriver(self._seed, "sample", epoch)
         self.begun = now
 
@@ -170,18 +170,12 @@ class Drawing:
         """Tell the dataset itself the epoch, or those inside of it."""
         _tell_epoch(self._dataset, epoch)
 
-    def _look_for_generators(self) -> None:
-        self.held.look()
+    def _use_generators(self) -> None:
+        """Seed what the last search has found from now on, and warn of the rest."""
         self._tell()
         self._options = SourcesAlone(self.held.sources)
         if in_worker():
             self._sources = (*running_sources(), *self.held.sources)
-
-    def _has_made_generators(self) -> bool:
-        """Search again, and return whether there are other generators than before."""
-        before = self.held.names()
-        self._look_for_generators()
-        return before != self.held.names()
 
     def _tell(self) -> None:
         """Warn of what cannot be seeded, once for all processes."""

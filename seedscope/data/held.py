@@ -40,6 +40,7 @@ class Held:
         self._sources: tuple[Source, ...] | None = None
         self._problems: dict[str, str] = {}
         self._is_cut = False  # whether the search stopped early
+        self._left_alone: list[Any] = []  # the generators that `exclude` leaves out
         excluded = self.look()
         if unknown := [path for path in self.exclude if not any(_is_in(e, path) for e in excluded)]:
             raise ValueError(
@@ -60,6 +61,11 @@ class Held:
     def names(self) -> list[str]:
         return [source.name for source in self.sources]
 
+    def left_alone(self) -> list[Any]:
+        """Return the generators that `exclude` leaves out."""
+        _ = self.sources  # after a search
+        return self._left_alone
+
     def has_more(self) -> bool:
         """Search again, and return whether there are other generators than before."""
         before = self.names()
@@ -70,24 +76,29 @@ class Held:
         """Search again, and return the paths of the generators that `exclude` leaves out."""
         if self._is_cut:
             return []  # once is enough: the search takes a second
-        found: dict[str, Source] = {}
-        excluded = []
-        self._problems = {}
+        found: dict[str, tuple[Any, Source]] = {}
+        excluded, inside = [], list[Held]()
+        self._problems, self._left_alone = {}, []
         search = Search(self._root, self._name, (*KINDS, np.random.SeedSequence, Held, Source))
         for place, thing in search:
+            if type(thing) is Held:
+                inside.append(thing)
             make = next((KINDS[kind] for kind in KINDS if issubclass(type(thing), kind)), None)
             if make is None and not _draws_unseen(type(thing)):
                 continue
             path = place.path()
             if any(_is_in(path, one) for one in self.exclude):
                 excluded.append(path)
+                self._left_alone.append(thing)
             elif problem := _problem(path, thing, make):
                 self._problems[path] = problem
             elif make is not None and not is_governed(thing):
                 path = _numbered(path, found)
-                found[path] = make(path, thing)
+                found[path] = thing, make(path, thing)
         self._is_cut = not search.is_whole
-        self._sources = tuple(found.values())
+        # A dataset inside may leave some alone, too.
+        kept = [id(one) for held in inside for one in held.left_alone()]
+        self._sources = tuple(one for thing, one in found.values() if id(thing) not in kept)
         return excluded
 
     def warn(self) -> bool:

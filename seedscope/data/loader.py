@@ -12,7 +12,7 @@ from ..seeds import check_seed, derive_seed
 from .collate import SeededCollate
 from .dataset import SeededDataset, SeededIterableDataset
 from .held import check_paths
-from .sampler import FixedOrder, SeededSampler
+from .sampler import FixedOrder, SeededSampler, is_sampler
 from .state import check_state
 
 
@@ -269,5 +269,4 @@ def _seeded(dataset: Any, seed: int, exclude: Iterable[str]) -> SeededDataset:
 
 
 def _as_sampler(sampler: Any) -> Any:
-    is_sampler = isinstance(sampler, Sampler) or not hasattr(sampler, "__getitem__")
-    return sampler if is_sampler else FixedOrder(sampler)
+    return sampler if is_sampler(sampler) else FixedOrder(sampler)

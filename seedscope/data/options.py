@@ -24,14 +24,14 @@ class SourcesAlone(Options):
         held: the generators that the dataset holds.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self, held: tuple[Source, ...] = ()) -> None:
         super().__init__(deterministic=False, independent=True)
-        self._held = held
+        self.held: tuple[Source, ...] = held
 
     def governed(self) -> tuple[Any, ...]:
-        return (*select_sources(), *self._held, WATCH)
+        return (*select_sources(), *self.held, WATCH)
 
 
 def loader_options(seed: int) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Repeats:
     def note_draw(self, epoch: int, dataset: Sized, number: int) -> None:
         """Note samples of a map-style dataset; warn once if a second pass has drawn all again."""
         shared = self._shared
-        if shared.has(SET | TOLD_EPOCH) or not _is_loaded():
+        if shared.has(SET | TOLD_EPOCH) or not _is_drawn_by_loader():
             return
         if epoch:  # a sampler was told
             shared.add(SET)
@@ -60,7 +60,7 @@ class Repeats:
         step = max(1, self._length // 64)
         if self._length and before // step != (before + number) // step:
             has_drawn_twice = shared.counted(DRAWS) >= 2 * self._length
-            if self._is_loading() and self._passes > 1 and has_drawn_twice:
+            if self._notices_pass() and self._passes > 1 and has_drawn_twice:
                 self.warn_of_epoch()
 
     def note_pass(self, epoch: int) -> None:
@@ -85,8 +85,8 @@ class Repeats:
         if epoch != self._epoch:
             self._indices, self._epoch = set(), epoch
         if not self._indices:
-            self._is_loading()
-        is_repeated = keys in self._indices and self._is_loading() and keys in self._indices
+            self._notices_pass()
+        is_repeated = keys in self._indices and self._notices_pass() and keys in self._indices
         if len(self._indices) < _REMEMBERED:
             self._indices.add(keys)
         if is_repeated and self._shared.has(DREW) and not self._shared.has(TOLD_INDEX):
@@ -94,7 +94,7 @@ class Repeats:
             shown = keys[0] if len(keys) == 1 else keys
             warnings.warn(INDEX.format(index=shown), UserWarning, stacklevel=level_of_the_user())
 
-    def _is_loading(self) -> bool:
+    def _notices_pass(self) -> bool:
         """Return whether a loader draws, and not code by hand; forget the pass before this one."""
         now = fetcher()
         if now is not None and (self._fetcher is None or self._fetcher() is not now):
@@ -104,7 +104,7 @@ class Repeats:
         return now is not None
 
 
-def _is_loaded() -> bool:
+def _is_drawn_by_loader() -> bool:
     """Return whether a loader draws. In a worker nobody else does."""
     return get_worker_info() is not None or fetcher() is not None
 

@@ -66,7 +66,7 @@ class SeededSampler(DistributedSampler[Any]):
         drop_last: bool = False,
     ) -> None:
         seed = check_seed(seed)
-        self.is_sampler: bool = isinstance(source, Sampler) or not hasattr(source, "__getitem__")
+        self.is_sampler: bool = is_sampler(source)
         if self.is_sampler and shuffle is not None:
             raise ValueError(f"shuffle is for a dataset: the order is {_kind(source)}'s own")
         _length(source)
@@ -254,6 +254,11 @@ class FixedOrder(Sampler[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._indices)
+
+
+def is_sampler(source: Any) -> bool:
+    """Return whether `source` draws an order, and is no dataset, whose indices are drawn."""
+    return isinstance(source, Sampler) or not hasattr(source, "__getitem__")
 
 
 def _chain(sampler: Any) -> Iterator[Any]:

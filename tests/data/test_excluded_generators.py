@@ -6,9 +6,11 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from test_held_generators import Holding, Slotted
+from torch.utils.data import DataLoader, Subset
 
-from seedscope import SeededDataset
+from seedscope import SeededDataset, loader_options
 
 
 def test_an_excluded_generator_goes_on_from_sample_to_sample():
@@ -20,6 +22,18 @@ def test_an_excluded_generator_goes_on_from_sample_to_sample():
     assert [dataset[0][1].item(), dataset[0][1].item()] == [reference.random(), reference.random()]
     assert dataset[0][2] == dataset[0][2]
     assert SeededDataset(holding, 1029, exclude=["dataset.draw"]).generators == ()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_around_leaves_alone_what_the_one_inside_does(workers):
+    inner = SeededDataset(Holding(Slotted()), 1029, exclude=["dataset.draw.rng"])
+    outer = SeededDataset(Subset(inner, range(8)), 5)
+    assert outer.generators == ()
+    inner.dataset.draw.rng.seed(7)
+    before = inner.dataset.draw.rng.getstate()
+    rows = torch.stack([*DataLoader(outer, None, num_workers=workers, **loader_options(3))])
+    assert rows[0, 1] == random.Random(7).random()
+    assert (inner.dataset.draw.rng.getstate() == before) is (workers > 0)
 
 
 @pytest.mark.parametrize(

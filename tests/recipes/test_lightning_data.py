@@ -6,19 +6,11 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from test_lightning import RestoreRandom
+from test_lightning import RestoreRandom, pytestmark  # noqa: F401
 
 from seedscope import seeded, seeded_loader
 from small_data import SEED, Noisy, are_equal, mix
 from small_training import BATCHES, Killed, network, optimizer, weights
-
-pytestmark = [
-    pytest.mark.usefixtures("the_outer_state_is_intact"),
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
-    pytest.mark.filterwarnings("ignore:GPU available but not used:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty:UserWarning"),
-]
 
 EPOCHS = 4
 EACH_FIVE_STEPS = {"every_n_train_steps": 5}
