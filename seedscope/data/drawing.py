@@ -80,7 +80,7 @@ class Drawing:
         self._sources: tuple[Source, ...] = ()  # those of a worker
         self._options = SourcesAlone()
         self._looks = _LOOKS
-        self._is_settled = False  # whether a sample of this process was drawn and looked at
+        self._is_settled = False  # whether a sample of the epoch was drawn and looked at
         self._batches = [0]  # that were made of the pass that has drawn last
         self.repeats: Repeats = Repeats(self.shared)
 
@@ -157,12 +157,11 @@ class Drawing:
         now = os.getpid(), epoch
         if self.begun == now:
             return
-        if self.begun is None or self.begun[0] != now[0]:
-            self._is_settled = False
         if epoch or self.shared.has(SET):  # an index may carry what a sampler alone was told
             self.pass_on(epoch)
         self.held.look()
         self._use_generators()
+        self._is_settled = False
         self._derive = deriver(self._seed, "sample", epoch)
         self.begun = now
 

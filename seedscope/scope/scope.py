@@ -159,9 +159,8 @@ class Scope(Block):
         """Return the seed of each source: the block's, or one of its own."""
         if not self._options.independent:
             return zip(sources, repeat(self.seed))
-        seeds = [*map(source_seeds(self.seed), (source.name for source in sources))]
-        self._seen.own(*seeds)
-        return zip(sources, seeds, strict=True)
+        seed_of = source_seeds(self.seed)
+        return ((source, seed_of(source.name)) for source in sources)
 
     def _look(self) -> None:
         self._reseeded |= self._seen.reseeded()

@@ -199,6 +199,19 @@ def test_generators_are_searched_again_at_each_epoch():
     assert dataset.generators == ("dataset.draw.rng",)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_transform_of_a_later_epoch_may_make_its_generator_late(workers):
+    holding = Holding(Slotted())
+    dataset = SeededDataset(holding, 1029)
+    dataset[0]
+    holding.draw = Lazy()
+    dataset.set_epoch(1)
+    loader = DataLoader(dataset, 2, num_workers=workers, generator=torch.Generator())
+    fresh = SeededDataset(Holding(Lazy()), 1029)
+    fresh.set_epoch(1)
+    assert torch.equal(torch.cat([*loader]), torch.stack([fresh[i] for i in range(SIZE)]))
+
+
 def test_a_seeded_dataset_inside_adds_no_generators_of_its_own():
     inner = SeededDataset(Holding(OfTheClass()), 1)
     assert inner[0] is not None

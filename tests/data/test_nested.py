@@ -40,6 +40,13 @@ class Around(Noisy):
         return self.inner[index] + self.inner[(index + 1) % 8] + first + torch.rand(1).item()
 
 
+class Through(Around):
+    """A wrapper that knows of no epoch, and draws nothing itself."""
+
+    def __getitem__(self, index):
+        return self.inner[index]
+
+
 class Mixing:
     def __init__(self, inner):
         self.inner = inner
@@ -70,6 +77,8 @@ def loader_of(kind, workers):
     options = {"batch_size": 2, "num_workers": workers}
     if kind == "sample":
         return seeded_loader(Around(inner), 1029, **options)
+    if kind == "wrapper":
+        return seeded_loader(Through(inner), 1029, sampler=[0, 5, 5, 0, 5, 2], **options)
     if kind == "collate_fn":
         return seeded_loader(Noisy(), 1029, collate_fn=Mixing(inner), **options)
     if kind == "subset":
@@ -78,7 +87,7 @@ def loader_of(kind, workers):
     return seeded_loader(Streamed(inner), 1029, **options)
 
 
-@pytest.mark.parametrize("kind", ["sample", "collate_fn", "subset", "stream"])
+@pytest.mark.parametrize("kind", ["sample", "wrapper", "collate_fn", "subset", "stream"])
 def test_a_seeded_dataset_inside_changes_no_draws_around_it(kind):
     alone = rows(loader_of(kind, 0))
     workers = 1 if kind == "stream" else 2

@@ -172,6 +172,17 @@ def test_an_epoch_of_the_dataset_that_a_sampler_overrules_is_told():
         drain(loader)
 
 
+def test_an_epoch_that_is_drawn_again_on_purpose_is_not_told():
+    sampler = SeededSampler(Noisy(), 1)
+    dataset = SeededDataset(Noisy(), 1)
+    loader = DataLoader(dataset, 4, sampler=sampler, generator=torch.Generator())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for epoch in (0, 1, 0, 0):
+            sampler.set_epoch(epoch)
+            drain(loader)
+
+
 def test_a_loader_follows_its_dataset_if_that_alone_was_told():
     loader, other = (seeded_loader(Noisy(), 1, batch_size=4, shuffle=True) for _ in range(2))
     loader.dataset.set_epoch(3)

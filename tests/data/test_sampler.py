@@ -255,6 +255,13 @@ def test_a_sampler_that_shares_among_ranks_keeps_its_share_and_gets_the_epoch():
         SeededSampler(inner, 1, num_replicas=2, rank=0)
 
 
+def test_a_sampler_that_draws_from_the_operating_system_is_warned_of():
+    buckets = Buckets()
+    buckets.rng = random.SystemRandom()
+    with pytest.warns(RuntimeWarning, match=r"sampler.rng draws from the operating system .*\.$"):
+        SeededSampler(buckets, 1)
+
+
 def test_shuffle_is_for_a_dataset():
     with pytest.raises(ValueError, match="shuffle is for a dataset"):
         SeededSampler(Buckets(), 1, shuffle=True)

@@ -198,6 +198,9 @@ def test_what_a_worker_draws_before_its_first_sample_is_seeded_too():
         return batches(seeded_loader(Noisy(), 1029, batch_size=3, **options))
 
     assert all(map(equal, run(), run()))
+    options = {"num_workers": 2, "worker_init_fn": InitWorker(), "exclude": ["dataset.rng"]}
+    later = seeded_loader(Noisy(), 1029, batch_size=3, **options)
+    assert equal(batches(later, epochs=(1,))[0], run()[1]), "of the epoch, not of the passes before"
 
 
 def test_pinned_memory_changes_nothing():

@@ -140,8 +140,9 @@ def test_a_copy_draws_the_same_and_has_an_epoch_of_its_own(kind, made):
     assert not torch.equal(samples(other)[0], samples(dataset)[0])
 
 
-def test_a_deep_copy_tells_persistent_workers_its_epoch():
-    dataset = copy.deepcopy(SeededDataset(Labelled(), 1))
+@pytest.mark.parametrize("made", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_tells_persistent_workers_its_epoch(made):
+    dataset = made(SeededDataset(Labelled(), 1))
     loader = persistent(dataset)
     epochs = []
     for epoch in (0, 1):
