@@ -5,7 +5,9 @@ on the same dataset differ by some percent of CPU, because their workers have ot
 memory. So no two workers are compared: each epoch starts workers of its own, as a DataLoader does
 without `persistent_workers`, and each of them searches the dataset for generators anew. A round
 has two epochs of each loader, in a random order and then in the reverse one, and gives one ratio.
-A second plain loader in each round shows how far two equal loaders are apart.
+A second plain loader in each round shows how far two equal loaders are apart. The floor is a plain
+loader of a dataset that seeds the same generators for each sample by hand: with public calls alone,
+without deriving a seed, and with states of NumPy's generators that were made in advance.
 
 The CPU time is that of the workers from their start to their end. The operating system counts it
 when the loader has waited for them, so that no arm needs a `collate_fn` of its own.
@@ -19,7 +21,9 @@ import resource
 import time
 from typing import Any
 
-from torch.utils.data import DataLoader
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from seedscope import seeded_loader
 
@@ -28,9 +32,34 @@ from .harness import Samples, paired, progress, show, spread, summary
 from .peers import SEED
 
 PLAIN, AGAIN, OWN = "DataLoader", "DataLoader, again", "seeded_loader"
-ARMS = (PLAIN, AGAIN, OWN)
+FLOOR = "DataLoader, seeded by hand"
+ARMS = (PLAIN, AGAIN, FLOOR, OWN)
 UNITS = {"wall": "by the clock", "cpu": "of the workers' CPU"}
 WORKERS = 2
+
+
+class SeededByHand(Dataset[torch.Tensor]):
+    """The floor: the public calls that seed the generators for each sample."""
+
+    def __init__(self, dataset: Augmented) -> None:
+        self.dataset = dataset
+        transforms = [dataset.pipeline, *dataset.pipeline.transforms]
+        self.python = [transform.py_random for transform in transforms]
+        self.numpy = [transform.random_generator.bit_generator for transform in transforms]
+        self.state = np.random.PCG64(SEED).state
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        random.seed(index)
+        np.random.seed(index)
+        torch.default_generator.manual_seed(index)
+        for generator in self.python:
+            generator.seed(index)
+        for bits in self.numpy:
+            bits.state = self.state
+        return self.dataset[index]
 
 
 def loader_options(num_workers: int = WORKERS) -> dict[str, Any]:
@@ -68,7 +97,8 @@ def measure_epochs(quick: bool) -> dict[str, Any]:
 
 def _epoch(arm: str, dataset: Augmented, epoch: int) -> tuple[float, float]:
     """Return the seconds of an epoch of a new loader: by the clock, and of its workers' CPU."""
-    loader: Any = DataLoader(dataset, **loader_options())
+    samples: Any = SeededByHand(dataset) if arm == FLOOR else dataset
+    loader: Any = DataLoader(samples, **loader_options())
     if arm == OWN:
         loader = seeded_loader(dataset, SEED, **loader_options())
         loader.set_epoch(epoch)
@@ -104,4 +134,5 @@ def epoch_aims(found: dict[str, Any]) -> list[list[str]]:
         return ", ".join(f"{100 * (ratio['median'] - 1):+.1f}" for ratio in times)
 
     how = "more time, % by the clock, of CPU"
-    return [[f"{OWN}, {how}", more(OWN), "at most 3"], [f"{AGAIN}, {how}", more(AGAIN), ""]]
+    rows = [[f"{arm}, {how}", more(arm), ""] for arm in (AGAIN, FLOOR)]
+    return [[f"{OWN}, {how}", more(OWN), "at most 3"], *rows]
