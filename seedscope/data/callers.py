@@ -22,8 +22,8 @@ def is_prefetched() -> bool:
 
 
 def is_shared_out() -> bool:
-    """Return whether Accelerate gives each process its share of the batches."""
-    kinds = ("BatchSamplerShard", "DataLoaderDispatcher")
+    """Return whether Accelerate gives each process its share of the batches or samples."""
+    kinds = ("BatchSamplerShard", "DataLoaderDispatcher", "IterableDatasetShard")
     return next(_callers("accelerate.data_loader", *kinds), None) is not None
 
 

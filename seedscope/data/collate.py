@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -26,24 +27,37 @@ class SeededCollate:
         self, collate_fn: Callable[[Any], Any], drawing: Drawing, exclude: Iterable[str] = ()
     ) -> None:
         self._collate_fn, self._drawing = collate_fn, drawing
-        self._held = Held(collate_fn, "collate_fn", exclude)
+        # It may be a method of the dataset, which leaves some generators alone.
+        self._held = Held(collate_fn, "collate_fn", exclude, around=(drawing.held,))
         self._held.warn()
         self._begun: Any = None
+        self._is_settled = False  # whether a batch of the epoch was made and looked at
         self._options = SourcesAlone()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_begun": None, "_options": SourcesAlone()}
 
     def __call__(self, samples: Any) -> Any:
-        is_new = self._begun != self._drawing.begun
-        if is_new:
+        if self._begun != self._drawing.begun:
             self._held.look()
             self._options = SourcesAlone(self._held.sources)
-            self._begun = self._drawing.begun
+            self._begun, self._is_settled = self._drawing.begun, False
         make = partial(self._collate_fn, samples)
+        if self._is_settled:
+            return self._drawing.batch(make, self._options)
+        again = partial(self._collate_fn, _copied(samples))  # the first call may change them
         batch = self._drawing.batch(make, self._options)
-        if is_new and self._held.has_more():
+        if self._held.has_others(self._options.held):
             # It has made a generator that it keeps, which the first batch elsewhere finds.
             self._options = SourcesAlone(self._held.sources)
-            batch = self._drawing.batch(make, self._options, again=True)
+            batch = self._drawing.batch(again, self._options, again=True)
+        self._is_settled = True
         return batch
+
+
+def _copied(samples: Any) -> Any:
+    """Return a copy of samples, or themselves if they cannot be copied."""
+    try:
+        return copy.deepcopy(samples)
+    except Exception:
+        return samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
@@ -14,8 +15,10 @@ from ..seeds import check_seed
 from ..support.pickles import reduce_publicly
 from ..support.showing import shown
 from .drawing import Drawing, running
+from .epochs import check_epoch
 from .held import Held
 from .indices import count_of, epoch_of, keys_of, plain
+from .search import is_scalar
 from .transparent import Transparent
 
 
@@ -42,14 +45,14 @@ class SeededDataset(Transparent, Dataset[Any]):
     warning. A `SeededSampler` tells the draws apart. The `collate_fn` of a plain loader is not
     seeded. `seeded_loader` covers order, samples and `collate_fn`.
 
-    An iterable dataset has no index, so it is seeded for each (seed, epoch, worker). Its
-    data repeats with the same number of workers, and differs with another number.
+    An iterable dataset has no index, so it is seeded for each (seed, epoch, rank, worker). Its
+    data repeats with the same number of workers and ranks, and differs with another number.
 
     Args:
         dataset: a map-style dataset or an `IterableDataset`; available as `.dataset`.
         seed: an integer in [0, 2**64).
         exclude: paths as in `generators`, of generators to leave alone, such as one from which
-            the dataset drew a split. A path also stands for what lies below it.
+            the dataset draws a split. A path also stands for what lies below it.
 
     Raises:
         TypeError: `dataset` is not a dataset, or `seed` is not an integer.
@@ -86,7 +89,8 @@ class SeededDataset(Transparent, Dataset[Any]):
         """The paths of the generators that the dataset holds and that are seeded for each sample.
 
         They are searched at the first sample of each epoch in each process: in attributes, slots,
-        containers, closures, partials, class attributes, and globals that methods name.
+        containers, closures, partials, class attributes, the user's modules, and globals that
+        methods name or import.
         """
         return tuple(self._drawing.held.names())
 
@@ -104,14 +108,15 @@ class SeededDataset(Transparent, Dataset[Any]):
             TypeError: `epoch` is not an integer.
             ValueError: `epoch` is out of range.
         """
-        value = check_epoch(epoch)
-        self._drawing.shared.set_epoch(value)
-        self._drawing.pass_on(value)
+        self._drawing.set_epoch(check_epoch(epoch))
+        self._drawing.told_at = time.monotonic_ns()
 
     def __len__(self) -> int:
         try:
             return len(self.dataset)
         except TypeError:
+            if hasattr(type(self.dataset), "__len__"):
+                raise  # from inside of it
             raise TypeError(
                 f"{type(self.dataset).__name__} has no length, which shuffling and most samplers "
                 "need: give the dataset a __len__, or the loader a sampler that needs none"
@@ -131,7 +136,12 @@ class SeededDataset(Transparent, Dataset[Any]):
             inner = inner.dataset
         if not callable(getattr(inner, "__getitems__", None)):
             return None
-        return lambda indices: self._drawn([*indices], self.dataset.__getitems__)
+        return lambda indices: self._drawn([*indices], self._read)
+
+    def _read(self, indices: list[Any]) -> Any:
+        batch = self.dataset.__getitems__(indices)
+        # Samples that are drawn later would have no seed.
+        return [*batch] if isinstance(batch, Iterator) else batch
 
     def _drawn(self, index: Any, draw: Callable[[Any], Any]) -> Any:
         drawing = self._drawing
@@ -152,6 +162,11 @@ class SeededDataset(Transparent, Dataset[Any]):
                 drawing.repeats.note_overruled(carried)
         return sample
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if "_drawing" in vars(self) and not is_scalar(value):
+            self._drawing.begun = None  # it may have another generator now
+
     def __copy__(self) -> Any:
         """Return a dataset with an epoch of its own around the same wrapped dataset."""
         copied = object.__new__(type(self))
@@ -170,13 +185,3 @@ class SeededIterableDataset(SeededDataset, IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return self._drawing.samples(self.epoch)
-
-
-def check_epoch(epoch: Any) -> int:
-    """Return `epoch` as an integer in [0, 2**63)."""
-    if isinstance(epoch, bool) or not hasattr(epoch, "__index__"):
-        raise TypeError(f"epoch must be an integer, got {shown(epoch)} ({type(epoch).__name__})")
-    value = operator.index(epoch)
-    if not 0 <= value < 2**63:
-        raise ValueError(f"epoch must be in [0, 2**63), got {shown(value)}")
-    return value

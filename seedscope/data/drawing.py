@@ -8,19 +8,23 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from torch.utils.data import ConcatDataset, Subset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from ..scope.scope import Scope
 from ..scope.seeded import Seeded
 from ..seeds import derive_seed, deriver
 from ..sources.base import Source
 from ..sources.registry import running_sources
+from .callers import is_shared_out
+from .epochs import listeners
 from .held import Held
 from .options import SourcesAlone, seed_process
+from .ranks import group_rank
 from .repeats import Repeats, have_drawn
 from .shared import DREW, SET, TOLD_HELD, Shared
 
-_LOOKS = 16  # samples and batches of a process that are looked at: do they draw numbers?
+_LOOKS = 16  # first samples and batches of a process that are looked at, then each 16th: a look
+# takes 0.1 ms, and tells whether numbers are drawn
 
 
 class Running(NamedTuple):
@@ -30,17 +34,44 @@ class Running(NamedTuple):
         epoch: its epoch.
         repeat: how often the epoch has drawn its index before.
         seed: the seed from which it draws.
+        shared: what the dataset that draws it shares with other processes.
     """
 
     epoch: int
     repeat: int
     seed: int
+    shared: Shared
 
 
 #: What is being drawn in this process, one in another.
 running: list[Running] = []
 
 _END = object()
+
+
+class Failed(NamedTuple):
+    """An error in the place of a sample."""
+
+    error: Exception
+
+
+class Steps:
+    """The samples of an iterable dataset, which may go on after an error."""
+
+    def __init__(self, samples: Iterator[Any]) -> None:
+        self._samples = samples
+
+    def __iter__(self) -> Steps:
+        return self
+
+    def __next__(self) -> Any:
+        sample = next(self._samples)
+        if type(sample) is not Failed:
+            return sample
+        try:
+            raise sample.error
+        finally:
+            del sample  # it refers to this frame
 
 
 class Drawing:
@@ -51,7 +82,11 @@ class Drawing:
         shared: what the process shares with others.
         last_seed: the seed of the sample that was drawn last, which the batch's follows from.
         begun: the process and the epoch in which it draws; None before the first sample.
+        told_at: the time at which the dataset was told an epoch last, and not by its loader.
     """
+
+    told_at: int = 0
+    _rank_of_parent: int = 0
 
     def __init__(self, dataset: Any, seed: int, held: Held) -> None:
         self.held: Held = held
@@ -62,8 +97,10 @@ class Drawing:
         self._tell()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("held", "shared", "last_seed", "_dataset", "_seed")
-        return {name: vars(self)[name] for name in kept}
+        kept = ("held", "shared", "last_seed", "told_at", "_dataset", "_seed")
+        # A worker that is spawned knows no process group.
+        rank, _ = group_rank() or (self._rank_of_parent, 1)
+        return {**{name: getattr(self, name) for name in kept}, "_rank_of_parent": rank}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -79,7 +116,7 @@ class Drawing:
         self._derive: Callable[..., int] = deriver(self._seed)
         self._sources: tuple[Source, ...] = ()  # those of a worker
         self._options = SourcesAlone()
-        self._looks = _LOOKS
+        self._looks = 0
         self._is_settled = False  # whether a sample of the epoch was drawn and looked at
         self._batches = [0]  # that were made of the pass that has drawn last
         self.repeats: Repeats = Repeats(self.shared)
@@ -92,34 +129,48 @@ class Drawing:
         seed = self._derive(*keys)
         while any(around.seed == seed for around in running):
             seed = derive_seed(seed, "inside")  # of the same dataset, or of one with an equal seed
-        sample = Running(epoch, repeat, seed)
+        sample = Running(epoch, repeat, seed, self.shared)
         result = self._seeded(sample, draw)
         if not self._is_settled:
-            if self.held.has_more():
+            if self.held.has_others(self._options.held):
                 self._use_generators()
                 # The sample has made a generator that the dataset keeps. In another process this
                 # sample may not be the first one, and finds the generator there.
                 result = self._seeded(sample, draw)
+            else:
+                self._tell()
             self._is_settled = True
         self.last_seed, self._batches = seed, [0]
         return result
 
     def samples(self, epoch: int) -> Iterator[Any]:
-        """Return an iterator of an iterable dataset, seeded for this worker."""
+        """Return an iterator of an iterable dataset, seeded for this rank and worker.
+
+        Inside of another sample, it is seeded for that one.
+        """
+        if running:
+            epoch = epoch or running[0].epoch
         self._begin(epoch)
         worker = get_worker_info()
-        seed = self._derive("worker", 0 if worker is None else worker.id)
+        keys = ("worker", 0 if worker is None else worker.id, *self._rank_keys())
+        seed = self._derive("inside", running[-1].seed) if running else self._derive(*keys)
+        place = Running(epoch, 0, seed, self.shared)
         if in_worker() and not running:
             seed_process(self._sources, seed)
-            return self._iterate(epoch, seed)
-        return Seeded(seed, self._options)(Drawing._iterate)(self, epoch, seed)
+            return Steps(self._iterate(place, is_alone=True))
+        return Steps(Seeded(seed, self._options)(Drawing._iterate)(self, place, not running))
+
+    def _rank_keys(self) -> tuple[int | str, ...]:
+        """Return the keys of a rank other than 0, unless Accelerate gives each its share."""
+        rank, _ = group_rank() or (self._rank_of_parent if in_worker() else 0, 1)
+        return ("rank", rank) if rank and not is_shared_out() else ()
 
     def batch(self, make: Callable[[], Any], options: SourcesAlone, again: bool = False) -> Any:
         """Return what `make` makes of the samples that were drawn last, maybe once more."""
         self._batches[0] += not again
         seed = derive_seed(self.last_seed, "batch", self._batches[0])
         with Scope(seed, options, opener=self):
-            batch = _inside(Running(0, 0, seed), make)
+            batch = _inside(Running(0, 0, seed, self.shared), make)
             self._look_at_draws(seed, options)
         return batch
 
@@ -136,21 +187,32 @@ class Drawing:
         self._look_at_draws(sample.seed, self._options)
         return result
 
-    def _iterate(self, epoch: int, seed: int) -> Iterator[Any]:
-        self.repeats.note_pass(epoch)
-        draw, batches = partial(next, iter(self._dataset), _END), [0]
-        place = Running(epoch, 0, seed)
-        while (sample := _inside(place, draw)) is not _END:
-            self.last_seed, self._batches = seed, batches
-            self._look_at_draws(seed, self._options)
+    def _iterate(self, place: Running, is_alone: bool) -> Iterator[Any]:
+        if is_alone:
+            self.repeats.note_pass(place.epoch)
+        samples, batches = _inside(place, partial(iter, self._dataset)), [0]
+        while True:
+            try:
+                sample = _inside(place, partial(next, samples, _END))
+            except Exception as error:
+                sample = Failed(error)  # the samples may go on after it, as without the seeds
+            if sample is _END:
+                return
+            self.last_seed, self._batches = place.seed, batches
+            self._look_at_draws(place.seed, self._options)
             yield sample
 
     def _look_at_draws(self, seed: int, options: SourcesAlone) -> None:
-        """Look whether numbers are drawn from `seed`, at the first ones of a process."""
-        if self._looks and not self.shared.has(DREW):
-            self._looks -= 1
+        """Look whether numbers are drawn from `seed`: at the first ones, later at some."""
+        if not self.shared.has(DREW):
+            self._looks += 1
+            if self._looks > _LOOKS and self._looks % _LOOKS:
+                return
             if have_drawn((*running_sources(), *options.held), seed):
                 self.shared.add(DREW)
+        for around in running:  # what is drawn inside does not show there
+            if self.shared.has(DREW):
+                around.shared.add(DREW)
 
     def _begin(self, epoch: int) -> None:
         """Get ready for an epoch in this process."""
@@ -165,9 +227,15 @@ class Drawing:
         self._derive = deriver(self._seed, "sample", epoch)
         self.begun = now
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of all processes, and tell the dataset."""
+        self.shared.set_epoch(epoch)
+        self.pass_on(epoch)
+
     def pass_on(self, epoch: int) -> None:
         """Tell the dataset itself the epoch, or those inside of it."""
-        _tell_epoch(self._dataset, epoch)
+        for one in listeners(self._dataset):
+            one.set_epoch(epoch)
 
     def _use_generators(self) -> None:
         """Seed what the last search has found from now on, and warn of the rest."""
@@ -190,16 +258,6 @@ def _inside(place: Running, draw: Callable[[], Any]) -> Any:
         return draw()
     finally:
         del running[depth:]
-
-
-def _tell_epoch(dataset: Any, epoch: int) -> None:
-    if callable(set_epoch := getattr(dataset, "set_epoch", None)):
-        set_epoch(epoch)
-    elif isinstance(dataset, Subset):
-        _tell_epoch(dataset.dataset, epoch)
-    elif isinstance(dataset, ConcatDataset):
-        for one in dataset.datasets:
-            _tell_epoch(one, epoch)
 
 
 def in_worker() -> bool:

@@ -49,15 +49,41 @@ def closure(place: Place, function: FunctionType) -> Iterator[Found]:
 
 
 def named_globals(function: FunctionType) -> Iterator[Found]:
-    """Yield the globals that a function names, and the attributes of modules among them."""
+    """Yield the globals that a function names, and what it names of modules.
+
+    A module is a global, an attribute of another module that is named, or imported by the
+    function itself.
+    """
     names, known = _names(function.__code__), function.__globals__
-    for name in names:
-        value: Any = known.get(name)
-        if not issubclass(type(value), ModuleType):
-            yield _in_module(known, name), value
-        elif value.__name__.partition(".")[0] not in OWN:
-            inner = vars(value)
-            yield from ((_in_module(inner, name), inner[name]) for name in names if name in inner)
+    package = f"{known.get('__package__') or ''}."
+    imported = (sys.modules.get(f"{at}{name}") for at in ("", package) for name in names)
+    modules = [known, *(vars(one) for one in imported if issubclass(type(one), ModuleType))]
+    seen = set[int]()
+    while modules:
+        inner = modules.pop(0)
+        if id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        for name in names:
+            value: Any = inner.get(name)
+            if issubclass(type(value), ModuleType):
+                modules.append(vars(value))
+            elif name in inner and (inner is known or _is_searched(inner)):
+                yield _in_module(inner, name), value
+
+
+def module_attributes(module: ModuleType) -> Iterator[Found]:
+    """Yield what a module of the user has, besides other modules."""
+    inner = vars(module)
+    if _is_searched(inner) and not is_installed(str(inner.get("__name__")).partition(".")[0]):
+        for name, value in [*inner.items()]:
+            if not (name.startswith("__") or issubclass(type(value), ModuleType)):
+                yield _in_module(inner, name), value
+
+
+def _is_searched(namespace: dict[str, Any]) -> bool:
+    """Return whether a module may have generators that a scope does not govern."""
+    return str(namespace.get("__name__")).partition(".")[0] not in OWN
 
 
 def _in_module(namespace: dict[str, Any], name: str) -> Place:

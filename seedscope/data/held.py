@@ -27,16 +27,24 @@ class Held:
         root: the object.
         name: the first word of each path, such as `dataset`.
         exclude: paths of generators, or of objects that hold them, to leave alone.
+        around: what is held elsewhere: a generator that one of them leaves alone is left alone.
 
     Raises:
         TypeError: `exclude` is not a collection of strings.
         ValueError: a path in `exclude` leads to no generator.
     """
 
-    def __init__(self, root: Any, name: str, exclude: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        root: Any,
+        name: str,
+        exclude: Iterable[str] = (),
+        around: tuple[Held, ...] = (),
+    ) -> None:
         check_paths(exclude)
-        self._root, self._name = root, name
+        self._root, self._name, self._around = root, name, around
         self.exclude: tuple[str, ...] = tuple(exclude)
+        self._found: dict[str, tuple[Any, Source]] = {}  # by the last search
         self._sources: tuple[Source, ...] | None = None
         self._problems: dict[str, str] = {}
         self._is_cut = False  # whether the search stopped early
@@ -44,12 +52,14 @@ class Held:
         excluded = self.look()
         if unknown := [path for path in self.exclude if not any(_is_in(e, path) for e in excluded)]:
             raise ValueError(
-                f"exclude has {unknown}, where no generator is; generators are at "
+                f"exclude has {unknown}, where no generator is; the {name} has generators at "
                 f"{[source.name for source in self.sources] + excluded!r:.500}"
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_sources": None, "_is_cut": False}  # other objects: search again
+        # Other objects, or another process: search again.
+        gone: dict[str, Any] = {"_found": {}, "_sources": None, "_left_alone": [], "_is_cut": False}
+        return {**vars(self), **gone}
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -66,11 +76,10 @@ class Held:
         _ = self.sources  # after a search
         return self._left_alone
 
-    def has_more(self) -> bool:
-        """Search again, and return whether there are other generators than before."""
-        before = self.names()
+    def has_others(self, used: tuple[Source, ...]) -> bool:
+        """Search again, and return whether there are other generators than those of `used`."""
         self.look()
-        return before != self.names()
+        return self.sources != used
 
     def look(self) -> list[str]:
         """Search again, and return the paths of the generators that `exclude` leaves out."""
@@ -78,7 +87,7 @@ class Held:
             return []  # once is enough: the search takes a second
         found: dict[str, tuple[Any, Source]] = {}
         excluded, inside = [], list[Held]()
-        self._problems, self._left_alone = {}, []
+        problems, left_alone = dict[str, str](), list[Any]()
         search = Search(self._root, self._name, (*KINDS, np.random.SeedSequence, Held, Source))
         for place, thing in search:
             if type(thing) is Held:
@@ -89,16 +98,22 @@ class Held:
             path = place.path()
             if any(_is_in(path, one) for one in self.exclude):
                 excluded.append(path)
-                self._left_alone.append(thing)
+                left_alone.append(thing)
+                continue
+            # A generator that was found before keeps its source.
+            name = _numbered(path, found)
+            known, source = self._found.get(name, (None, None))
+            if source is not None and known is thing:
+                found[name] = thing, source
             elif problem := _problem(path, thing, make):
-                self._problems[path] = problem
+                problems[path] = problem
             elif make is not None and not is_governed(thing):
-                path = _numbered(path, found)
-                found[path] = thing, make(path, thing)
-        self._is_cut = not search.is_whole
+                found[name] = thing, make(name, thing)
         # A dataset inside may leave some alone, too.
-        kept = [id(one) for held in inside for one in held.left_alone()]
-        self._sources = tuple(one for thing, one in found.values() if id(thing) not in kept)
+        kept = [id(one) for held in (*inside, *self._around) for one in held.left_alone()]
+        found = {name: one for name, one in found.items() if id(one[0]) not in kept}
+        self._is_cut, self._problems, self._left_alone = not search.is_whole, problems, left_alone
+        self._found, self._sources = found, tuple(source for _, source in found.values())
         return excluded
 
     def warn(self) -> bool:
@@ -158,5 +173,5 @@ def _problem(path: str, thing: Any, make: Any) -> str | None:
     try:
         make(path, thing).capture()
     except Exception as error:
-        return f"cannot be read ({kind}: {error!r:.200})"
+        return f"cannot be read or seeded ({kind}: {error!r:.200})"
     return None

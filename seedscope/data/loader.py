@@ -11,8 +11,13 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from ..seeds import check_seed, derive_seed
 from .collate import SeededCollate
 from .dataset import SeededDataset, SeededIterableDataset
+from .epochs import listeners
 from .held import check_paths
-from .sampler import FixedOrder, SeededSampler, is_sampler
+from .options import SeededStart
+from .orders import FixedOrder, is_sampler
+from .passes import Pass
+from .ranks import group_rank
+from .sampler import SeededSampler
 from .state import check_state
 
 
@@ -35,9 +40,10 @@ class SeededLoader(DataLoader[Any]):
 
     @property
     def epoch(self) -> int:
-        """The epoch of the next pass."""
-        order = self.order
-        return self._dataset.epoch if order is None else order.epoch
+        """The epoch of the next pass: what the loader or its dataset was told last."""
+        order, dataset = self.order, self._dataset
+        is_older = order is None or order.told_at < dataset._drawing.told_at
+        return dataset.epoch if order is None or is_older else order.epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass. Call it before the loop of each epoch.
@@ -73,31 +79,33 @@ class SeededLoader(DataLoader[Any]):
             ValueError: the state is damaged, or of another dataset's length, seed, order, batch
                 size or, for an iterable dataset, number of workers. Nothing was changed.
         """
-        end = None if self.order is None or self.order.is_sampler else len(self)
-        epoch, batches = check_state(state_dict, self._identity, "batches", end)
+        epoch, batches = check_state(state_dict, self._identity, "batches", self._count)
         self.set_epoch(epoch)
         self._place, self._resumes = (epoch, batches), True
         self._latest = None  # a pass that has not ended counts no more
 
     def __iter__(self) -> Any:
-        return _Pass(self)
+        return Pass(self)
 
-    def begin(self, begun: _Pass) -> tuple[Iterator[Any], int, int]:
+    def begin(self, begun: Pass) -> tuple[Iterator[Any], int, int]:
         """Begin a pass, and return its batches, its epoch, and the number of the first batch."""
-        epoch, dataset, order = self.epoch, self._dataset, self.order
-        if order is not None and order.was_set:
-            dataset.set_epoch(epoch)
-        elif order is not None and dataset.epoch != epoch:
-            order.set_epoch(epoch := dataset.epoch)  # the dataset alone was told
+        epoch, order, drawing = self.epoch, self.order, self._dataset._drawing
+        is_told = order is not None and (order.told_at or drawing.told_at)
+        if order is not None and (is_told or epoch != drawing.shared.epoch):
+            if epoch != order.epoch:
+                order.set_epoch(epoch)  # the dataset was told
+            drawing.set_epoch(epoch)
         elif self._passes:
-            is_mixed = order is not None and order.is_mixed
-            dataset._drawing.repeats.warn_of_epoch(is_mixed)
+            found = listeners(self._dataset.dataset)
+            follows = any(not issubclass(type(one), SeededDataset) for one in found)
+            drawing.repeats.warn_of_epoch(follows or (order is not None and order.is_mixed))
+        drawing.begun = None  # the dataset may have other generators than in the last pass
         start = self._place[1] if self._resumes and self._place[0] == epoch else 0
         self._resumes, self._place = False, (epoch, start)
         if order is not None:
             order.start_at(start * (self.batch_size or 1))
         # The seeds of the workers: what they draw before the first sample.
-        self.generator.manual_seed(derive_seed(dataset.seed, "workers", epoch))
+        self.generator.manual_seed(derive_seed(self._dataset.seed, "workers", epoch))
         self._latest = begun.mark
         try:
             batches = super().__iter__()
@@ -110,10 +118,17 @@ class SeededLoader(DataLoader[Any]):
             raise
         return batches, epoch, start
 
-    def count(self, one: _Pass, epoch: int, number: int) -> None:
+    def count(self, one: Pass, epoch: int, number: int) -> None:
         """Count the batches that a pass has handed over, if it is the one that began last."""
         if self._latest is one.mark:
             self._place = (epoch, number)
+
+    def _count(self, epoch: int) -> int | None:
+        """Return the number of batches of an epoch; None of an iterable dataset."""
+        if self.order is None:
+            return None
+        elements, size = self.order.count(epoch), self.batch_size or 1
+        return elements // size if self.drop_last else -(-elements // size)
 
     @property
     def _dataset(self) -> SeededDataset:
@@ -124,52 +139,11 @@ class SeededLoader(DataLoader[Any]):
         """Return what a state must have in common with this loader."""
         own = {"batch_size": self.batch_size, "drop_last": self.drop_last}
         if (order := self.order) is None:
+            _, ranks = group_rank() or (0, 1)
             kind = {"order": "of an iterable dataset", "num_workers": self.num_workers}
+            own["num_replicas"] = ranks
             return {"format": 1, "seed": self._dataset.seed, **kind, **own}
         return {**order.identity(epoch), **own}
-
-
-class _Pass:
-    """One pass of a loader, which counts the batches that the caller receives.
-
-    It begins with its first batch: Lightning sets the epoch when it has the iterator already.
-    """
-
-    def __init__(self, loader: SeededLoader) -> None:
-        self._loader = loader
-        # The loader knows the mark: with the pass itself, both would keep the workers alive.
-        self.mark: object = object()
-        self._batches: Iterator[Any] | None = None
-        self._epoch = self._number = 0
-        self._failed = 0  # batches that raised since the last one that was handed over
-
-    def __iter__(self) -> _Pass:
-        return self
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __next__(self) -> Any:
-        loader = self._loader
-        if self._batches is None:
-            self._batches, self._epoch, self._number = loader.begin(self)
-        elif loader.persistent_workers and loader._latest not in (self.mark, None):
-            raise RuntimeError(
-                "another pass of this loader has begun, and its persistent workers draw for that "
-                "one: end a pass before the next, or use another loader"
-            )
-        try:
-            batch = next(self._batches)
-        except StopIteration:
-            loader._passes += 1
-            raise
-        except Exception:
-            self._failed += 1  # the pass goes on with the batch after it
-            raise
-        self._number += 1 + self._failed
-        self._failed = 0
-        loader.count(self, self._epoch, self._number)
-        return batch
 
 
 def seeded_loader(
@@ -193,8 +167,8 @@ def seeded_loader(
     This covers the order, the samples as in `SeededDataset`, the `collate_fn`, and what workers
     draw before their first sample. The batches are the same with any number of workers, forked
     or spawned, persistent or not, and after a stop in mid-epoch. An iterable dataset has no order:
-    its batches depend on the number of workers, each of which must take its own share of the data
-    (`torch.utils.data.get_worker_info`).
+    its batches depend on the numbers of workers and ranks, each of which must take its own share
+    of the data (`torch.utils.data.get_worker_info`, `torch.distributed.get_rank`).
 
     Call `set_epoch(epoch)` before the loop of each epoch. A checkpoint keeps `state_dict()`, and
     `load_state_dict` resumes at the next batch.
@@ -212,8 +186,8 @@ def seeded_loader(
         drop_last: as for `DataLoader`.
         num_replicas: the number of ranks, as for `SeededSampler`.
         rank: this rank, as for `SeededSampler`.
-        exclude: paths of generators to leave alone, as for `SeededDataset`; also of those of the
-            `collate_fn`.
+        exclude: paths of generators to leave alone, as for `SeededDataset`; those of the
+            `collate_fn` begin with it: `["collate_fn.rng"]`.
         options: other arguments of `DataLoader`, besides `generator`.
 
     Raises:
@@ -221,10 +195,7 @@ def seeded_loader(
         ValueError: arguments contradict each other. No worker was started.
     """
     seed = check_seed(seed)
-    if "generator" in options:
-        raise TypeError("seeded_loader takes no generator: order and workers follow from the seed")
-    if options.get("in_order") is False:
-        raise ValueError("seeded_loader keeps the order of the batches: leave out in_order=False")
+    options = _checked(options)
     check_paths(exclude)
     mixed = [path for path in exclude if collate_fn is not None and path.startswith("collate_fn")]
     data = _seeded(dataset, seed, [path for path in exclude if path not in mixed])
@@ -252,17 +223,39 @@ def seeded_loader(
     if collate_fn is not None:
         how["collate_fn"] = SeededCollate(collate_fn, data._drawing, mixed)
     generator = torch.Generator()
-    return SeededLoader(data, num_workers=num_workers, generator=generator, **how, **options)
+    loader = SeededLoader(data, num_workers=num_workers, generator=generator, **how, **options)
+    if loader.dataset is not data:
+        raise TypeError(
+            f"a DataLoader hides {type(dataset).__name__} behind {type(loader.dataset).__name__}, "
+            "whose epoch cannot be set: pass a Dataset or an IterableDataset"
+        )
+    return loader
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """Return other arguments of `DataLoader`, with a `worker_init_fn` that is seeded."""
+    if "generator" in options:
+        raise TypeError("seeded_loader takes no generator: order and workers follow from the seed")
+    if options.get("in_order") is False:
+        raise ValueError("seeded_loader keeps the order of the batches: leave out in_order=False")
+    if (start := options.get("worker_init_fn")) is not None:
+        return {**options, "worker_init_fn": SeededStart(start)}
+    return options
 
 
 def _seeded(dataset: Any, seed: int, exclude: Iterable[str]) -> SeededDataset:
     if type(dataset) not in (SeededDataset, SeededIterableDataset):
         made: SeededDataset = SeededDataset(dataset, seed, exclude=exclude)
         return made
-    if dataset.seed != seed or exclude:
+    if dataset.seed != seed:
         raise ValueError(
-            f"the SeededDataset has seed {dataset.seed} and an exclude of its own: pass "
-            f"that seed instead of {seed} and no exclude, or pass the dataset inside"
+            f"the SeededDataset has seed {dataset.seed}: pass that seed instead of {seed}, or pass "
+            "the dataset inside"
+        )
+    if exclude:
+        raise ValueError(
+            f"exclude={exclude} belongs to the SeededDataset: pass it there, or pass the dataset "
+            "inside"
         )
     wrapped: SeededDataset = dataset
     return wrapped

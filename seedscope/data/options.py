@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -55,6 +55,17 @@ def seed_worker(worker_id: int) -> None:
     worker = get_worker_info()
     held = () if worker is None else Held(worker.dataset, "dataset").sources
     seed_process((*running_sources(), *held), torch.initial_seed())
+
+
+class SeededStart:
+    """A `worker_init_fn` for which every source is seeded, also new generators without a seed."""
+
+    def __init__(self, start: Callable[[int], Any]) -> None:
+        self._start = start
+
+    def __call__(self, worker_id: int) -> None:
+        seed_worker(worker_id)
+        self._start(worker_id)
 
 
 def seed_process(sources: Iterable[Source], seed: int) -> None:

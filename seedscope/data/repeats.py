@@ -19,9 +19,10 @@ from .shared import DRAWS, DREW, PASSES, SET, TOLD_EPOCH, TOLD_INDEX, Shared
 _REMEMBERED = 10_000  # indices of a pass
 
 EPOCH = (
-    "each pass has the same order and samples, those of epoch 0: set_epoch was never called. Call "
-    "set_epoch(epoch) before each pass: of the seeded_loader or the SeededSampler if there is one, "
-    "else of the SeededDataset. If all passes shall be the same, call set_epoch(0) once."
+    "each pass has the same samples, those of epoch 0, and the same order if that is seeded: "
+    "set_epoch was never called. Call set_epoch(epoch) before each pass: of the seeded_loader or "
+    "the SeededSampler if there is one, else of the SeededDataset. If all passes shall be the "
+    "same, call set_epoch(0) once."
 )
 OVERRULED = (
     "the dataset has epoch {epoch}, and its SeededSampler epoch 0, which counts: call set_epoch of "

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import distributed
-from torch.utils.data import DistributedSampler, Sampler
+from torch.utils.data import DistributedSampler
 
 from ..scope.scope import Scope
 from ..seeds import check_seed, derive_seed
 from ..support.remarks import level_of_the_user
 from ..support.showing import shown
 from .callers import is_prefetched, is_shared_out
-from .dataset import SeededDataset, check_epoch
+from .dataset import SeededDataset
+from .epochs import check_epoch
 from .held import Held
 from .indices import Marking, SeededIndex, marked
 from .options import SourcesAlone
+from .orders import chain, is_sampler
+from .ranks import check_ranks, group_rank
 from .state import check_state
 
 _CHUNK = 1024  # indices that are made at once
@@ -70,32 +73,33 @@ class SeededSampler(DistributedSampler[Any]):
         if self.is_sampler and shuffle is not None:
             raise ValueError(f"shuffle is for a dataset: the order is {_kind(source)}'s own")
         _length(source)
-        if self.is_sampler and any(isinstance(one, DistributedSampler) for one in _chain(source)):
+        if self.is_sampler and any(isinstance(one, DistributedSampler) for one in chain(source)):
             if num_replicas not in (None, 1):
                 raise ValueError(
                     f"{_kind(source)} gives each rank its share: leave out num_replicas"
                 )
             num_replicas = 1
         self._follows_group = num_replicas is None and rank is None
-        if rank is None:
-            rank = _rank(num_replicas)
-        ranks = 1 if num_replicas is None else num_replicas
+        rank, ranks = check_ranks(num_replicas, rank)
         super().__init__(source, ranks, rank, shuffle is not False, seed, drop_last)
         self.epoch: int = 0
-        self.was_set: bool = False  # whether an epoch was set
+        self.told_at: int = 0  # the time at which an epoch was set last
         self._held = Held(source, "sampler") if self.is_sampler else None
         if self._held is not None:
             self._held.warn()
         self._has_drawn = False  # whether a sampler has drawn numbers for its last order
-        self._digest = -1, ""  # the epoch that a sampler has drawn last, and its order
+        self._digest = -1, "", 0  # the epoch that a sampler has drawn last, its order and length
         self._start = 0  # of the next pass
-        self._yielded = 0  # in this epoch
+        self.yielded: int = 0  # in this epoch
         self._is_ahead = False  # whether workers draw later what the last pass has yielded
 
     @property
     def is_mixed(self) -> bool:
-        """Whether epochs have orders of their own; of a sampler, whether its last one was drawn."""
-        return self._has_drawn if self.is_sampler else self.shuffle
+        """Whether epochs have orders of their own; of a sampler, whether it draws or is told."""
+        if not self.is_sampler:
+            return self.shuffle
+        told = [one for one in chain(self.dataset) if callable(getattr(one, "set_epoch", None))]
+        return self._has_drawn or any(getattr(one, "shuffle", True) for one in told)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass. Another epoch begins at its beginning.
@@ -103,9 +107,9 @@ class SeededSampler(DistributedSampler[Any]):
         Raises:
             TypeError, ValueError: `epoch` is not an integer in [0, 2**63).
         """
-        self.was_set = True
+        self.told_at = time.monotonic_ns()
         if (epoch := check_epoch(epoch)) != self.epoch:
-            self.epoch, self._start, self._yielded = epoch, 0, 0
+            self.epoch, self._start, self.yielded = epoch, 0, 0
 
     def __len__(self) -> int:
         self._join_group()
@@ -119,13 +123,12 @@ class SeededSampler(DistributedSampler[Any]):
                 "its share, so that most of the data is never drawn: pass num_replicas=1, rank=0"
             )
         self._is_ahead = is_prefetched()
-        start, self._start = self._start, 0
-        self._yielded = start
-        return self._pass(self.epoch, start)
+        self.yielded = self._start
+        return self._pass(self.epoch)
 
     def start_at(self, position: int) -> None:
         """Begin the next pass of this epoch at an element, instead of at the first."""
-        self._start = self._yielded = position
+        self._start = self.yielded = position
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and the place in it, ready for `torch.save`.
@@ -141,7 +144,7 @@ class SeededSampler(DistributedSampler[Any]):
                 stacklevel=level_of_the_user(),
             )
         identity = self.identity(self.epoch)
-        return {**identity, "epoch": self.epoch, "position": self._yielded}
+        return {**identity, "epoch": self.epoch, "position": self.yielded}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Resume at the saved place: the next pass has the rest of the epoch.
@@ -150,8 +153,7 @@ class SeededSampler(DistributedSampler[Any]):
             ValueError: the state is damaged, or of another seed, length or order. Nothing was
                 changed.
         """
-        end = None if self.is_sampler else len(self)  # a sampler's own length may be a guess
-        epoch, position = check_state(state_dict, self.identity, "position", end)
+        epoch, position = check_state(state_dict, self.identity, "position", self.count)
         self.epoch = epoch
         self.start_at(position)
 
@@ -171,10 +173,20 @@ class SeededSampler(DistributedSampler[Any]):
             "num_replicas": self.num_replicas,
         }
 
+    def count(self, epoch: int) -> int:
+        """Return how many elements this rank draws in an epoch.
+
+        A sampler's own length may be a guess, so that its order is drawn.
+        """
+        if not self.is_sampler:
+            return len(self)
+        self.identity(epoch)
+        return len(range(self.rank, self._total(self._digest[2]), self.num_replicas))
+
     def _join_group(self) -> None:
         """Take the ranks of the process group, which may be younger than the sampler."""
-        if self._follows_group and _has_group():
-            self.num_replicas, self.rank = distributed.get_world_size(), distributed.get_rank()
+        if self._follows_group and (group := group_rank()):
+            self.rank, self.num_replicas = group
 
     def _total(self, length: int) -> int:
         """Return how many elements all ranks have, of an order of this length."""
@@ -183,11 +195,16 @@ class SeededSampler(DistributedSampler[Any]):
             return length
         return length - rest if self.drop_last else length - rest + self.num_replicas
 
-    def _pass(self, epoch: int, start: int) -> Iterator[Any]:
+    def _pass(self, epoch: int) -> Iterator[Any]:
+        # At the first element: a loader with workers makes two iterators, and draws from one.
+        start = 0
+        if epoch == self.epoch:
+            start, self._start = self._start, 0
+            self.yielded = start
         elements = self._of_sampler(epoch) if self.is_sampler else self._of_dataset(epoch)
         first = self.rank + start * self.num_replicas
         for element in elements(first, self.num_replicas):
-            self._yielded += 1
+            self.yielded += 1
             yield element
 
     def _of_dataset(self, epoch: int) -> Any:
@@ -223,15 +240,16 @@ class SeededSampler(DistributedSampler[Any]):
     def _drawn(self, epoch: int) -> list[Any]:
         """Return what the wrapped sampler draws in an epoch."""
         assert self._held is not None
-        for one in _chain(self.dataset):
+        for one in chain(self.dataset):
             if callable(set_epoch := getattr(one, "set_epoch", None)):
                 set_epoch(epoch)
         self._held.look()
+        used = self._held.sources
         drawn = self._drawn_once(epoch)
-        if self._held.has_more():
+        if self._held.has_others(used):
             drawn = self._drawn_once(epoch)  # it has made a generator that it keeps
         text = repr([one.tolist() if hasattr(one, "tolist") else one for one in drawn])
-        self._digest = epoch, hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._digest = epoch, hashlib.sha256(text.encode()).hexdigest()[:16], len(drawn)
         return drawn
 
     def _drawn_once(self, epoch: int) -> list[Any]:
@@ -241,47 +259,6 @@ class SeededSampler(DistributedSampler[Any]):
             drawn = [*iter(cast(Any, self.dataset))]
             self._has_drawn = bool(scope.used())
         return drawn
-
-
-class FixedOrder(Sampler[Any]):
-    """A sampler of given indices."""
-
-    def __init__(self, indices: Iterable[Any]) -> None:
-        self._indices = [*indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._indices)
-
-
-def is_sampler(source: Any) -> bool:
-    """Return whether `source` draws an order, and is no dataset, whose indices are drawn."""
-    return isinstance(source, Sampler) or not hasattr(source, "__getitem__")
-
-
-def _chain(sampler: Any) -> Iterator[Any]:
-    """Yield a sampler, and those that it draws from, as a batch sampler does."""
-    while sampler is not None:
-        yield sampler
-        sampler = getattr(sampler, "sampler", None)
-
-
-def _has_group() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def _rank(num_replicas: int | None) -> int:
-    """Return this process's rank of several; 0 of one."""
-    if num_replicas in (None, 1):
-        return 0
-    if not _has_group():
-        raise ValueError(
-            f"num_replicas={num_replicas} needs a rank: no process group is initialised, which has "
-            "one"
-        )
-    return distributed.get_rank()
 
 
 def _kind(thing: Any) -> str:
@@ -296,5 +273,5 @@ def _length(source: Any) -> int:
             raise  # it names the dataset inside
         raise TypeError(
             f"expected a dataset or a sampler with a length, got {shown(source)}: the order of an "
-            f"epoch needs one. Give {_kind(source)} a __len__"
+            f"epoch needs one. Give {_kind(source)} a __len__, or pass a list"
         ) from None

@@ -6,7 +6,6 @@ import functools
 import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 from itertools import islice
 from logging import Logger
 from pathlib import PurePath
@@ -26,7 +25,17 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 
-from .functions import OWN, Found, Place, closure, is_installed, named, named_globals, package_of
+from .functions import (
+    OWN,
+    Found,
+    Place,
+    closure,
+    is_installed,
+    module_attributes,
+    named,
+    named_globals,
+    package_of,
+)
 
 LIMIT = 100_000  # objects
 _LONG = 1_000  # items
@@ -34,7 +43,7 @@ _LONG = 1_000  # items
 # What refers to no generator. A plain array or tensor is numbers alone.
 _SCALARS = (
     *(NoneType, bool, int, float, complex, str, bytes, bytearray, range, slice, type(...)),
-    *(Enum, PurePath, ModuleType, Logger, CodeType, np.generic, np.dtype),
+    *(PurePath, Logger, CodeType, np.generic, np.dtype),
     *(torch.Tensor, torch.dtype, torch.device, torch.layout),
     *(GetSetDescriptorType, MemberDescriptorType, WrapperDescriptorType),
 )
@@ -73,15 +82,15 @@ class Search:
     """The objects that `root` refers to, directly or not, each with the first place of it.
 
     The search looks into attributes, slots and class attributes, into dicts, lists, tuples,
-    sets, deques and arrays of objects, into closures, defaults and partials, and at the globals
-    that functions name. It does not look into what Python, NumPy and torch have, nor at the
-    globals of functions of installed libraries, besides that of the root's class. It calls no
-    code of what it finds.
+    sets, deques and arrays of objects, into closures, defaults and partials, into modules of the
+    user, and at the globals that functions name or import. It does not look into what Python,
+    NumPy and torch have, nor at the globals of functions of installed libraries, besides that of
+    the root's class. It calls no code of what it finds.
 
     Args:
         root: the object to begin at.
         name: the first word of each path.
-        leaves: the classes of the objects that are not looked into.
+        leaves: the classes whose objects are not looked into, besides what a user's subclass adds.
 
     Attributes:
         is_whole: whether the search came to its end; it stops at 100,000 objects.
@@ -109,6 +118,8 @@ class Search:
                 yield place, thing
                 if not issubclass(type(thing), self._leaves):
                     self._look_into(place, thing)
+                elif package_of(type(thing)) not in OWN:  # it may hold others
+                    self._nearer.append(_inside(place, thing))
 
     def _look_into(self, place: Place, thing: Any) -> None:
         """Leave a long container to the end; leave it out if its items are plain.
@@ -131,6 +142,8 @@ class Search:
             yield from closure(place, thing)
             if not self._is_foreign(thing):
                 yield from named_globals(thing)
+        elif issubclass(type(thing), ModuleType):
+            yield from module_attributes(thing)
         elif (parts := _PARTS.get(type(thing))) is not None:
             yield from ((Place(place, ".{}", part), getattr(thing, part)) for part in parts)
         else:
@@ -205,6 +218,7 @@ def _inside(place: Place, thing: Any) -> Iterator[Found]:
     if found.container is dict:
         items = [*islice(dict.items(thing), LIMIT)]
         yield from ((Place(place, "[{!r}]", _key(k)), v) for k, v in items)
+        yield from ((Place(place, ".<key {}>", i), k) for i, (k, _) in enumerate(items))
     elif found.container in (set, frozenset):
         # A set has no order that another process shares: its items have one path.
         yield from ((Place(place, "{}", "{}"), item) for item in [*_values(thing)])

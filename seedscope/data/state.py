@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..support.showing import shown
-from .dataset import check_epoch
+from .epochs import check_epoch
 
 
 def check_state(
-    state: Any, identity: Callable[[int], Mapping[str, Any]], place: str, end: int | None
+    state: Any,
+    identity: Callable[[int], Mapping[str, Any]],
+    place: str,
+    end: Callable[[int], int | None],
 ) -> tuple[int, int]:
     """Return the epoch and the place of a saved state.
 
@@ -18,7 +21,7 @@ def check_state(
         state: what was saved.
         identity: what a state of an epoch must have in common with the object that loads it.
         place: the key of the place.
-        end: the largest place of an epoch, None if it is unknown.
+        end: the largest place of an epoch, of which it is None if it is unknown.
 
     Raises:
         ValueError: the state is damaged, or of another object.
@@ -34,7 +37,7 @@ def check_state(
         raise ValueError(f"the saved place has no usable epoch: {error}") from None
     expected = identity(epoch)
     others = [
-        f"{key} {shown(state.get(key))} instead of {shown(value)}"
+        f"{key} {shown(state[key]) if key in state else 'missing'} instead of {shown(value)}"
         for key, value in expected.items()
         if type(state.get(key)) is not type(value) or state[key] != value
     ]
@@ -43,8 +46,8 @@ def check_state(
             f"the saved place is of another loader or sampler, with {', '.join(others)}: an epoch "
             "resumes with the same data, seed, order and batches alone"
         )
-    found = state[place]
-    if type(found) is not int or found < 0 or (end is not None and found > end):
-        limit = "" if end is None else f" up to {end}"
+    found, last = state[place], end(epoch)
+    if type(found) is not int or found < 0 or (last is not None and found > last):
+        limit = "" if last is None else f" up to {last}"
         raise ValueError(f"{place} must be an integer from 0{limit}, got {shown(found)}")
     return epoch, found

@@ -149,7 +149,9 @@ class Scope(Block):
         self._seen.own(self.seed)
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
-        for source, seed in self._seeds(sources):
+        seeds = [*self._seeds(sources)]
+        self._seen.own(*(seed for _, seed in seeds))
+        for source, seed in seeds:
             if source in states:
                 source.resume(seed, states[source])
             else:

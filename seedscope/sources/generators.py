@@ -7,7 +7,7 @@ import random
 import struct
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -68,12 +68,16 @@ class HeldNumPy(Source):
         self._memory: Memory | _PCG64Memory | None = None
         self._seed_legacy: Any = None
         kind = type(self._bits)
-        self._state = _STATES.get(kind) or (lambda words: _seeded(kind, words))
-        if kind is np.random.MT19937:
+        known = next((base for base in kind.__mro__ if base in _STATES), None)
+        self._state = partial(_seeded, kind) if known is None else _STATES[known]
+        if isinstance(self._bits, np.random.MT19937):
             legacy = self._legacy or np.random.RandomState(self._bits)
             self._seed_legacy = legacy.seed
-            if (gauss := map_gauss(legacy, _place_of_gauss())) is not None:
+            gauss = map_gauss(legacy, _place_of_gauss())
+            if gauss is not None and kind is np.random.MT19937:
                 self._memory = Memory(self._bits, gauss)
+        elif known is None:
+            self._state(bytes(32))  # if the class takes no seed, this is told where it is found
         elif kind in _PCG64S and self._legacy is None and _pcg64_is_known():
             self._memory = _PCG64Memory(self._bits)
 
@@ -92,7 +96,7 @@ class HeldNumPy(Source):
         if self._memory is not None:
             self._memory.write(_odd(words), _NO_HALF)
         elif self._legacy is None:
-            self._bits.state = self._state(words)
+            self._bits.state = self._state(words) | {"bit_generator": type(self._bits).__name__}
         else:
             self._legacy.set_state({**self._state(words), "has_gauss": 0, "gauss": 0.0})
 

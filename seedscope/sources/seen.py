@@ -52,9 +52,9 @@ class Seen:
         self._governed: tuple[Source, ...] = ()
         self.around: Seen | bool = False
 
-    def own(self, seed: int) -> None:
-        """Take `seed` for one of the block's own, also if it is cut to 32 bits for a library."""
-        self._own |= {seed, seed % 2**32}
+    def own(self, *seeds: int) -> None:
+        """Take seeds for the block's own, also if they are cut to 32 bits for a library."""
+        self._own.update(seeds, (seed % 2**32 for seed in seeds))
 
     def begin(self, sources: Iterable[Source], around: Seen | bool) -> None:
         """Begin to look at the sources; `around` is what the block around has seen."""

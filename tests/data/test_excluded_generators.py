@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_held_generators import Holding, Slotted
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from seedscope import SeededDataset, loader_options
 
@@ -36,10 +36,31 @@ def test_a_dataset_around_leaves_alone_what_the_one_inside_does(workers):
     assert (inner.dataset.draw.rng.getstate() == before) is (workers > 0)
 
 
+SYSTEM = random.SystemRandom()
+
+
+class FromSystem(Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return SYSTEM.random()
+
+
+def test_what_is_left_alone_does_not_travel_to_a_worker():
+    place = f"{__name__}.SYSTEM"
+    dataset = SeededDataset(FromSystem(), 1, exclude=[place])
+    options = {"num_workers": 1, "multiprocessing_context": "spawn"}
+    assert len([*DataLoader(dataset, None, **options, **loader_options(3))]) == 2
+
+
 @pytest.mark.parametrize(
     ("exclude", "says"),
     [
-        (["dataset.rng"], "where no generator is; generators are at .*dataset.draw.rng"),
+        (
+            ["dataset.rng"],
+            "where no generator is; the dataset has generators at .*dataset.draw.rng",
+        ),
         (["dataset.draw.r"], "where no generator is"),
         ("dataset.draw.rng", "collection of paths"),
         ([3], "collection of paths"),

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from seedscope import SeededDataset, SeededSampler
-from seedscope.data.sampler import FixedOrder
+from seedscope.data.orders import FixedOrder
 
 
 class Rows(Dataset):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_seeded_loader import Mixup, Noisy, Shards, equal, made
 from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data.datapipes.iter import IterableWrapper
 
 from seedscope import SeededDataset, seeded_loader
 
@@ -17,6 +18,13 @@ pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
 class Unsized(Dataset):
     def __getitem__(self, index):
         return index
+
+
+class Broken(Unsized):
+    files = None
+
+    def __len__(self):
+        return len(self.files)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +40,14 @@ class Unsized(Dataset):
         (Shards(), {"shuffle": True}, "__iter__: leave out shuffle"),
         (Shards(), {"num_replicas": 2}, "leave out num_replicas"),
         (SeededDataset(Noisy(), 3), {}, "has seed 3"),
+        (
+            SeededDataset(Noisy(), 1029),
+            {"exclude": ["dataset.rng"]},
+            "belongs to the SeededDataset",
+        ),
+        (Broken(), {}, "object of type 'NoneType' has no len"),
+        (IterableWrapper(range(3)), {}, "a DataLoader hides IterableWrapper"),
+        (Noisy(), {"sampler": iter([1, 2])}, "or pass a list"),
         (None, {}, "expected a dataset"),
         (Noisy(), {"in_order": False}, "keeps the order of the batches"),
     ],

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 import torch
-from torch.utils.data import Dataset, WeightedRandomSampler
+from torch.utils.data import Dataset, RandomSampler, WeightedRandomSampler
 
 from seedscope import seeded_loader
 
@@ -70,6 +70,27 @@ def test_no_sample_before_the_place_is_drawn_again(workers):
     assert dataset.drawn.sum() == 12
     again = [*resumed]
     assert len(again) == 10, "the pass after the resumed one is whole"
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        ({"sampler": RandomSampler(range(40))}, 10),
+        ({"sampler": RandomSampler(range(40)), "batch_size": 3}, 14),
+        ({"sampler": RandomSampler(range(40)), "batch_size": 3, "drop_last": True}, 13),
+        ({"sampler": RandomSampler(range(40)), "batch_size": None}, 40),
+    ],
+)
+def test_a_place_beyond_the_end_is_refused_also_with_a_sampler(options, last):
+    loader = loader_of(shuffle=False, **options)
+    state = loader.state_dict()
+    with pytest.raises(ValueError, match=f"from 0 up to {last}, got {last + 1}"):
+        loader.load_state_dict({**state, "batches": last + 1})
+    loader.load_state_dict({**state, "batches": last})
+    assert [*loader] == []
+    del state["seed"]
+    with pytest.raises(ValueError, match="seed missing instead of 1029"):
+        loader.load_state_dict(state)
 
 
 def test_a_loaded_place_waits_for_its_epoch():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import (
+    ChainDataset,
     ConcatDataset,
     Dataset,
     IterableDataset,
@@ -93,6 +95,61 @@ def test_a_seeded_dataset_inside_changes_no_draws_around_it(kind):
     workers = 1 if kind == "stream" else 2
     assert torch.equal(rows(loader_of(kind, workers)), alone)
     assert len(alone.unique()) == alone.numel(), "epochs and repeated draws have their own numbers"
+
+
+class Numbers(IterableDataset):
+    def __iter__(self):
+        for _ in range(8):
+            yield torch.rand(1).item()
+
+
+class Both(IterableDataset):
+    """A stream of two streams, whose iterators are made at once."""
+
+    def __init__(self):
+        self.parts = [SeededDataset(Numbers(), seed) for seed in (7, 8)]
+
+    def __iter__(self):
+        return (sum(pair) + torch.rand(1).item() for pair in zip(*self.parts, strict=True))
+
+
+class Begun(Both):
+    def __iter__(self):
+        return zip(*self.parts, strict=True)
+
+
+class FirstOf(Noisy):
+    """A dataset that begins a stream for each sample."""
+
+    def __init__(self):
+        self.numbers = SeededDataset(Numbers(), 7)
+
+    def __getitem__(self, index):
+        return next(iter(self.numbers))
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers"), [(Both, 1), (Begun, 1), (FirstOf, 2), (lambda: chained(), 1)]
+)
+def test_a_seeded_stream_inside_follows_the_epoch_and_what_is_around(kind, workers):
+    def drawn(workers):
+        loader = seeded_loader(kind(), 1029, batch_size=None, num_workers=workers)
+        found = []
+        for epoch in (0, 1):
+            loader.set_epoch(epoch)
+            found.append([*loader])
+        return found
+
+    alone = drawn(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawn(workers) == alone
+    assert alone[0] != alone[1]
+    assert len({*map(str, alone[0])}) == len(alone[0])
+
+
+def chained():
+    return ChainDataset([SeededDataset(Numbers(), 7), SeededDataset(Numbers(), 8)])
 
 
 def test_a_dataset_of_the_same_seed_inside_has_numbers_of_its_own():

@@ -232,9 +232,10 @@ def test_a_wrong_source_or_seed_is_refused(arguments, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"num_replicas": 2, "rank": 2}, "Invalid rank"),
-        ({"rank": 1}, "Invalid rank"),
+        ({"num_replicas": 2, "rank": 2}, "from 0 to 1, got 2"),
+        ({"rank": 1}, "rank=1 needs num_replicas"),
         ({"num_replicas": 2}, "num_replicas=2 needs a rank"),
+        ({"num_replicas": 0}, "at least 1, got 0"),
     ],
 )
 def test_a_wrong_rank_is_refused(options, says):
@@ -260,6 +261,31 @@ def test_a_sampler_that_draws_from_the_operating_system_is_warned_of():
     buckets.rng = random.SystemRandom()
     with pytest.warns(RuntimeWarning, match=r"sampler.rng draws from the operating system .*\.$"):
         SeededSampler(buckets, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_sampler_resumes_under_a_plain_loader(workers):
+    def made():
+        return SeededSampler(BatchSampler(RandomSampler(range(11)), 3, False), 1029)
+
+    whole = [*made()]
+    resumed = made()
+    resumed.load_state_dict({**resumed.state_dict(), "position": 2})
+    options = {"num_workers": workers, "generator": torch.Generator()}
+    loader = DataLoader(range(11), batch_sampler=resumed, **options)
+    assert [batch.tolist() for batch in loader] == whole[2:]
+    assert [batch.tolist() for batch in loader] == whole
+
+
+def test_a_number_of_numpy_serves_as_a_rank_and_in_a_state():
+    sampler = SeededSampler(range(9), 1, num_replicas=np.int64(2), rank=np.int64(1))
+    SeededSampler(range(9), 1, num_replicas=2, rank=0).load_state_dict(sampler.state_dict())
+
+
+def test_a_place_beyond_the_end_of_a_samplers_order_is_refused():
+    sampler = SeededSampler(RandomSampler(range(9)), 1, num_replicas=2, rank=1)
+    with pytest.raises(ValueError, match="from 0 up to 5, got 6"):
+        sampler.load_state_dict({**sampler.state_dict(), "position": 6})
 
 
 def test_shuffle_is_for_a_dataset():

@@ -160,15 +160,19 @@ def test_the_batches_are_the_same_with_any_workers_and_after_a_stop(case):
     for name in ("2 forked", "4 persistent"):
         with seeded(5):
             assert all(map(equal, batches(made(case, **WAYS[name])), alone)), name
-    for way in ({}, WAYS["2 forked"]):
+    for way, other in (({}, "2 forked"), (WAYS["2 forked"], "4 persistent")):
         stopped = made(case, **way)
         stopped.set_epoch(1)
         begun = iter(stopped)
         drawn = [next(begun), next(begun)]
-        resumed = made(case)
-        resumed.load_state_dict(stopped.state_dict())
+        state = stopped.state_dict()
         del begun
-        assert equal([*drawn, *resumed], alone[1])
+        for resumed in (made(case), made(case, **WAYS[other])):
+            resumed.load_state_dict(state)
+            assert equal([*drawn, *resumed], alone[1]), other
+            assert resumed.state_dict()["batches"] == len(alone[1])
+            resumed.set_epoch(0)
+            assert equal([*resumed], alone[0]), "the pass after the resumed one is whole"
 
 
 @pytest.mark.parametrize("case", ["mixup", "lists and slices", "oversampled"])
@@ -201,6 +205,41 @@ def test_what_a_worker_draws_before_its_first_sample_is_seeded_too():
     options = {"num_workers": 2, "worker_init_fn": InitWorker(), "exclude": ["dataset.rng"]}
     later = seeded_loader(Noisy(), 1029, batch_size=3, **options)
     assert equal(batches(later, epochs=(1,))[0], run()[1]), "of the epoch, not of the passes before"
+
+
+class OfItsOwn:
+    """A `worker_init_fn` that makes a generator without a seed."""
+
+    def __call__(self, worker_id):
+        get_worker_info().dataset.offset = np.random.default_rng().random()
+
+
+class Offset(Noisy):
+    def __getitem__(self, index):
+        return torch.tensor([self.offset])
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_generator_that_a_worker_makes_at_its_start_follows_the_seed(context):
+    def offsets(seed):
+        options = {"num_workers": 2, "multiprocessing_context": context}
+        return torch.cat([*seeded_loader(Offset(), seed, worker_init_fn=OfItsOwn(), **options)])
+
+    first = offsets(1)
+    assert torch.equal(offsets(1), first)
+    assert len(first.unique()) == 2
+    assert not torch.equal(offsets(2), first)
+
+
+def test_a_batch_that_is_read_late_is_seeded_too():
+    class Lazy(Batched):
+        def __getitems__(self, indices):
+            return (self.one(index) for index in indices)
+
+    def drawn(workers):
+        return [*seeded_loader(Lazy(), 1029, batch_size=3, num_workers=workers)]
+
+    assert equal(drawn(0), drawn(2))
 
 
 def test_pinned_memory_changes_nothing():

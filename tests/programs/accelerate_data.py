@@ -6,10 +6,21 @@ import json
 import os
 import sys
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+from torch.utils.data import IterableDataset
 
 from seedscope import seeded_loader
 from small_data import SEED, Noisy, mix
+
+
+class Stream(IterableDataset):
+    """A stream of which Accelerate gives each rank its share: all must draw it alike."""
+
+    def __iter__(self):
+        for index in torch.randperm(16).tolist():
+            yield torch.tensor([float(index), torch.rand(1).item()])
 
 
 def main(out: str) -> None:
@@ -28,10 +39,15 @@ def main(out: str) -> None:
     for epoch in (0, 1):
         batches.set_epoch(epoch)
         epochs.append([batch.tolist() for batch in batches])
+    shared = Accelerator(
+        cpu=True, dataloader_config=DataLoaderConfiguration(dispatch_batches=False)
+    )
+    streamed = shared.prepare(seeded_loader(Stream(), SEED, batch_size=4))
+    stream = [batch.tolist() for batch in streamed]
     rest = [batch.tolist() for batch in skipped(accelerator, batches)]
 
     with open(f"{out}/{accelerator.process_index}.json", "w") as file:
-        json.dump({"message": message, "epochs": epochs, "rest": rest}, file)
+        json.dump({"message": message, "epochs": epochs, "rest": rest, "stream": stream}, file)
     accelerator.wait_for_everyone()  # gloo may abort a rank that leaves while another still talks
 
 

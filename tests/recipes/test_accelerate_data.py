@@ -110,3 +110,5 @@ def test_two_ranks_share_the_loaders_batches(tmp_path, expected):
     for rank in ranks:
         assert rank["rest"] == rank["epochs"][1][1:], "each rank skips its own first batch"
         assert "pass num_replicas=1" in rank["message"], "a share of a share is refused"
+    drawn = [row[0] for rank in ranks for batch in rank["stream"] for row in batch]
+    assert sorted(drawn) == [*range(16)], "all ranks draw one stream alike, and share it"

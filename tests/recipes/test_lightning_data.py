@@ -7,8 +7,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from test_lightning import RestoreRandom, pytestmark  # noqa: F401
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from seedscope import seeded, seeded_loader
+from seedscope import SeededDataset, seeded, seeded_loader
 from small_data import SEED, Noisy, are_equal, mix
 from small_training import BATCHES, Killed, network, optimizer, weights
 
@@ -43,6 +44,15 @@ class Module(lightning.LightningModule):
         return optimizer(self)
 
 
+class Validated(Module):
+    def __init__(self):
+        super().__init__()
+        self.validated = []
+
+    def validation_step(self, batch, index):
+        self.validated.append(batch.clone())
+
+
 class Noted(Noisy):
     """Data that note which samples were drawn."""
 
@@ -61,10 +71,13 @@ def loader_of(data, workers=0):
     return seeded_loader(data, SEED, batch_size=4, shuffle=True, collate_fn=mix, **options)
 
 
-def fit(folder, save, *callbacks, seed=SEED, resume=None, workers=0, data=None):
+def fit(
+    folder, save, *callbacks, seed=SEED, resume=None, workers=0, data=None, kind=Module, **loaders
+):
     """Train inside a scope, and return the module."""
+    loaders = loaders or {"train_dataloaders": loader_of(data or Noisy(), workers)}
     with seeded(seed):
-        module = Module()
+        module = kind()
         checkpoint = ModelCheckpoint(folder, filename="last", **save)
         trainer = lightning.Trainer(
             max_epochs=EPOCHS,
@@ -75,7 +88,7 @@ def fit(folder, save, *callbacks, seed=SEED, resume=None, workers=0, data=None):
             default_root_dir=folder,
             callbacks=[RestoreRandom(), *callbacks, checkpoint],
         )
-        trainer.fit(module, loader_of(data or Noisy(), workers), ckpt_path=resume)
+        trainer.fit(module, ckpt_path=resume, **loaders)
     return module
 
 
@@ -135,3 +148,43 @@ def test_a_resumed_run_saves_the_right_place(tmp_path, killed):
     saved = torch.load(last, weights_only=False)["loops"]["fit_loop"]["state_dict"]
     [place] = saved["combined_loader"]
     assert (place["epoch"], place["batches"]) == (2, 2)
+
+
+class SetEpoch(lightning.Callback):
+    """What the recipe says for a `batch_sampler`."""
+
+    def on_train_epoch_start(self, trainer, module):
+        trainer.train_dataloader.set_epoch(trainer.current_epoch)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_a_batch_sampler_resume_too(tmp_path, workers):
+    def made():
+        sampler = BatchSampler(RandomSampler(range(len(Noisy()))), 4, False)
+        fork = "fork" if workers else None
+        options = {"num_workers": workers, "multiprocessing_context": fork}
+        return seeded_loader(Noisy(), SEED, batch_sampler=sampler, **options)
+
+    loader, expected = made(), []
+    for epoch in range(EPOCHS):
+        loader.set_epoch(epoch)
+        expected += loader
+    whole = fit(tmp_path / "whole", EACH_EPOCH, SetEpoch(), train_dataloaders=made())
+    assert are_equal(whole.batches, expected)
+    with pytest.raises(Killed):
+        fit(tmp_path, EACH_STEP, SetEpoch(), Kill(2, 4), train_dataloaders=made())
+    more = {"resume": tmp_path / "last.ckpt", "train_dataloaders": made()}
+    assert are_equal(
+        fit(tmp_path, EACH_STEP, SetEpoch(), **more).batches, expected[2 * BATCHES + 4 :]
+    )
+
+
+def test_a_validation_is_the_same_in_each_epoch_under_a_plain_loader(tmp_path):
+    dataset = SeededDataset(Noisy(), SEED)
+    dataset.set_epoch(0)
+    loaders = {"train_dataloaders": loader_of(Noisy()), "val_dataloaders": DataLoader(dataset, 4)}
+    found = fit(tmp_path, EACH_EPOCH, kind=Validated, **loaders).validated[-EPOCHS * BATCHES :]
+    first = found[:BATCHES]
+    assert all(
+        are_equal(found[i : i + BATCHES], first) for i in range(0, EPOCHS * BATCHES, BATCHES)
+    )

@@ -94,6 +94,14 @@ def test_other_codes_seed_is_told_and_the_scopes_own_is_not():
         assert current_scope() is scope
 
 
+def test_a_seed_that_the_scope_gave_a_source_is_its_own():
+    with seeded(5, independent=True) as scope:
+        np.random.seed(torch.initial_seed() % 2**32)
+        assert scope.reseeded == ()
+        np.random.seed(7)
+        assert scope.reseeded == ("numpy",)
+
+
 def test_the_log_keeps_the_option_and_a_replay_honours_it(tmp_path):
     log = RunLog(tmp_path / "runs.jsonl")
     with seeded(1029, independent=True, log=log):
