@@ -150,7 +150,8 @@ class Scope(Block):
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
         seeds = [*self._seeds(sources)]
-        self._seen.own(*(seed for _, seed in seeds))
+        if self._options.independent:
+            self._seen.own(*(seed for _, seed in seeds))
         for source, seed in seeds:
             if source in states:
                 source.resume(seed, states[source])
