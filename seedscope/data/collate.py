@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
+
+import numpy as np
+import torch
 
 from .drawing import Drawing
 from .held import Held
@@ -38,7 +40,7 @@ class SeededCollate:
         return {**vars(self), "_begun": None, "_options": SourcesAlone()}
 
     def __call__(self, samples: Any) -> Any:
-        if self._begun != self._drawing.begun:
+        if self._begun is not self._drawing.begun:
             self._held.look()
             self._options = SourcesAlone(self._held.sources)
             self._begun, self._is_settled = self._drawing.begun, False
@@ -56,8 +58,15 @@ class SeededCollate:
 
 
 def _copied(samples: Any) -> Any:
-    """Return a copy of samples, or themselves if they cannot be copied."""
-    try:
-        return copy.deepcopy(samples)
-    except Exception:
-        return samples
+    """Return samples with a copy of each tensor, array, list, tuple and dict; other parts stay."""
+    if isinstance(samples, torch.Tensor):
+        return samples.clone()
+    if isinstance(samples, np.ndarray):
+        return samples.copy()
+    if type(samples) in (list, tuple):
+        return type(samples)(map(_copied, samples))
+    if isinstance(samples, tuple) and hasattr(samples, "_make"):
+        return samples._make(map(_copied, samples))
+    if type(samples) is dict:
+        return {key: _copied(value) for key, value in samples.items()}
+    return samples

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
@@ -15,10 +14,10 @@ from ..seeds import check_seed
 from ..support.pickles import reduce_publicly
 from ..support.showing import shown
 from .drawing import Drawing, running
-from .epochs import check_epoch
+from .epochs import check_epoch, next_telling
 from .held import Held
 from .indices import count_of, epoch_of, keys_of, plain
-from .search import is_scalar
+from .search import is_plain
 from .transparent import Transparent
 
 
@@ -109,7 +108,7 @@ class SeededDataset(Transparent, Dataset[Any]):
             ValueError: `epoch` is out of range.
         """
         self._drawing.set_epoch(check_epoch(epoch))
-        self._drawing.told_at = time.monotonic_ns()
+        self._drawing.told_at = next_telling()
 
     def __len__(self) -> int:
         try:
@@ -164,7 +163,7 @@ class SeededDataset(Transparent, Dataset[Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if "_drawing" in vars(self) and not is_scalar(value):
+        if "_drawing" in vars(self) and not is_plain(value):
             self._drawing.begun = None  # it may have another generator now
 
     def __copy__(self) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from multiprocessing.context import get_spawning_popen
 from typing import Any, NamedTuple
 
 from torch.utils.data import get_worker_info
@@ -16,7 +17,7 @@ from ..seeds import derive_seed, deriver
 from ..sources.base import Source
 from ..sources.registry import running_sources
 from .callers import is_shared_out
-from .epochs import listeners
+from .epochs import NEVER, aged, listeners
 from .held import Held
 from .options import SourcesAlone, seed_process
 from .ranks import group_rank
@@ -49,17 +50,20 @@ running: list[Running] = []
 _END = object()
 
 
-class Failed(NamedTuple):
-    """An error in the place of a sample."""
+class Failed:
+    """An error in the place of a sample. It is taken out: its traceback refers to who holds it."""
 
-    error: Exception
+    def __init__(self, error: BaseException) -> None:
+        self._errors = [error]
+        self.take: Callable[[], BaseException] = self._errors.pop
 
 
 class Steps:
     """The samples of an iterable dataset, which may go on after an error."""
 
-    def __init__(self, samples: Iterator[Any]) -> None:
+    def __init__(self, samples: Generator[Any]) -> None:
         self._samples = samples
+        self.close: Callable[[], Any] = samples.close
 
     def __iter__(self) -> Steps:
         return self
@@ -68,10 +72,7 @@ class Steps:
         sample = next(self._samples)
         if type(sample) is not Failed:
             return sample
-        try:
-            raise sample.error
-        finally:
-            del sample  # it refers to this frame
+        raise sample.take()
 
 
 class Drawing:
@@ -82,10 +83,10 @@ class Drawing:
         shared: what the process shares with others.
         last_seed: the seed of the sample that was drawn last, which the batch's follows from.
         begun: the process and the epoch in which it draws; None before the first sample.
-        told_at: the time at which the dataset was told an epoch last, and not by its loader.
+        told_at: the number of the last call of the dataset's own set_epoch.
     """
 
-    told_at: int = 0
+    told_at: float = NEVER
     _rank_of_parent: int = 0
 
     def __init__(self, dataset: Any, seed: int, held: Held) -> None:
@@ -97,10 +98,13 @@ class Drawing:
         self._tell()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("held", "shared", "last_seed", "told_at", "_dataset", "_seed")
-        # A worker that is spawned knows no process group.
-        rank, _ = group_rank() or (self._rank_of_parent, 1)
-        return {**{name: getattr(self, name) for name in kept}, "_rank_of_parent": rank}
+        kept = {
+            name: vars(self)[name] for name in ("held", "shared", "last_seed", "_dataset", "_seed")
+        }
+        # A worker that is being spawned knows no process group.
+        is_spawning = get_spawning_popen() is not None
+        rank, _ = (is_spawning and group_rank()) or (0, 1)
+        return {**kept, "told_at": aged(self.told_at), "_rank_of_parent": rank}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -187,14 +191,14 @@ class Drawing:
         self._look_at_draws(sample.seed, self._options)
         return result
 
-    def _iterate(self, place: Running, is_alone: bool) -> Iterator[Any]:
+    def _iterate(self, place: Running, is_alone: bool) -> Generator[Any]:
         if is_alone:
             self.repeats.note_pass(place.epoch)
         samples, batches = _inside(place, partial(iter, self._dataset)), [0]
         while True:
             try:
                 sample = _inside(place, partial(next, samples, _END))
-            except Exception as error:
+            except BaseException as error:
                 sample = Failed(error)  # the samples may go on after it, as without the seeds
             if sample is _END:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +11,21 @@ from typing import Any
 from torch.utils.data import ChainDataset, ConcatDataset, StackDataset, Subset
 
 from ..support.showing import shown
+
+#: The number of a call of `set_epoch` that never was.
+NEVER = -math.inf
+
+_tellings = itertools.count(1)
+
+
+def next_telling() -> int:
+    """Return a number for a call of `set_epoch`, larger than that of any call before."""
+    return next(_tellings)
+
+
+def aged(telling: float) -> float:
+    """Return the number of a call for a pickle: smaller than all of the process that loads it."""
+    return telling - 2**62
 
 
 def check_epoch(epoch: Any) -> int:

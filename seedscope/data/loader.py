@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from ..seeds import check_seed, derive_seed
 from .collate import SeededCollate
 from .dataset import SeededDataset, SeededIterableDataset
-from .epochs import listeners
+from .epochs import NEVER, listeners
 from .held import check_paths
 from .options import SeededStart
 from .orders import FixedOrder, is_sampler
@@ -90,7 +90,7 @@ class SeededLoader(DataLoader[Any]):
     def begin(self, begun: Pass) -> tuple[Iterator[Any], int, int]:
         """Begin a pass, and return its batches, its epoch, and the number of the first batch."""
         epoch, order, drawing = self.epoch, self.order, self._dataset._drawing
-        is_told = order is not None and (order.told_at or drawing.told_at)
+        is_told = order is not None and max(order.told_at, drawing.told_at) > NEVER
         if order is not None and (is_told or epoch != drawing.shared.epoch):
             if epoch != order.epoch:
                 order.set_epoch(epoch)  # the dataset was told
@@ -110,7 +110,7 @@ class SeededLoader(DataLoader[Any]):
         try:
             batches = super().__iter__()
             for _ in range(start if order is None else 0):
-                next(batches)
+                _leave_out(batches)
         except BaseException as error:
             self._resumes = start > 0  # the next try begins there, too
             if isinstance(error, StopIteration):
@@ -144,6 +144,16 @@ class SeededLoader(DataLoader[Any]):
             own["num_replicas"] = ranks
             return {"format": 1, "seed": self._dataset.seed, **kind, **own}
         return {**order.identity(epoch), **own}
+
+
+def _leave_out(batches: Iterator[Any]) -> None:
+    """Draw a batch that was consumed, or that has raised when it was drawn first."""
+    try:
+        next(batches)
+    except StopIteration:
+        raise
+    except Exception:
+        return  # it counts for the place, as it did then
 
 
 def seeded_loader(
@@ -203,8 +213,10 @@ def seeded_loader(
     orders = {"shuffle": shuffle, "sampler": sampler is not None}
     orders["batch_sampler"] = batch_sampler is not None
     given = [name for name, is_given in orders.items() if is_given]
-    if isinstance(data, IterableDataset) and (given or num_replicas is not None):
-        names = ", ".join(given or ["num_replicas"])
+    shard: Any = {"num_replicas": num_replicas, "rank": rank}
+    given_ranks = [name for name, one in shard.items() if one is not None]
+    if isinstance(data, IterableDataset) and (given or given_ranks):
+        names = ", ".join(given + given_ranks)
         raise ValueError(
             f"an iterable dataset decides its order and each rank's share in its __iter__: leave "
             f"out {names}"
@@ -213,7 +225,6 @@ def seeded_loader(
     if len(clash) > 1:
         raise ValueError(f"{' and '.join(clash)} contradict each other: pass one of them")
     how: dict[str, Any] = {"batch_size": batch_size, "drop_last": drop_last}
-    shard: Any = {"num_replicas": num_replicas, "rank": rank}
     if batch_sampler is not None:
         how = {"batch_sampler": SeededSampler(_as_sampler(batch_sampler), seed, **shard)}
     elif sampler is not None:

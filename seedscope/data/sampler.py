@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -19,7 +18,7 @@ from ..support.remarks import level_of_the_user
 from ..support.showing import shown
 from .callers import is_prefetched, is_shared_out
 from .dataset import SeededDataset
-from .epochs import check_epoch
+from .epochs import NEVER, aged, check_epoch, next_telling
 from .held import Held
 from .indices import Marking, SeededIndex, marked
 from .options import SourcesAlone
@@ -83,7 +82,7 @@ class SeededSampler(DistributedSampler[Any]):
         rank, ranks = check_ranks(num_replicas, rank)
         super().__init__(source, ranks, rank, shuffle is not False, seed, drop_last)
         self.epoch: int = 0
-        self.told_at: int = 0  # the time at which an epoch was set last
+        self.told_at: float = NEVER  # the number of the last call of set_epoch
         self._held = Held(source, "sampler") if self.is_sampler else None
         if self._held is not None:
             self._held.warn()
@@ -107,8 +106,9 @@ class SeededSampler(DistributedSampler[Any]):
         Raises:
             TypeError, ValueError: `epoch` is not an integer in [0, 2**63).
         """
-        self.told_at = time.monotonic_ns()
-        if (epoch := check_epoch(epoch)) != self.epoch:
+        epoch = check_epoch(epoch)
+        self.told_at = next_telling()
+        if epoch != self.epoch:
             self.epoch, self._start, self.yielded = epoch, 0, 0
 
     def __len__(self) -> int:
@@ -124,7 +124,10 @@ class SeededSampler(DistributedSampler[Any]):
             )
         self._is_ahead = is_prefetched()
         self.yielded = self._start
-        return self._pass(self.epoch)
+        return self._pass()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "told_at": aged(self.told_at)}
 
     def start_at(self, position: int) -> None:
         """Begin the next pass of this epoch at an element, instead of at the first."""
@@ -195,16 +198,15 @@ class SeededSampler(DistributedSampler[Any]):
             return length
         return length - rest if self.drop_last else length - rest + self.num_replicas
 
-    def _pass(self, epoch: int) -> Iterator[Any]:
+    def _pass(self) -> Iterator[Any]:
         # At the first element: a loader with workers makes two iterators, and draws from one.
-        start = 0
-        if epoch == self.epoch:
-            start, self._start = self._start, 0
-            self.yielded = start
+        epoch = self.epoch
         elements = self._of_sampler(epoch) if self.is_sampler else self._of_dataset(epoch)
+        start, self._start = self._start, 0
+        self.yielded = start
         first = self.rank + start * self.num_replicas
         for element in elements(first, self.num_replicas):
-            self.yielded += 1
+            self.yielded += epoch == self.epoch
             yield element
 
     def _of_dataset(self, epoch: int) -> Any:

@@ -130,7 +130,7 @@ class Search:
         container = shape(type(thing)).container
         if container is None or container.__len__(thing) <= _LONG:
             self._nearer.append(self._referents(place, thing))
-        elif not all(map(_is_plain, _sample(thing))):
+        elif not all(map(is_plain, _sample(thing))):
             self._later.append(self._referents(place, thing))
 
     def _referents(self, place: Place, thing: Any) -> Iterator[Found]:
@@ -185,15 +185,15 @@ shape: Callable[[type], Shape] = cast(
 )
 
 
-def _is_plain(thing: Any, depth: int = 3) -> bool:
-    """Return whether an item of a long container is a scalar, or a short container of them."""
+def is_plain(thing: Any, depth: int = 3) -> bool:
+    """Return whether a thing is a scalar, or a short container of scalars."""
     if is_scalar(thing):
         return True
     found = shape(type(thing))
     is_container = type(thing) in _CONTAINERS or (found.container is tuple and not found.has_dict)
     if not depth or not is_container or found.container.__len__(thing) > 100:
         return False
-    return all(_is_plain(item, depth - 1) for item in _values(thing))
+    return all(is_plain(item, depth - 1) for item in _values(thing))
 
 
 def _values(container: Any) -> Iterable[Any]:
@@ -218,7 +218,8 @@ def _inside(place: Place, thing: Any) -> Iterator[Found]:
     if found.container is dict:
         items = [*islice(dict.items(thing), LIMIT)]
         yield from ((Place(place, "[{!r}]", _key(k)), v) for k, v in items)
-        yield from ((Place(place, ".<key {}>", i), k) for i, (k, _) in enumerate(items))
+        keys = ((i, k) for i, (k, _) in enumerate(items) if not is_plain(k))
+        yield from ((Place(place, ".<key {}>", i), k) for i, k in keys)
     elif found.container in (set, frozenset):
         # A set has no order that another process shares: its items have one path.
         yield from ((Place(place, "{}", "{}"), item) for item in [*_values(thing)])
@@ -245,7 +246,7 @@ def _of_c(place: Place, thing: Any) -> Iterator[Found]:
     if issubclass(type(thing), np.ndarray):
         step = max(1, thing.size // 100)
         sample = [np.ndarray.item(thing, i) for i in range(0, thing.size, step)]
-        if not all(map(_is_plain, sample)):
+        if not all(map(is_plain, sample)):
             yield Place(place, "{}", ".flat"), np.ndarray.ravel(thing).tolist()
         return
     yield from ((Place(place, ".<{}>", i), v) for i, v in enumerate(gc.get_referents(thing)))

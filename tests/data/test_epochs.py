@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import numpy as np
@@ -89,6 +90,29 @@ def test_two_loaders_of_a_dataset_have_epochs_of_their_own():
         assert torch.equal(batches(one), at(epoch, shuffle=True))
         for loader in (other, silent):
             assert torch.equal(batches(loader), at(0, shuffle=True))
+
+
+def test_a_dataset_that_was_pickled_elsewhere_obeys_here():
+    dataset = SeededDataset(Noisy(), 1)
+    for _ in range(50):
+        dataset.set_epoch(2)
+    loader = seeded_loader(pickle.loads(pickle.dumps(dataset)), 1, batch_size=4)
+    assert loader.epoch == 2
+    for epoch in (0, 1):
+        loader.set_epoch(epoch)
+        assert torch.equal(batches(loader), at(epoch))
+    loader = pickle.loads(pickle.dumps(loader))
+    assert loader.epoch == 1
+    loader.dataset.set_epoch(3)
+    assert torch.equal(batches(loader), at(3))
+
+
+def test_an_epoch_that_is_refused_changes_nothing():
+    loader = seeded_loader(Noisy(), 1, batch_size=4)
+    loader.dataset.set_epoch(5)
+    with pytest.raises(ValueError, match="got -1"):
+        loader.set_epoch(-1)
+    assert loader.epoch == 5
 
 
 @pytest.mark.parametrize(

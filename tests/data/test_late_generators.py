@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from seedscope import SeededDataset, seeded_loader
+from seedscope.data.collate import _copied
 from seedscope.data.drawing import Drawing
 
 pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
@@ -110,6 +112,32 @@ def test_each_pass_of_a_loader_finds_the_generators_that_the_dataset_has_then():
     (first, second), (ours, theirs) = loaders
     assert torch.equal(first, ours)
     assert torch.equal(second, theirs)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_pass_finds_the_generators_that_the_collate_fn_has_then(workers):
+    collate_fn = InPlace()
+    collate_fn.rng = np.random.default_rng(0)
+    options = {"batch_size": 4, "num_workers": workers, "collate_fn": collate_fn}
+    loader = seeded_loader(Zeros(), 1, **options)
+    loader.set_epoch(0)
+    first = torch.cat([*loader])
+    collate_fn.rng = np.random.default_rng(7)
+    assert torch.equal(torch.cat([*loader]), first)
+    assert torch.equal(torch.cat([*loader]), first)
+
+
+def test_the_first_batch_is_copied_as_far_as_tensors_and_containers():
+    pair = namedtuple("Pair", "array number")
+    kept = object()
+    batch = [{"a": torch.zeros(2)}, pair(np.zeros(2), kept), (torch.ones(1),)]
+    copied = _copied(batch)
+    batch[0]["a"] += 1
+    batch[1].array[:] = 1
+    batch[2][0].zero_()
+    assert copied[0]["a"].tolist() == copied[1].array.tolist() == [0, 0]
+    assert copied[1].number is kept
+    assert copied[2][0] == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])

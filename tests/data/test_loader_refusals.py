@@ -39,6 +39,7 @@ class Broken(Unsized):
         (Noisy(), {"exclude": ["dataset.x"]}, "where no generator is"),
         (Shards(), {"shuffle": True}, "__iter__: leave out shuffle"),
         (Shards(), {"num_replicas": 2}, "leave out num_replicas"),
+        (Shards(), {"rank": 1}, "leave out rank"),
         (SeededDataset(Noisy(), 3), {}, "has seed 3"),
         (
             SeededDataset(Noisy(), 1029),

@@ -132,13 +132,15 @@ def test_a_pass_that_was_left_does_not_count_for_the_next():
 
 
 def test_workers_end_when_a_pass_is_left():
+    # Those of a pass that has raised live on until the collector finds torch's iterator.
+    before = {*multiprocessing.active_children()}
     loader = loader_of(num_workers=2)
     for _ in loader:
         break
     deadline = time.monotonic() + 30
-    while multiprocessing.active_children() and time.monotonic() < deadline:
+    while {*multiprocessing.active_children()} - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert multiprocessing.active_children() == []
+    assert {*multiprocessing.active_children()} <= before
     kept = weakref.ref(loader)
     del loader
     assert kept() is None

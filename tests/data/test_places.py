@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 import random
+import sys
+import warnings
+from types import ModuleType
 
 import made_up_noise.drawing
 import numpy as np
@@ -133,3 +136,36 @@ def test_a_bit_generator_that_takes_no_seed_is_seeded(kind):
 def kind_of(rng):
     """A new generator of the same kind."""
     return np.random.Generator(type(rng.bit_generator)())
+
+
+def test_a_table_with_tuples_for_keys_is_searched_to_its_end():
+    table = {i: {(i, j): j for j in range(400)} for i in range(300)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert SeededDataset([table, random.Random(3)], 1).generators == ("dataset[1]",)
+
+
+def test_no_code_of_a_module_runs():
+    class Lazy(ModuleType):
+        def __getattribute__(self, name):
+            raise AssertionError(name)
+
+        __dict__ = property(lambda self: pytest.fail("was asked for its __dict__"))
+
+    lazy = Lazy("lazy")
+    assert SeededDataset([lazy, random.Random(3)], 1).generators == ("dataset[1]",)
+
+
+class Attributes(Sized):
+    """A method that names an attribute as a module is named which it does not import."""
+
+    def __getitem__(self, index):
+        return self.made_up_noise.drawing.rng
+
+
+def test_an_attribute_is_not_taken_for_a_module_of_its_name():
+    del globals()["made_up_noise"]  # as a global of this module it would be named
+    try:
+        assert SeededDataset(Attributes(), 1).generators == ()
+    finally:
+        globals()["made_up_noise"] = sys.modules["made_up_noise"]
