@@ -24,8 +24,9 @@ from .ranks import group_rank
 from .repeats import Repeats, have_drawn
 from .shared import DREW, SET, TOLD_HELD, Shared
 
-_LOOKS = 16  # first samples and batches of a process that are looked at, then each 16th: a look
-# takes 0.1 ms, and tells whether numbers are drawn
+# A process looks at so many first samples and batches, and then at each 16th: do they draw
+# numbers? A look takes 0.1 ms.
+_LOOKS = 16
 
 
 class Running(NamedTuple):

@@ -205,7 +205,7 @@ def seeded_loader(
         ValueError: arguments contradict each other. No worker was started.
     """
     seed = check_seed(seed)
-    options = _checked(options)
+    _check(options)
     check_paths(exclude)
     mixed = [path for path in exclude if collate_fn is not None and path.startswith("collate_fn")]
     data = _seeded(dataset, seed, [path for path in exclude if path not in mixed])
@@ -233,6 +233,8 @@ def seeded_loader(
         how["sampler"] = SeededSampler(data, seed, shuffle=bool(shuffle), **shard)
     if collate_fn is not None:
         how["collate_fn"] = SeededCollate(collate_fn, data._drawing, mixed)
+    if (start := options.pop("worker_init_fn", None)) is not None:
+        how["worker_init_fn"] = SeededStart(start, data._drawing.held)
     generator = torch.Generator()
     loader = SeededLoader(data, num_workers=num_workers, generator=generator, **how, **options)
     if loader.dataset is not data:
@@ -243,15 +245,12 @@ def seeded_loader(
     return loader
 
 
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """Return other arguments of `DataLoader`, with a `worker_init_fn` that is seeded."""
+def _check(options: dict[str, Any]) -> None:
+    """Refuse what a DataLoader takes besides."""
     if "generator" in options:
         raise TypeError("seeded_loader takes no generator: order and workers follow from the seed")
     if options.get("in_order") is False:
         raise ValueError("seeded_loader keeps the order of the batches: leave out in_order=False")
-    if (start := options.get("worker_init_fn")) is not None:
-        return {**options, "worker_init_fn": SeededStart(start)}
-    return options
 
 
 def _seeded(dataset: Any, seed: int, exclude: Iterable[str]) -> SeededDataset:

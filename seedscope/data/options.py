@@ -58,13 +58,18 @@ def seed_worker(worker_id: int) -> None:
 
 
 class SeededStart:
-    """A `worker_init_fn` for which every source is seeded, also new generators without a seed."""
+    """A `worker_init_fn` for which every source is seeded, also new generators without a seed.
 
-    def __init__(self, start: Callable[[int], Any]) -> None:
-        self._start = start
+    Args:
+        start: the function itself.
+        held: what the dataset holds; a forked worker need not search for it again.
+    """
+
+    def __init__(self, start: Callable[[int], Any], held: Held) -> None:
+        self._start, self._held = start, held
 
     def __call__(self, worker_id: int) -> None:
-        seed_worker(worker_id)
+        seed_process((*running_sources(), *self._held.sources), torch.initial_seed())
         self._start(worker_id)
 
 
