@@ -12,6 +12,7 @@ import made_up_noise.drawing
 import numpy as np
 import pytest
 import torch
+from made_up_noise.relative import Relative
 from torch.utils.data import DataLoader, Dataset
 
 from seedscope import SeededDataset
@@ -88,6 +89,7 @@ class Subclass(Sized):
 PLACES = {
     Dotted: "made_up_noise.drawing.rng",
     Imported: "made_up_noise.drawing.rng",
+    Relative: "made_up_noise.drawing.rng",
     Attribute: "made_up_noise.drawing.rng",
     Keys: "dataset.shares.<key 1>.rng",
     Member: "test_places.Kind.",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
 import pytest
+import torch
 from test_seeded_loader import Shards
+from torch.utils.data import DataLoader
 
 from helpers import PROGRAMS
-from seedscope import seeded_loader
+from seedscope import SeededDataset, seeded_loader
+from seedscope.data import drawing
 
 
 def run(folder, ranks):
@@ -33,6 +37,20 @@ def test_each_rank_draws_its_own_numbers_which_repeat(tmp_path):
     assert alone["batches"]["0"][0][0][1] == first[0]["batches"]["0"][0][0][1]
     assert first[0]["state"] == first[1]["state"], "one state serves all ranks"
     assert first[0]["state"] != alone["state"]
+
+
+def test_a_rank_stays_with_its_process_group(monkeypatch):
+    alone = [*SeededDataset(Shards(), 1)]
+    dataset = SeededDataset(Shards(), 1)
+    monkeypatch.setattr(drawing, "group_rank", lambda: (1, 2))
+    dataset.set_epoch(0)  # it is drawn again on purpose
+    assert not torch.equal(next(iter(dataset)), alone[0])
+    pickled = pickle.dumps(dataset)  # to keep it, and not for a worker
+    monkeypatch.undo()
+    for workers in (0, 1):
+        options = {"num_workers": workers, "generator": torch.Generator()}
+        loader = DataLoader(pickle.loads(pickled), None, **options)
+        assert torch.equal(torch.stack([*loader]), torch.stack(alone))
 
 
 def test_an_iterable_dataset_refuses_to_resume_with_other_ranks():

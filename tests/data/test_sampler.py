@@ -152,6 +152,17 @@ def test_a_samplers_order_resumes(make):
     assert [*drawn, *resumed] == order_of(make(), epoch=1, seed=5)
 
 
+def test_a_pass_has_the_epoch_of_its_first_index_and_counts_in_that_alone():
+    sampler = SeededSampler(range(9), 1)
+    begun = iter(sampler)
+    sampler.set_epoch(1)
+    assert next(begun).epoch == 1
+    assert sampler.state_dict()["position"] == 1
+    sampler.set_epoch(2)
+    assert next(begun).epoch == 1
+    assert sampler.state_dict()["position"] == 0
+
+
 def test_another_epoch_begins_at_its_beginning():
     sampler = SeededSampler(range(9), 5)
     sampler.load_state_dict({**sampler.state_dict(), "epoch": 1, "position": 4})
