@@ -13,6 +13,7 @@ SUITES = {
     "evaluation_overhead": "what entering and leaving evaluating(model) costs",
     "gpu": "everything that a GPU can tell, within a number of seconds",
     "op_atlas": "which operations repeat on the CPU, beside what three lists say",
+    "replacements": "what replacements cost: closed, at entry, and in place of torch's kernels",
     "report": "Markdown tables and figures of what benchmarks/results/ holds",
     "scope_overhead": "what entering and leaving a scope costs, beside its floor and its peers",
     "sweep_overhead": "what the run log and a sweep cost, and the speed-up of processes",

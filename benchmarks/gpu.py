@@ -1,8 +1,8 @@
 """Measures on a GPU, the most important items first, for as long as the budget lasts.
 
 The pieces, in this order: the machine, the tests that need a GPU, what determinism costs
-networks, which operations repeat, the scope, attention, and the rest. DIR/gpu.json holds the
-results at any moment, and --resume measures only the items that are missing there.
+networks, which operations repeat, replacements, the scope, attention, and the rest. DIR/gpu.json
+holds the results at any moment, and --resume measures only the items that are missing there.
 """
 
 from __future__ import annotations

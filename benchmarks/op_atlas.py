@@ -5,17 +5,15 @@ CPU also under "warn", and its results are compared bit for bit. This suite runs
 `python -m benchmarks gpu` does the same on a GPU. The lists are the documentation of
 `torch.use_deterministic_algorithms` in the installed torch, the call sites of its alert in the
 compiled library, and the tolerances of torch's own operator tests. nondeterminism_lists.json
-holds the last two.
+holds the last two. `python -m benchmarks replacements` measures what seedscope puts in the place
+of those that raise.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import re
-import time
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,21 +21,23 @@ from typing import Any
 import torch
 
 from seedscope import seeded
-from seedscope.costs.measurement import first_line
-from seedscope.costs.timing import timed
 
 from .budget import run_suite
-from .harness import RESULTS, environment, parse, show, suite_parser, summary
+from .harness import RESULTS, environment, parse, show, suite_parser
 from .items import Found, Item, Scale, Slot
 from .operations.base import Inputs, Operation
 from .operations.catalogue import OPERATIONS
 from .record import failures, read
+from .repeats import SEED, Way, repeat, take_turns, waits_for_launch
 
-SEED = 1029
 GROUP = "operations"
 CPU_RESULTS = RESULTS / "op_atlas_cpu.json"
-_PATIENCE_S = 1.0
-MODES: dict[str, Any] = {"default": False, "warn": "warn", "True": True}
+#: Torch's own kernels: seedscope's do not stand in for those that raise.
+MODES: dict[str, dict[str, Any]] = {
+    "default": {"deterministic": False},
+    "warn": {"deterministic": "warn"},
+    "True": {"deterministic": True, "replacements": False},
+}
 LISTS = json.loads((Path(__file__).parent / "nondeterminism_lists.json").read_text())
 
 
@@ -92,105 +92,23 @@ def by_importance(operations: Iterable[Operation]) -> tuple[list[Operation], lis
 def measure_operation(slot: Slot, name: str, scale: Scale) -> Found:
     """Return, for each mode, distinct results, times and memory, or the error; and the lists."""
     operation = next(operation for operation in OPERATIONS if operation.name == name)
-    modes = {mode: MODES[mode] for mode in MODES if mode != "warn" or not scale.is_cuda}
+    modes = [mode for mode in MODES if mode != "warn" or not scale.is_cuda]
     runs = _runs(scale)
     found: dict[str, Found] = {}
     with seeded(SEED, deterministic=False):
         call = operation.make(Inputs(scale))
-    for mode, deterministic in modes.items():
-        found[mode] = _run(call, deterministic, runs, scale)
+    ways = {mode: Way(call, MODES[mode]) for mode in modes}
+    for mode, way in ways.items():
+        found[mode] = repeat(way, runs, scale.is_cuda)
         if mode == "default" and "error" in found[mode]:
             return {"failed": found[mode]["error"]}  # this device or library lacks the operation
-    running = {mode: modes[mode] for mode in modes if "error" not in found[mode]}
-    _time(call, running, found, scale.is_cuda, 5 if scale.quick else 15)
+    running = {mode: way for mode, way in ways.items() if "error" not in found[mode]}
+    take_turns(running, found, "default", scale.is_cuda, 5 if scale.quick else 15)
     return {"runs": runs, "modes": found, **listed(operation, documented(), scale.device)}
-
-
-def _run(call: Callable[[], Any], deterministic: Any, runs: int, scale: Scale) -> Found:
-    """Return the number of distinct results in one mode, the warnings, and the peak of memory."""
-    with seeded(SEED, deterministic=deterministic), warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        try:
-            call()  # the first call also allocates workspaces, which the libraries keep
-            peak_mb = _peak_mb(call) if scale.is_cuda else None
-            distinct = _distinct(call, runs)
-        except Exception as error:
-            return {"error": first_line(error)}
-    lines = [first_line(warning.message) for warning in told]
-    warned = [line for line in dict.fromkeys(lines) if "determinis" in line]
-    return {"distinct": distinct, "warned": warned, "peak_mb": peak_mb}
-
-
-def _peak_mb(call: Callable[[], Any]) -> float:
-    """Return the peak of memory of a call, without its inputs."""
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 def _runs(scale: Scale) -> int:
     return 5 if scale.quick else 30
-
-
-def _distinct(call: Callable[[], Any], runs: int) -> int:
-    """Return the number of distinct results; compare them on their device."""
-    seen: list[list[torch.Tensor]] = []
-    for _ in range(runs):
-        result = [x.detach().clone() for x in _tensors(call())]
-        if not any(all(map(_same_bits, result, other)) for other in seen):
-            seen.append(result)
-    return len(seen)
-
-
-def _tensors(result: Any) -> list[torch.Tensor]:
-    return [result] if isinstance(result, torch.Tensor) else list(result)
-
-
-def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    flat = (x.contiguous().reshape(-1).view(torch.uint8) for x in (a, b))
-    return torch.equal(next(flat), next(flat))
-
-
-def _start(call: Callable[[], Any], mode: Any, is_cuda: bool) -> tuple[float, Callable[[], float]]:
-    """Run `call` three times; return milliseconds of its launch, and a function for its time."""
-    with seeded(SEED, deterministic=mode), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        call()
-        begin = time.perf_counter()
-        reading = timed(call, 3, is_cuda)
-        return (time.perf_counter() - begin) / 3 * 1e3, reading
-
-
-def _time(
-    call: Callable[[], Any],
-    modes: dict[str, Any],
-    found: dict[str, Found],
-    is_cuda: bool,
-    rounds: int,
-) -> None:
-    """Time the modes that run, in turns, and compare each with the default."""
-    samples: dict[str, list[float]] = {mode: [] for mode in modes}
-    launches: dict[str, list[float]] = {mode: [] for mode in modes}
-    order = random.Random(SEED)
-    begun = time.monotonic()
-    for number in range(rounds + 1):
-        if number > 5 and time.monotonic() - begun > _PATIENCE_S:
-            break  # a slow operation needs fewer rounds
-        in_turn = order.sample([*modes], len(modes))
-        readings = {mode: _start(call, modes[mode], is_cuda) for mode in in_turn}
-        if is_cuda:
-            torch.cuda.synchronize()
-        for mode, (launch_ms, reading) in readings.items() if number else ():  # the first warms up
-            launches[mode].append(launch_ms)
-            samples[mode].append(reading())
-    for mode in modes:
-        found[mode]["ms"] = summary(samples[mode])
-        if is_cuda:
-            found[mode]["launch_ms"] = summary(launches[mode])
-        if "default" in modes:
-            pairs = zip(samples[mode], samples["default"], strict=True)
-            found[mode]["to_default"] = summary(a / b for a, b in pairs)
 
 
 def verdict(mode: dict[str, Any] | None) -> str:
@@ -211,7 +129,7 @@ def rows(report: dict[str, Any], group: str = GROUP) -> list[list[str]]:
             [
                 operation,
                 *(verdict(modes.get(mode)) for mode in MODES),
-                cost + ", launch" * (bool(cost) and any(map(_waits_for_launch, modes.values()))),
+                cost + ", launch" * (bool(cost) and any(map(waits_for_launch, modes.values()))),
                 _memory(modes),
                 ", ".join(found["documented"]),
                 *says,
@@ -230,11 +148,6 @@ def silent(report: dict[str, Any], group: str = GROUP) -> list[str]:
     """Return the operations that run under True, say nothing, and do not repeat."""
     found = measured(report, group)
     return [name for name, x in found.items() if x["modes"]["True"].get("distinct", 1) > 1]
-
-
-def _waits_for_launch(mode: dict[str, Any]) -> bool:
-    """Return whether the CPU's launch, not the GPU's work, limits the time."""
-    return "launch_ms" in mode and mode["launch_ms"]["median"] > 0.9 * mode["ms"]["median"]
 
 
 def _memory(modes: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from .comparison import two_pairs, two_runs
 from .figure import cost_figure
 from .harness import RESULTS
 from .record import read
+from .replaced_tables import replaced_tables
 from .tables import (
     atlas_tables,
     attention_tables,
@@ -60,7 +61,15 @@ def write(results: Path, out: Path, gpu: str = "gpu*.json") -> list[Path]:
 
 
 def _gpu_parts(report: dict[str, Any], figure: str | None) -> list[str]:
-    others = (atlas_tables, attention_tables, scope_tables, two_pairs, test_tables, left_out)
+    others = (
+        atlas_tables,
+        replaced_tables,
+        attention_tables,
+        scope_tables,
+        two_pairs,
+        test_tables,
+        left_out,
+    )
     return [cost_tables(report, figure), *(tables(report) for tables in others)]
 
 

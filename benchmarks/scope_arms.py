@@ -77,7 +77,7 @@ def _words() -> memoryview:
 def _writes(deterministic: bool) -> list[tuple[Callable[[Any], Any], Any, Any]]:
     """Return, from a trial, the writes of `deterministic`, with the values inside and outside."""
     before = SETTINGS.capture()
-    SETTINGS.apply(values_for(deterministic, None, SEED), before)
+    SETTINGS.apply(values_for(deterministic, None, True, SEED), before)
     now = SETTINGS.capture()
     SETTINGS.restore(before)
     return [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
     from .random_state import RandomState
+    from .replacements.register import register_replacement
     from .runs.log import RunLog
     from .runs.run import Run
     from .scope.isolated import Isolated, isolated
@@ -41,6 +42,7 @@ _MODULES = {
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
     "random_state": ["RandomState"],
+    "replacements.register": ["register_replacement"],
     "runs.log": ["RunLog"],
     "runs.run": ["Run"],
     "scope.isolated": ["Isolated", "isolated"],
@@ -84,6 +86,7 @@ __all__ = [
     "loader_options",
     "note",
     "rank_seed",
+    "register_replacement",
     "register_source",
     "seeded",
     "seeded_loader",
@@ -94,6 +97,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "replacements":  # a room with a function of its own: replacements.remove()
+        return importlib.import_module(".replacements", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'seedscope' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

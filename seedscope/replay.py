@@ -107,8 +107,9 @@ def _options(run: Run) -> Options:
     names = ("deterministic", "fill_uninitialized_memory", "sources")
     try:
         options = {name: run.options[name] for name in names}
-        independent = run.options.get("independent", False)
-        return Options(**options, independent=independent, threads="wait")
+        rare = {"independent": False, "replacements": True}
+        options |= {name: run.options.get(name, default) for name, default in rare.items()}
+        return Options(**options, threads="wait")
     except (KeyError, TypeError, ValueError) as error:
         raise ReplayError(f"its options are not those of a sweep: {error}") from error
 

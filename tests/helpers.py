@@ -19,6 +19,7 @@ import torch
 
 import fake_accelerator
 from seedscope import seeded
+from seedscope.replacements.gate import GATE
 
 if TYPE_CHECKING:  # a test that uses `draw` needs its scope to import the log first
     from seedscope import RunLog
@@ -162,6 +163,7 @@ def read_publicly(name: str) -> Any:
     backends = torch.backends
     readers = {
         "deterministic_algorithms": torch.get_deterministic_debug_mode,
+        "replacements": lambda: GATE.is_open,  # no public call tells
         "fill_uninitialized_memory": lambda: torch.utils.deterministic.fill_uninitialized_memory,
         "matmul.precision": torch.get_float32_matmul_precision,
         "attention.flash": backends.cuda.flash_sdp_enabled,

@@ -12,7 +12,7 @@ from ..networks import FIRST_PAIR, SECOND_PAIR, attention_item, network_item, si
 from ..op_atlas import by_importance, operation_item
 from ..operations.catalogue import ATTENTION, OPERATIONS
 from ..pretended_gpu import pretended
-from . import cuda_tests, machine, scope
+from . import cuda_tests, machine, replaced, scope
 
 #: The group of the operations of attention, which have their own piece.
 ATTENTION_GROUP = "attention"
@@ -29,7 +29,8 @@ def pieces(is_rehearsal: bool) -> list[Piece]:
     found = [
         Piece("machine", 20, machine.items(scale)),
         Piece("networks", 200, _networks(TRAINING, FIRST_PAIR, scale)),
-        Piece("operations", 90, [operation_item(x, scale) for x in important]),
+        Piece("operations", 75, [operation_item(x, scale) for x in important]),
+        Piece("replacements", 40, replaced.items(scale)),
         Piece("scope", 30, scope.items(scale)),
         Piece("attention", 60, _attention(scale)),
         Piece(
@@ -48,7 +49,7 @@ def pieces(is_rehearsal: bool) -> list[Piece]:
     if is_rehearsal:
         found = [replace(piece, items=[*map(_pretended, piece.items)]) for piece in found]
     # The tests get no pretended GPU: without a real GPU they skip.
-    found.insert(1, Piece("tests", 60, cuda_tests.items()))
+    found.insert(1, Piece("tests", 72, cuda_tests.items()))
     return found
 
 

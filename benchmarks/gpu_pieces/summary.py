@@ -17,7 +17,7 @@ from ..items import Found
 from ..networks import ATTENTION, PROCESSES, SIZES
 from ..record import failures
 from ..scope_arms import BLOCK, DECORATOR, FLOOR, RECIPE
-from . import cuda_tests, machine, scope
+from . import cuda_tests, machine, replaced, scope
 from .pieces import ATTENTION_GROUP
 
 _LINES, _WIDTH = 100, 80
@@ -41,6 +41,7 @@ def summary(report: Found) -> str:
         _tests(report),
         _networks(report),
         _operations(report),
+        _replacements(report),
         _scope(report),
         _attention(report),
         _failures(report),
@@ -172,6 +173,14 @@ def _operations(report: Found) -> list[str]:
     return lines
 
 
+def _replacements(report: Found) -> list[str]:
+    found = replaced.measured(report)
+    lines = ["", f"replacements: {len(found)} calls measured"] if found else []
+    for sentence in [*replaced.verdicts(report), *replaced.network_sentences(report)]:
+        lines += _wrapped(f"  {sentence}", 3)
+    return lines
+
+
 def _scope(report: Found) -> list[str]:
     found = report["found"].get(scope.GROUP, {})
     us = {name: item["us"] for name, item in found.items() if "us" in item}
@@ -218,6 +227,7 @@ def _timed(mode: Found | None) -> str:
 
 def _failures(report: Found) -> list[str]:
     groups = [*PROCESSES, ATTENTION, SIZES, machine.GROUP, scope.GROUP, *_OPERATIONS]
+    groups += [replaced.GROUP, replaced.NETWORKS]
     failed = failures(report, groups)
     return ["", *_listed([f"failed: {text}" for text in failed])] if failed else []
 

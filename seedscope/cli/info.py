@@ -55,6 +55,7 @@ def collect_info() -> dict[str, dict[str, Any]]:
     """Return sections of names and JSON values. If there is a GPU, the call starts CUDA."""
     import torch
 
+    from ..replacements.kernels import available
     from ..settings.registry import SETTINGS
     from ..sources.registry import select_sources
     from ..support import conditions
@@ -79,5 +80,6 @@ def collect_info() -> dict[str, dict[str, Any]]:
             **conditions.code_state(None),
         },
         "settings": dict(zip(SETTINGS.names, SETTINGS.capture(), strict=True)),
+        "replacements": available(),
         "environment": {name: os.environ.get(name) for name in _VARIABLES.split()},
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..scope.scope import Scope
 from ..scope.seeded import seeded
 from ..support.modes import Deterministic
 
@@ -26,18 +27,24 @@ class Configuration:
     fill: bool | None = None
     benchmark: bool = False
     backend: str | None = None  # the pinned backend of scaled_dot_product_attention
+    replacements: bool = True
 
     @contextmanager
-    def open(self, seed: int = SEED) -> Iterator[None]:
-        scope = seeded(seed, deterministic=self.deterministic, fill_uninitialized_memory=self.fill)
-        with scope, contextlib.ExitStack() as stack:
+    def open(self, seed: int = SEED) -> Iterator[Scope]:
+        opener = seeded(
+            seed,
+            deterministic=self.deterministic,
+            replacements=self.replacements,
+            fill_uninitialized_memory=self.fill,
+        )
+        with opener as scope, contextlib.ExitStack() as stack:
             # The scope restores the switch.
             torch.backends.cudnn.benchmark = self.benchmark
             if self.backend is not None:
                 from torch.nn.attention import SDPBackend, sdpa_kernel
 
                 stack.enter_context(sdpa_kernel(getattr(SDPBackend, self.backend)))
-            yield
+            yield scope
 
 
 DEFAULT = Configuration("torch's defaults")
@@ -53,6 +60,9 @@ CONFIGURATIONS = (
     STRICT,
     UNFILLED,
 )
+
+#: Measured only where operations were replaced, and kept where the step runs without.
+UNREPLACED = Configuration("deterministic=True, no replacements", True, replacements=False)
 
 
 @dataclass(frozen=True)

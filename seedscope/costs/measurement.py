@@ -30,6 +30,8 @@ class Measurement:
             may autotune.
         launch_ms: milliseconds of the CPU to launch a step on an idle GPU, three for each
             process.
+        replaced: how often operations ran in seedscope's form, in the steps of one repeat: see
+            `Scope.replaced`.
     """
 
     configuration: str
@@ -41,6 +43,7 @@ class Measurement:
     first_ms: list[float] = field(default_factory=list)
     peak_mb: float | None = None
     launch_ms: list[float] = field(default_factory=list)
+    replaced: dict[str, int] = field(default_factory=dict)
 
     def fail(self, error: Exception) -> None:
         """Keep the reason why the setting cannot run, and drop the figures so far."""

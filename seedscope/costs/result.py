@@ -122,6 +122,8 @@ class Cost:
             notes.append(
                 f"the CPU, which launches the GPU's work, limits the time of: {'; '.join(bound)}"
             )
+        replaced = next((found.replaced for found in self if found.replaced), {})
+        notes += [f"seedscope replaced {name}, {count} calls" for name, count in replaced.items()]
         title = f"{self.name} on {self.device}"
         return "\n".join([title, *aligned(self.rows()), *notes, self.recommendation()])
 
@@ -169,6 +171,7 @@ def combine(sessions: Sequence[Session]) -> list[Measurement]:
             for name in ("ms", "digests", "first_ms", "launch_ms"):
                 getattr(found, name).extend(getattr(part, name))
             found.error = found.error or part.error
+            found.replaced = found.replaced or part.replaced
             found.warned = [*dict.fromkeys([*found.warned, *part.warned])]
             found.peak_mb = max(filter(None, (found.peak_mb, part.peak_mb)), default=None)
             if ratios := [ours / theirs for theirs, ours in zip(base, part.ms, strict=False)]:

@@ -54,8 +54,12 @@ class Session:
         """
         known = {name: content[name] for name in cls.__dataclass_fields__}
         names = Measurement.__dataclass_fields__
+        older: Mapping[str, Any] = {
+            "replaced": {}
+        }  # sessions that were kept before there were replacements
         parts = [
-            Measurement(**{name: one[name] for name in names}) for one in content["measurements"]
+            Measurement(**{name: {**older, **one}[name] for name in names})
+            for one in content["measurements"]
         ]
         return cls(**known | {"measurements": parts})
 
@@ -73,14 +77,17 @@ def run_session(
     is_cuda = torch.cuda.is_available()
     if is_cuda:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # needed before memory statistics are reset
-    found = [_repeat(make_step, one, effort, is_cuda) for one in configurations]
+    found: list[Measurement] = []
+    for one in configurations:
+        if one.replacements or any(other.replaced for other in found):
+            found.append(_repeat(make_step, one, effort, is_cuda))
     on_gpu = any(measurement.peak_mb for measurement in found)  # a step may not use the GPU
     device = torch.cuda.get_device_name() if on_gpu else f"{devices()[0]} (CPU)"
     session = Session(device, configurations[0].benchmark, found)
     keep(session)
     running = {
         one: measurement
-        for one, measurement in zip(configurations, found, strict=True)
+        for one, measurement in zip(configurations, found, strict=False)  # the last may be left out
         if measurement.error is None
     }
     if running:
@@ -154,9 +161,10 @@ def _repeat(
         torch.cuda.reset_peak_memory_stats()
     try:
         for _ in range(effort.repeats):
-            with configuration.open(), warnings.catch_warnings(record=True) as told:
+            with configuration.open() as scope, warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
                 result = _run_steps(make_step, effort.steps, found, is_cuda)
+            found.replaced = scope.replaced
             found.digests.append(digest(result))
             found.warned += [first_line(w.message) for w in told if "determinis" in str(w.message)]
             del result

@@ -53,6 +53,7 @@ class Recorder:
         self._notes: dict[str, Any] = {}
         self._outcome: str | None = None
         self._reseeded: dict[str, Any] = {}
+        self._replaced: dict[str, str] = {}
 
     def begin(self) -> None:
         """Record the time and conditions of the run, and append its first line, once."""
@@ -86,9 +87,15 @@ class Recorder:
             raise TypeError(f"a note's name must not begin with $, got {wrong[0]!r}")
         self._notes |= {name: encode(value, name) for name, value in values.items()}
 
-    def leave(self, error: BaseException | None, reseeded: Mapping[str, Any]) -> None:
+    def leave(
+        self,
+        error: BaseException | None,
+        reseeded: Mapping[str, Any],
+        replaced: Mapping[str, str],
+    ) -> None:
         """Record the outcome of the block, which may be entered again."""
-        self._outcome, self._reseeded = outcome_of(error), dict(reseeded)
+        self._outcome = outcome_of(error)
+        self._reseeded, self._replaced = dict(reseeded), dict(replaced)
 
     def end(self) -> dict[str, Any]:
         """Append the run's second line, once, and return its record.
@@ -102,6 +109,7 @@ class Recorder:
             "devices": conditions.devices(),
             "notes": self._notes,
             "reseeded": self._reseeded,
+            "replaced": self._replaced,
         }
         # In a forked child that leaves the block, the parent writes the record.
         if self._log and self._begun and not self._is_written and self._process.is_current():

@@ -37,6 +37,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "seed": ((int,), None),
     **dict.fromkeys(("process", "folder"), (_TEXT, "")),
     **dict.fromkeys(("settings", "options", "notes", "versions", "reseeded"), (_DICT, {})),
+    "replaced": (_DICT, {}),
     **dict.fromkeys(("command", "devices"), (_LIST, [])),
     **dict.fromkeys(("outcome", "script", "script_sha256", "replays"), (_TEXT_OR_NONE, None)),
     **dict.fromkeys(("function", "sweep", "error"), (_TEXT_OR_NONE, None)),
@@ -75,6 +76,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("command", "devices"), _has_texts),
     "versions": lambda value: _only_texts_or_none(map(type, value.values())),
     "reseeded": lambda value: _only_ints_or_none(map(type, value.values())),
+    "replaced": lambda value: _has_texts([*value.values()]),
     "git": _is_git,
     "threads": lambda value: 0 < value < 2**16,
 }

@@ -59,6 +59,8 @@ class Run(SimpleNamespace):
         sweep: the name of the function, for a seed of a sweep.
         reseeded: the sources that code in the run has seeded with another seed than the run's, and
             that seed; None for fresh entropy.
+        replaced: the operations that ran in seedscope's form, each with the version of its formula,
+            and with "unproved" or "refused" if that is so for some calls.
         error: the traceback, for a seed of a sweep that raised.
         replays: the id of the run that this run replays.
     """
@@ -88,6 +90,7 @@ class Run(SimpleNamespace):
     function: str | None = None
     sweep: str | None = None
     reseeded: Mapping[str, int | None] = _NONE
+    replaced: Mapping[str, str] = _NONE
     error: str | None = None
     replays: str | None = None
 
@@ -113,7 +116,8 @@ class Run(SimpleNamespace):
         named = {"commit": git.get("commit"), "uncommitted changes": git.get("dirty")}
         for name in ("seed", "script_sha256", "folder", "devices", "threads", "options"):
             named[name] = getattr(self, name, None)
-        return {**named, **self.versions, **self.settings}
+        replaced = {f"replacement of {name}": state for name, state in self.replaced.items()}
+        return {**named, **self.versions, **self.settings, **replaced}
 
 
 def changed_since(run: Run, code: Mapping[str, Any] | None = None) -> list[Difference]:

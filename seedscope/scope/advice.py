@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ..replacements.built_in import BUILT_IN
+from ..replacements.gate import GATE, is_alert
+from ..replacements.kernels import IS_SUPPORTED
+
 WORKERS = (
     "worker processes started during this block ({count}) do not follow its seed by themselves: "
     "what they draw differs each time, or is the same in each worker. Pass each task a seed of its "
@@ -23,10 +27,13 @@ def explain(error: BaseException | None) -> None:
             "Python starts: `seedscope run SCRIPT`, or "
             "CUBLAS_WORKSPACE_CONFIG=:4096:8 python SCRIPT"
         )
-    elif "deterministic implementation" in text:
+    elif is_alert(text):
+        is_told = any("was refused here" in told for told in getattr(error, "__notes__", []))
+        why = "" if is_told else f"{_replacement(text)} "
         note = (
-            "seedscope: raised because the block has deterministic=True. Either replace the "
-            'operation by one that repeats, or use seeded(..., deterministic="warn"): the '
+            f"seedscope: raised because the block has deterministic=True. {why}"
+            "Otherwise use another operation, or give this one a form that repeats "
+            '(seedscope.register_replacement), or use seeded(..., deterministic="warn"): the '
             "operation then runs, warns, and may give another result each time."
         )
     else:
@@ -34,3 +41,19 @@ def explain(error: BaseException | None) -> None:
     if note in getattr(error, "__notes__", []):
         return  # an inner scope has added the note
     error.add_note(note)
+
+
+def _replacement(alert: str) -> str:
+    """Return a sentence that says what seedscope has in place of the operation of an alert."""
+    found = next((one for one in BUILT_IN if one.alert and alert.startswith(one.alert)), None)
+    if found is None:
+        return "seedscope has no replacement for this operation."
+    if not IS_SUPPORTED:
+        return f"With torch 2.9 or newer seedscope would run {found.operation} so that it repeats."
+    if not GATE.is_open:
+        return (
+            f"seedscope's replacement of {found.operation} was switched off: with "
+            "replacements=True, the default, it would run."
+        )
+    devices = " and ".join(found.devices)
+    return f"seedscope replaces {found.operation} on {devices}; on this device it did not."

@@ -205,7 +205,9 @@ class Block(Guarded):
     def _apply(self, outer: list[Any]) -> None:
         """Apply the settings of the options, and those that the block itself has changed."""
         options = self._options
-        self._values = values_for(options.deterministic, options.fill, self.seed)
+        self._values = values_for(
+            options.deterministic, options.fill, options.replacements, self.seed
+        )
         if self._changes:
             self._values = {**self._values, **self._changes}
             SETTINGS.restore(SETTINGS.merged(outer, self._values), outer)

@@ -21,7 +21,7 @@ Threads = Literal["raise", "wait"]
 class Options:
     """The options of `seeded` and `Stream` besides the seed, checked once."""
 
-    __slots__ = ("deterministic", "fill", "independent", "log", "sources", "waits")
+    __slots__ = ("deterministic", "fill", "independent", "log", "replacements", "sources", "waits")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Options:
         sources: Iterable[str] | None = None,
         log: RunLog | str | PathLike[str] | None = None,
         independent: bool = False,
+        replacements: bool = True,
     ) -> None:
         # By identity: 1 equals True, and so does a whole array of ones.
         if not (
@@ -50,7 +51,10 @@ class Options:
             raise ValueError(f'threads must be "raise" or "wait", got {threads!r}')
         if not (independent is True or independent is False):
             raise ValueError(f"independent must be True or False, got {independent!r}")
+        if not (replacements is True or replacements is False):
+            raise ValueError(f"replacements must be True or False, got {replacements!r}")
         self.independent: bool = independent
+        self.replacements: bool = replacements
         self.deterministic: Deterministic = deterministic
         self.fill: bool | None = fill
         self.waits: bool = threads == "wait"
@@ -83,8 +87,9 @@ class Options:
             "fill_uninitialized_memory": self.fill,
             "sources": None if self.sources is None else list(self.sources),
         }
-        # Left out by default: the runs of older logs have no such option, and are the same runs.
-        return {**options, "independent": True} if self.independent else options
+        # Left out by default: the runs of older logs have no such options, and are the same runs.
+        rare = {"independent": True} if self.independent else {}
+        return {**options, **rare, **({} if self.replacements else {"replacements": False})}
 
 
 def _as_log(log: RunLog | str | PathLike[str]) -> RunLog:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from itertools import repeat
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from ..replacements.counts import REFUSED, What, totals
 from ..seeds import derive_seed, source_seeds
 from ..snapshots import capture_all, restore_all
 from ..sources.base import Source, fingerprints
@@ -36,7 +38,16 @@ class Scope(Block):
         seed: the seed of the block, given or drawn.
     """
 
-    __slots__ = ("_fingerprints", "_follows", "_reseeded", "is_fresh", "recorder", "seed")
+    __slots__ = (
+        "_fingerprints",
+        "_follows",
+        "_replaced",
+        "_replaced_before",
+        "_reseeded",
+        "is_fresh",
+        "recorder",
+        "seed",
+    )
 
     seed: int
     is_seeded = True
@@ -56,6 +67,8 @@ class Scope(Block):
         self.recorder: Recorder | None = recorder
         self._fingerprints: dict[Source, Any] = {}  # at the last exit, for used()
         self._reseeded: dict[str, Any] = {}  # at the last exit
+        self._replaced: Counter[What] = Counter()  # at the last exit
+        self._replaced_before: Counter[What] = Counter()  # in the process, at the last entry
         self._follows = False  # whether the seed follows from a scope around
 
     @opaque
@@ -99,6 +112,26 @@ class Scope(Block):
             now = self._seen.reseeded()
         return tuple(sorted({**self._reseeded, **now}))
 
+    @property
+    def replaced(self) -> dict[str, int]:
+        """How often each operation that torch cannot repeat has run in seedscope's form so far.
+
+        The keys are torch's names, such as `"aten::_adaptive_avg_pool2d_backward"`. One that ends
+        in `" (unproved)"` counts calls whose replacement had not been compared with torch's own
+        kernel: the inputs were all zero or not finite, or the memory was short. Calls of all
+        threads count, while the block is open; those of other processes do not.
+        """
+        named: dict[str, int] = {}
+        for what, count in sorted(self._replacements().items()):
+            if what.state != REFUSED:
+                name = what.operation + (f" ({what.state})" if what.state else "")
+                named[name] = named.get(name, 0) + count
+        return named
+
+    def _replacements(self) -> Counter[What]:
+        now = totals() - self._replaced_before if self.is_open else Counter[What]()
+        return self._replaced + now
+
     def derive(self, *keys: int | str) -> int:
         """Return a seed derived from this scope's seed and `keys`: see `derive_seed`."""
         seed = derive_seed(self.seed, *keys)
@@ -128,8 +161,17 @@ class Scope(Block):
 
     def finish(self, error: BaseException | None) -> None:
         if self.recorder is not None:
-            self.recorder.leave(error, self._reseeded)
+            self._tell_recorder(error)
             self.recorder.end()
+
+    def _tell_recorder(self, error: BaseException | None) -> None:
+        assert self.recorder is not None
+        replaced: dict[str, str] = {}
+        for what in sorted(self._replaced):
+            state = f"version {what.version}" + (f", {what.state}" if what.state else "")
+            before = replaced.get(what.operation)
+            replaced[what.operation] = state if before is None else f"{before}; {state}"
+        self.recorder.leave(error, self._reseeded, replaced)
 
     def __repr__(self) -> str:
         seed = f"seed {self.seed}" if hasattr(self, "seed") else "a fresh seed"
@@ -149,6 +191,7 @@ class Scope(Block):
         self._seen.own(self.seed)
 
     def _start(self, sources: list[Source], states: dict[Source, Any]) -> None:
+        self._replaced_before = totals()
         seeds = [*self._seeds(sources)]
         if self._options.independent:
             self._seen.own(*(seed for _, seed in seeds))
@@ -167,6 +210,7 @@ class Scope(Block):
 
     def _look(self) -> None:
         self._reseeded |= self._seen.reseeded()
+        self._replaced = self._replacements()
         if self.position is None:
             # A fingerprint may move a source, which no later scope then draws from.
             self._fingerprints = fingerprints(self.sources())
@@ -176,7 +220,7 @@ class Scope(Block):
         if self._reseeded and self._follows and isinstance(around := self._seen.around, Seen):
             around.add(self._reseeded)  # the results of this block belong to the scope around
         if self.recorder is not None:
-            self.recorder.leave(error, self._reseeded)
+            self._tell_recorder(error)
             if self.position is None:
                 self.recorder.end()
         # An error in the block is told instead.

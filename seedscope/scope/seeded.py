@@ -80,6 +80,7 @@ def seeded(
     seed: int | None = None,
     *,
     deterministic: Deterministic = True,
+    replacements: bool = True,
     fill_uninitialized_memory: bool | None = None,
     threads: Threads = "raise",
     sources: Iterable[str] | None = None,
@@ -97,6 +98,7 @@ def seeded(
     seed: Any = None,
     *,
     deterministic: Deterministic = True,
+    replacements: bool = True,
     fill_uninitialized_memory: bool | None = None,
     threads: Threads = "raise",
     sources: Iterable[str] | None = None,
@@ -119,6 +121,9 @@ def seeded(
             one raises. With `"warn"` such an operation warns and runs. `"cudnn"` only turns
             cuDNN's benchmark off and its deterministic flag on. `False` leaves all settings as
             they are: inside another scope, as that scope has set them.
+        replacements: whether operations without a deterministic algorithm run in one of
+            seedscope's, where there is one, instead of raising: see `Scope.replaced`. Only with
+            `deterministic=True`; `"cudnn"` and `False` leave this as the scope around has it.
         fill_uninitialized_memory: whether `torch.empty` fills its memory while deterministic
             algorithms are on. `None` leaves the setting unchanged. `False` saves time, and is
             safe if no uninitialised memory is read.
@@ -139,7 +144,9 @@ def seeded(
 
     See: https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    options = Options(deterministic, fill_uninitialized_memory, threads, sources, log, independent)
+    options = Options(
+        deterministic, fill_uninitialized_memory, threads, sources, log, independent, replacements
+    )
     if is_decorable(seed):  # a bare @seeded
         return Seeded(None, options)(seed)
     return Seeded(seed, options)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import networks, op_atlas
+from benchmarks import networks, op_atlas, repeats
 from benchmarks.gpu_pieces import scope
 from benchmarks.items import Scale, Slot
 from benchmarks.models import EVALUATION, TF32, TRAINING, Case, Network
@@ -137,7 +137,7 @@ def test_the_peak_of_an_operation_is_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 5e6)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: told.append("reads") or 9e6)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: told.append("resets"))
-    assert op_atlas._peak_mb(lambda: told.append("runs")) == 4.0
+    assert repeats.peak_mb(lambda: told.append("runs")) == 4.0
     assert told == ["resets", "runs", "reads"]
 
 
@@ -179,8 +179,8 @@ def test_a_process_killed_while_it_waits_counts_as_dead():
 
 def test_results_are_compared_by_their_bits():
     nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
-    assert op_atlas._same_bits(nan, nan.clone())
-    assert not op_atlas._same_bits(zero, -zero)
+    assert repeats.same_bits(nan, nan.clone())
+    assert not repeats.same_bits(zero, -zero)
 
 
 def test_weights_of_convolutions_have_the_channels_last():
@@ -196,11 +196,12 @@ def test_weights_of_convolutions_have_the_channels_last():
 def test_the_launch_time_of_an_operation_is_that_of_one_call(monkeypatch):
     seconds = itertools.count(0, 3)  # 3 s between two looks at the clock
     clock = SimpleNamespace(monotonic=lambda: 0.0, perf_counter=lambda: float(next(seconds)))
-    monkeypatch.setattr(op_atlas, "time", clock)
-    monkeypatch.setattr(op_atlas, "timed", lambda call, count, is_cuda: lambda: 1.0)
+    monkeypatch.setattr(repeats, "time", clock)
+    monkeypatch.setattr(repeats, "timed", lambda call, count, is_cuda: lambda: 1.0)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     found = {"default": {}}
-    op_atlas._time(lambda: None, {"default": False}, found, is_cuda=True, rounds=3)
+    ways = {"default": repeats.Way(lambda: None, {"deterministic": False})}
+    repeats.take_turns(ways, found, "default", is_cuda=True, rounds=3)
     assert found["default"]["launch_ms"]["median"] == 1000  # three calls in three seconds
 
 

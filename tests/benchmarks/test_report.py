@@ -35,8 +35,9 @@ def test_the_report_shows_all_results_and_names_the_device(tmp_path):
     assert str(tmp_path / "report.md") in done.stdout
     titles = re.findall("^## .*", text, re.M)
     assert all("MADE UP" in title for title in titles if "Left out" not in title)
-    kinds = ["What determinism costs", "Which operations repeat", "Attention", "The scope"]
-    assert [title[3:].partition(" (")[0] for title in titles[:4]] == kinds
+    kinds = ["What determinism costs", "Which operations repeat", "Replacements"]
+    kinds += ["Attention", "The scope"]
+    assert [title[3:].partition(" (")[0] for title in titles[:5]] == kinds
     assert "![time of a step under each setting](gpu.svg)" in text
     assert "| 1.31x, 1/12 |" in text
     assert "| cannot run |" in text
@@ -50,6 +51,10 @@ def test_the_report_shows_all_results_and_names_the_device(tmp_path):
     assert "\n4 operations, 30 runs each" in text
     assert "| ResNet-50 | 90 | 81 |" in text  # the first step of a network
     assert "cumsum: documented to raise under True, and runs" in text
+    launch = "| 0.1 | 0.15, launch | 1.50x (1.40 to 1.60) | 10 to 12 |"
+    assert f"| adaptive_avg_pool2d, float32 | proved | 30 and 1 {launch}" in text
+    assert "| ctc_loss, float32 | refused | 1 and raises | 1 | - |  |  |" in text
+    assert "- VGG-19: 2 strict runs gave 1 result(s), under warn 2; a strict step takes" in text
     assert "| test_bad | failed | ValueError: 1 / 2 |" in text
     assert "| flash 1024 backward | 1 ms, 30, 100 MB | 1 ms, 1, 100 MB |" in text
     assert "- benchmark off: LSTM, eval, bf16" in text.partition("## Left out")[2]

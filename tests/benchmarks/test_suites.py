@@ -21,7 +21,7 @@ from helpers import ROOT, benchmarks_command
 
 def test_the_suites_are_listed():
     shown = benchmarks_command().stdout
-    for name in ("gpu", "determinism_cost", "op_atlas", "scope_overhead", "report"):
+    for name in ("gpu", "determinism_cost", "op_atlas", "scope_overhead", "replacements", "report"):
         assert f"  {name}: " in shown
 
 

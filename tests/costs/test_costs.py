@@ -15,6 +15,7 @@ from seedscope.costs.configurations import (
     CONFIGURATIONS,
     DEFAULT,
     STRICT,
+    UNREPLACED,
     Configuration,
     Effort,
     benchmark_order,
@@ -50,6 +51,16 @@ def test_a_step_repeats_and_is_timed_under_every_setting():
     assert found.cheapest in measurements.values()
 
 
+def test_operations_that_were_replaced_are_told_and_no_arm_raises_for_want_of_them():
+    found = cost(steps_to_measure.replaced, quick=True)
+    measurements = by_name(found)
+    assert measurements[STRICT.name].replaced == {"aten::put_": 10}
+    assert measurements["torch's defaults"].replaced == {}
+    assert UNREPLACED.name not in measurements  # without replacements the step raises
+    assert "seedscope replaced aten::put_, 10 calls" in str(found)
+    assert all(measured.error is None for measured in found)
+
+
 def test_a_setting_that_ends_a_race_is_recommended():
     found = cost(steps_to_measure.racing, quick=True)
     measurements = by_name(found)
@@ -65,23 +76,23 @@ def test_a_setting_that_cannot_run_is_shown_with_its_reason():
     found = cost(steps_to_measure.without_a_deterministic_kernel, quick=True)
     measurements = by_name(found)
     assert (
-        "max_unpooling2d_forward_out does not have a deterministic"
+        "quantized_resize_cpu_ does not have a deterministic"
         in measurements["deterministic=True"].error
     )
     assert measurements['deterministic="warn"'].warned
     assert not measurements["deterministic=True"].repeats
     # The step repeats with the plain settings and with "warn": both may be luck.
     assert found.cheapest.repeats
-    assert "though torch warns: max_unpooling2d_forward_out does not" in found.recommendation()
-    assert "cannot run: max_unpooling2d" in str(found)
-    assert "torch warned: max_unpool" in str(found)
+    assert "though torch warns: quantized_resize_cpu_ does not" in found.recommendation()
+    assert "cannot run: quantized_resize" in str(found)
+    assert "torch warned: quantized" in str(found)
 
 
 def test_a_late_failure_is_reported_and_garbage_is_freed():
     effort, configurations = Effort(3, 0.01, 1), [DEFAULT, STRICT]
     found = run_session(steps_to_measure.late, configurations, effort).measurements
     assert found[0].ms
-    assert "max_unpooling2d" in found[1].error
+    assert "quantized_resize" in found[1].error
     assert not found[1].ms
     assert not found[1].digests
     once = run_session(steps_to_measure.fails_once, [DEFAULT, STRICT], Effort(3, 0.01, 1, 1))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import weakref
 
 import numpy as np
@@ -31,6 +32,15 @@ def training():
     return step
 
 
+def replaced():
+    index = torch.tensor([0, 1, 1])
+
+    def step():
+        return torch.zeros(4).put_(index, torch.randn(3))
+
+    return step
+
+
 def racing():
     """Sum in a random order, as racing threads do, unless torch has to repeat.
 
@@ -48,8 +58,10 @@ def racing():
 
 
 def without_a_deterministic_kernel():
-    values, places = torch.nn.functional.max_pool2d(torch.randn(1, 2, 8, 8), 2, return_indices=True)
-    return lambda: torch.nn.functional.max_unpool2d(values, places, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of quantized tensors, which will be removed
+        values = torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8)
+    return lambda: values.clone().resize_(2).dequantize()
 
 
 def entropy():
@@ -81,8 +93,8 @@ def asked():
 
 def late():
     """Run an operation that cannot repeat, in every twentieth step only."""
-    unpool, calls = without_a_deterministic_kernel(), itertools.count(1)
-    return lambda: unpool() if next(calls) % 20 == 0 else torch.ones(1)
+    resize, calls = without_a_deterministic_kernel(), itertools.count(1)
+    return lambda: resize() if next(calls) % 20 == 0 else torch.ones(1)
 
 
 def fails_once():

@@ -106,8 +106,8 @@ def test_an_unrepeatable_operation_raises_with_alternatives():
     target, index = torch.zeros(4), torch.tensor([0, 0])
     with (
         pytest.raises(RuntimeError, match="deterministic implementation") as raised,
-        seeded(1),
-        seeded(2),
+        seeded(1, replacements=False),
+        seeded(2, replacements=False),
     ):
         target.put_(index, torch.ones(2))
     said = str(raised.value) + "".join(getattr(raised.value, "__notes__", []))

@@ -1,0 +1,91 @@
+"""The gate: whether an open scope lets replacements run."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from ..support.forks import at_fork
+
+R = TypeVar("R")
+
+_WARN, _ERROR = 1, 2  # of torch.get_deterministic_debug_mode()
+
+
+class _Calls(threading.local):
+    are_native = False
+
+
+class Gate:
+    """Whether operations are replaced. Kernels of all threads ask, and a scope's setting tells.
+
+    Attributes:
+        is_open: whether the innermost scope that decides has opened the gate.
+        lock: held while torch's own kernels run under "warn", and while they are tried.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.lock: Any = threading.RLock()
+        self._is_probing = False
+        self._calls = _Calls()
+
+    def replaces(self) -> bool:
+        """Return whether an operation that torch cannot repeat is replaced now, in this thread.
+
+        Not if the program itself has switched deterministic algorithms off, or to warnings.
+        """
+        if not self.is_open or self._calls.are_native:
+            return False
+        mode = torch.get_deterministic_debug_mode()
+        if mode == _WARN and self._is_probing:
+            with self.lock:  # another thread runs torch's own kernel for a moment
+                mode = torch.get_deterministic_debug_mode()
+        return mode == _ERROR
+
+    def native(self, call: Callable[[], R], alert: str) -> R:
+        """Return what `call` returns, in which torch's own kernels run, also those that differ.
+
+        torch's warnings of that are dropped: those of `alert`, or all if it is empty.
+        """
+        results = []
+
+        def note(value: float) -> float:
+            results.append(call())
+            return value
+
+        with self.lock, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            before = torch.get_deterministic_debug_mode()
+            try:
+                self._is_probing = self._calls.are_native = True
+                torch.set_deterministic_debug_mode(_WARN)
+                # A function in C++ gives its warnings to Python when it returns. The operation
+                # itself has not: it was called from C++.
+                torch.zeros((), device="cpu").apply_(note)
+            finally:
+                torch.set_deterministic_debug_mode(before)
+                self._is_probing = self._calls.are_native = False
+        for one in told:
+            if not (is_alert(one.message) and alert in str(one.message)):  # of another thread
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        return results[0]
+
+    def after_fork_in_child(self) -> None:
+        """Hold no lock of a thread that the child does not have."""
+        self.lock = threading.RLock()
+        if self._is_probing and not self._calls.are_native:
+            self._is_probing = False
+
+
+GATE = Gate()
+at_fork(GATE.after_fork_in_child)
+
+
+def is_alert(error: object) -> bool:
+    """Return whether torch says that an operation has no deterministic implementation."""
+    return "does not have a deterministic implementation" in str(error)

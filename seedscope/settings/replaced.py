@@ -1,0 +1,17 @@
+"""Whether operations that torch cannot repeat are replaced."""
+
+from __future__ import annotations
+
+from ..replacements.gate import GATE
+from ..replacements.kernels import install
+from .allowed import is_flag
+from .base import Setting
+
+
+def _write(is_open: bool) -> None:
+    if is_open:
+        install()  # before the gate opens: a kernel that is missing would let its operation raise
+    GATE.is_open = is_open
+
+
+SETTINGS = [Setting("replacements", lambda: GATE.is_open, _write, is_flag)]
