@@ -200,7 +200,6 @@ _MAKERS: dict[str, dict[str, Callable[[Inputs], Args]]] = {
     "upsample_bicubic2d_backward": {"": partial(_upsampling, usual=_LOGITS)},
     "_upsample_bilinear2d_aa_backward": {"": partial(_upsampling, usual=_SMALLER)},
     "_upsample_bicubic2d_aa_backward": {"": partial(_upsampling, usual=_SMALLER)},
-    "_upsample_lanczos2d_aa_backward": {"": partial(_upsampling, usual=_SMALLER)},
     "max_pool3d_with_indices_backward": {"": _max_windows},
     "adaptive_max_pool2d_backward": {"": partial(_adaptive_max, dims=2)},
     "adaptive_max_pool3d_backward": {"": partial(_adaptive_max, dims=3)},

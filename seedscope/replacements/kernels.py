@@ -156,9 +156,11 @@ def install() -> None:
     if _is_current or not IS_SUPPORTED:
         return
     for (operation, device), replacement in replacements().items():
-        if not (_is_built(device) and exists(operation)):
+        if not _is_built(device):
             continue
         for name in (operation, *(f"{operation}.{out}" for out in replacement.outs)):
+            if not has_kernel(name, device):
+                continue  # such as one that torch has for another device alone
             kernel = _kernels.get((name, device)) or Kernel(name, device, replacement)
             kernel = _kernels.setdefault((name, device), kernel)
             if kernel.replacement is not replacement:
@@ -178,6 +180,15 @@ def _is_built(device: str) -> bool:
     return True
 
 
+def has_kernel(name: str, device: str) -> bool:
+    """Return whether this version of torch has the operation, with a kernel for the device."""
+    try:
+        torch.library.get_kernel(name, dispatch_key(device))
+    except RuntimeError:
+        return False
+    return exists(name)
+
+
 def renew() -> None:
     """Let the next `install` look for replacements again."""
     global _is_current
@@ -188,7 +199,7 @@ def available() -> dict[str, list[str]]:
     """Return the operations with a replacement here, by the device types that this build has."""
     found: dict[str, list[str]] = {}
     for operation, device in replacements() if IS_SUPPORTED else ():
-        if _is_built(device) and exists(operation):
+        if _is_built(device) and has_kernel(operation, device):
             found.setdefault(device, []).append(operation)
     return found
 

@@ -105,6 +105,5 @@ REPLACEMENTS = tuple(
         ("upsample_bicubic2d", _images("upsample_bicubic2d"), False),
         ("_upsample_bilinear2d_aa", _images("_upsample_bilinear2d_aa"), True),
         ("_upsample_bicubic2d_aa", _images("_upsample_bicubic2d_aa"), False),
-        ("_upsample_lanczos2d_aa", _images("_upsample_lanczos2d_aa"), True),
     ]
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..replacements.built_in import BUILT_IN
 from ..replacements.gate import GATE, is_alert
 from ..replacements.kernels import IS_SUPPORTED
 
@@ -45,6 +44,8 @@ def explain(error: BaseException | None) -> None:
 
 def _replacement(alert: str) -> str:
     """Return a sentence that says what seedscope has in place of the operation of an alert."""
+    from ..replacements.built_in import BUILT_IN  # on use: an import would slow down each start
+
     found = next((one for one in BUILT_IN if one.alert and alert.startswith(one.alert)), None)
     if found is None:
         return "seedscope has no replacement for this operation."

@@ -209,7 +209,6 @@ CALLS: dict[str, st.SearchStrategy[Args]] = {
             ("upsample_bicubic2d", 2),
             ("_upsample_bilinear2d_aa", 2),
             ("_upsample_bicubic2d_aa", 2),
-            ("_upsample_lanczos2d_aa", 2),
         ]
     },
     "aten::_adaptive_avg_pool2d_backward": adaptive_average(2),

@@ -54,6 +54,5 @@ def test_each_replacement_answers_an_alert_or_a_kernel_that_does_not_tell():
 
 
 ELSEWHERE = {
-    "aten::_upsample_lanczos2d_aa_backward": "newer than the list",
     "aten::reflection_pad2d_backward": "the documents of use_deterministic_algorithms name it",
 }

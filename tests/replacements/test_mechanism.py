@@ -10,9 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import run_python
 from seedscope import register_replacement, replacements, seeded
-from seedscope.replacements import kernels, registry
+from seedscope.replacements import registry
 from seedscope.replacements.gate import GATE
 
 AVERAGE = "aten::_adaptive_avg_pool2d_backward"
@@ -226,77 +225,3 @@ def test_an_operation_that_writes_before_it_raises_is_not_tried():
         registry._added.clear()
         registry._added.update(before)
         del library
-
-
-def test_remove_takes_everything_out_and_the_next_scope_registers_anew():
-    with seeded(1029), pytest.raises(RuntimeError, match="leave it before"):
-        replacements.remove()
-    replacements.remove()
-    assert not kernels._libraries
-    assert "RegisterCPU" in repr(torch.library.get_kernel(PUT, "CPU"))
-    with seeded(1029, replacements=False):
-        assert not kernels._libraries
-    with seeded(1029) as scope:
-        put()
-        assert scope.replaced == {PUT: 1}
-
-
-def test_a_process_without_a_strict_scope_has_nothing_registered():
-    run_python(
-        """
-import seedscope
-from seedscope import seeded, snapshot
-with seeded(1, deterministic="warn"), seeded(2, deterministic=False):
-    snapshot().restore()
-with seeded(1, replacements=False):
-    pass
-from seedscope.replacements import kernels
-assert not kernels._libraries
-with seeded(1):
-    pass
-assert kernels._libraries
-seedscope.replacements.remove()
-assert not kernels._libraries
-"""
-    )
-
-
-def test_an_interrupted_registration_is_completed_by_the_next_scope(monkeypatch):
-    replacements.remove()
-    register, calls = kernels.Kernel.register, []
-
-    def interrupted(self, name, device):
-        library = register(self, name, device)
-        calls.append(library)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return library
-
-    monkeypatch.setattr(kernels.Kernel, "register", interrupted)
-    with pytest.raises(KeyboardInterrupt), seeded(1029):
-        pass
-    assert not GATE.is_open
-    with seeded(1029) as scope:
-        assert put().tolist()[:2] == [1, 3]
-        assert scope.replaced == {PUT: 1}
-    replacements.remove()
-    calls.clear()
-    assert put().tolist()[:2] == [1, 3]
-
-
-def test_a_process_that_forks_replaces_in_the_child_too():
-    run_python(
-        """
-import os, torch
-from seedscope import seeded
-def put():
-    with seeded(1) as scope:
-        torch.zeros(8).put_(torch.tensor([0, 1, 1]), torch.tensor([1.0, 2.0, 3.0]))
-        return scope.replaced
-assert put() == {"aten::put_": 1}
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if put() == {"aten::put_": 1} else 1)
-assert os.waitpid(pid, 0)[1] == 0
-"""
-    )

@@ -35,7 +35,7 @@ _BY_REASON = {
     "the places are sorted, and their terms added in that order": "index_put index_put_",
     "a forward, which adds in the order of its windows": """
         _adaptive_avg_pool2d _ctc_loss avg_pool2d mean upsample_linear1d upsample_bicubic2d
-        _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_lanczos2d_aa
+        _upsample_bilinear2d_aa _upsample_bicubic2d_aa
     """,
 }
 ALLOWED = {name for names in _BY_REASON.values() for name in names.split()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import warnings
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -36,10 +38,11 @@ MODULES = """
 def draws_stay_inside():
     """Restore the sources, from which torch draws its samples."""
     before = snapshot()
+    # torch's tests forbid the process to assign torch's flags, when they are imported.
+    with mock.patch.object(torch.backends, "disable_global_flags"):
+        importlib.import_module("torch.testing._internal.common_utils")
     yield
     before.restore()
-    # torch's tests forbid to assign its flags, for the whole process.
-    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
 
 
 def op_infos() -> list[Any]:
