@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,13 @@ def import_cost(processes: int = 7) -> dict[str, Any]:
     """Return milliseconds of import, first scope and help, and the heavy modules that load."""
     runs: list[dict[str, Any]] = []
     commands = {"help_ms": ["-m", "seedscope", "--help"], "python_ms": ["-c", "pass"]}
-    with tempfile.TemporaryDirectory() as folder:
-        # The first round compiles the package, as an installation would.
-        environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
-        environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with compiling() as environ:
         for number in range(processes + 1):
             progress(f"import in fresh process {number} of {processes}")
-            run = json.loads(_python(["-c", _IMPORT], environ))
+            run = json.loads(python(["-c", _IMPORT], environ))
             for name, command in commands.items():
                 begin = time.perf_counter()
-                _python(command, environ)
+                python(command, environ)
                 run[name] = 1e3 * (time.perf_counter() - begin)
             runs.append(run)
     keys = ("import_ms", "first_scope_ms", *commands)
@@ -53,7 +52,17 @@ def import_cost(processes: int = 7) -> dict[str, Any]:
     return {**times, **{key: runs[0][key] for key in checks}}
 
 
-def _python(arguments: list[str], environ: dict[str, str]) -> str:
+@contextmanager
+def compiling() -> Iterator[dict[str, str]]:
+    """Give variables for processes: the first compiles the package, as an installation would."""
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        yield environ
+
+
+def python(arguments: list[str], environ: dict[str, str]) -> str:
+    """Return what Python prints in a fresh process at the root of the repository."""
     root = Path(__file__).parents[1]
     command = [sys.executable, *arguments]
     done = subprocess.run(

@@ -9,10 +9,6 @@ repeat: there the formula is called by itself, and its ratio says little of a GP
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +28,7 @@ from .harness import (
     suite_parser,
     summary,
 )
+from .import_cost import compiling, python
 from .items import Scale
 from .peers import SEED, block
 from .replaced_calls import calls
@@ -78,20 +75,16 @@ def _scopes(rounds: int, block_s: float) -> dict[str, Any]:
 
 
 def _fresh_processes(count: int) -> dict[str, Any]:
-    """Return milliseconds of the first registration of all kernels, in fresh processes."""
+    """Return milliseconds of the first registration of all kernels, in fresh processes.
+
+    It loads the formulas too.
+    """
     found = []
-    for number in range(count):
-        progress(f"the first registration, in fresh process {number + 1} of {count}")
-        done = subprocess.run(
-            [sys.executable, "-c", _FRESH],
-            cwd=Path(__file__).parents[1],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        found.append(json.loads(done.stdout))
-    times = {key: summary(run[key] for run in found) for key in ("register_ms", "scope_ms")}
+    with compiling() as environ:
+        for number in range(count + 1):
+            progress(f"the first registration, in fresh process {number} of {count}")
+            found.append(json.loads(python(["-c", _FRESH], environ)))
+    times = {key: summary(run[key] for run in found[1:]) for key in ("register_ms", "scope_ms")}
     return {**times, **{key: found[0][key] for key in ("kernels", "cuda_initialised")}}
 
 

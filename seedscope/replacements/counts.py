@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 UNPROVED, REFUSED = "unproved", "refused"
@@ -27,11 +27,23 @@ def add(what: What) -> None:
     _counts[key] = _counts.get(key, 0) + 1
 
 
-def totals() -> Counter[What]:
+def totals() -> dict[What, int]:
     """Return the number of calls so far, in all threads of the process."""
-    total: Counter[What] = Counter()
+    total: dict[What, int] = {}
     if not _counts:
         return total
     for (_, what), count in [*_counts.items()]:
-        total[what] += count
+        total[what] = total.get(what, 0) + count
+    return total
+
+
+def since(before: Mapping[What, int], earlier: Mapping[What, int]) -> Mapping[What, int]:
+    """Return the calls since the totals were `before`, on top of those that came earlier."""
+    now = totals()
+    if now == before:  # each block asks, and few have replaced anything
+        return earlier
+    total = dict(earlier)
+    for what, count in now.items():
+        if new := count - before.get(what, 0):
+            total[what] = total.get(what, 0) + new
     return total

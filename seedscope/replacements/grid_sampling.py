@@ -139,11 +139,13 @@ def _agrees(
         -1, keepdim=True
     )  # elsewhere torch's kernels differ by device
     effects = _effects(reach, *sizes, inputs)
-    jumps = functools.reduce(torch.logical_or, map(_jumps, points))
     shift = functools.reduce(torch.maximum, map(_shift, points))
-    slack = (effects * torch.where(jumps, 4, 8 * shift)).nan_to_num(nan=0)  # no element in reach
+    # A jump along one axis leaves the weights along the others, and so their gradients.
+    slacks = [torch.where(_jumps(one), 4, 8 * shift) for one in reversed(points)]
     scales = torch.tensor([one.scale for one in reversed(points)], device=grid.device)
-    magnitude, slack = ((one[..., None] * scales).view(grid.shape) for one in (effects, slack))
+    magnitude = effects[..., None] * scales
+    slack = (magnitude * torch.stack(slacks, -1)).nan_to_num(nan=0)  # no element in reach
+    magnitude, slack = magnitude.view(grid.shape), slack.view(grid.shape)
     ours, theirs = (torch.where(is_known, one, 0) for one in (result[1], native[1]))
     return near(ours, theirs, magnitude, inputs.shape[1] * 4 ** len(points), slack)
 

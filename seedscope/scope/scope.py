@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from ..replacements.counts import REFUSED, What, totals
+from ..replacements.counts import REFUSED, What, since, totals
 from ..seeds import derive_seed, source_seeds
 from ..snapshots import capture_all, restore_all
 from ..sources.base import Source, fingerprints
@@ -67,8 +66,8 @@ class Scope(Block):
         self.recorder: Recorder | None = recorder
         self._fingerprints: dict[Source, Any] = {}  # at the last exit, for used()
         self._reseeded: dict[str, Any] = {}  # at the last exit
-        self._replaced: Counter[What] = Counter()  # at the last exit
-        self._replaced_before: Counter[What] = Counter()  # in the process, at the last entry
+        self._replaced: Mapping[What, int] = {}  # at the last exit
+        self._replaced_before: Mapping[What, int] = {}  # in the process, at the last entry
         self._follows = False  # whether the seed follows from a scope around
 
     @opaque
@@ -128,9 +127,8 @@ class Scope(Block):
                 named[name] = named.get(name, 0) + count
         return named
 
-    def _replacements(self) -> Counter[What]:
-        now = totals() - self._replaced_before if self.is_open else Counter[What]()
-        return self._replaced + now
+    def _replacements(self) -> Mapping[What, int]:
+        return since(self._replaced_before, self._replaced) if self.is_open else self._replaced
 
     def derive(self, *keys: int | str) -> int:
         """Return a seed derived from this scope's seed and `keys`: see `derive_seed`."""
