@@ -16,10 +16,6 @@ R = TypeVar("R")
 _WARN, _ERROR = 1, 2  # of torch.get_deterministic_debug_mode()
 
 
-class _Calls(threading.local):
-    are_native = False
-
-
 class Gate:
     """Whether operations are replaced. Kernels of all threads ask, and a scope's setting tells.
 
@@ -32,18 +28,18 @@ class Gate:
         self.is_open = False
         self.lock: Any = threading.RLock()
         self._is_probing = False
-        self._calls = _Calls()
+        self._is_held = False  # over a fork
 
     def replaces(self) -> bool:
         """Return whether an operation that torch cannot repeat is replaced now, in this thread.
 
         Not if the program itself has switched deterministic algorithms off, or to warnings.
         """
-        if not self.is_open or self._calls.are_native:
+        if not self.is_open:
             return False
         mode = torch.get_deterministic_debug_mode()
         if mode == _WARN and self._is_probing:
-            with self.lock:  # another thread runs torch's own kernel for a moment
+            with self.lock:  # if another thread runs torch's own kernel, until it has
                 mode = torch.get_deterministic_debug_mode()
         return mode == _ERROR
 
@@ -62,28 +58,35 @@ class Gate:
             warnings.simplefilter("always")
             before = torch.get_deterministic_debug_mode()
             try:
-                self._is_probing = self._calls.are_native = True
+                self._is_probing = True
                 torch.set_deterministic_debug_mode(_WARN)
                 # A function in C++ gives its warnings to Python when it returns. The operation
                 # itself has not: it was called from C++.
                 torch.zeros((), device="cpu").apply_(note)
             finally:
                 torch.set_deterministic_debug_mode(before)
-                self._is_probing = self._calls.are_native = False
+                self._is_probing = False
         for one in told:
             if not (is_alert(one.message) and alert in str(one.message)):  # of another thread
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
         return results[0]
 
+    def before_fork(self) -> None:
+        """Wait until no other thread has switched torch to warnings: the child would stay so."""
+        self._is_held = self.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        if self._is_held:
+            self.lock.release()
+            self._is_held = False
+
     def after_fork_in_child(self) -> None:
-        """Hold no lock of a thread that the child does not have."""
         self.lock = threading.RLock()
-        if self._is_probing and not self._calls.are_native:
-            self._is_probing = False
+        self._is_held = False
 
 
 GATE = Gate()
-at_fork(GATE.after_fork_in_child)
+at_fork(GATE.after_fork_in_child, GATE.before_fork, GATE.after_fork_in_parent)
 
 
 def is_alert(error: object) -> bool:

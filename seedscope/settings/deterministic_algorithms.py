@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..replacements.gate import GATE
 from .allowed import is_flag, one_of
 from .base import Setting
 from .environment import INDUCTOR_VARIABLE, read_variable
@@ -18,6 +19,20 @@ from .environment import INDUCTOR_VARIABLE, read_variable
 OFF, WARN, ERROR = 0, 1, 2
 
 _INDUCTOR = "torch._inductor.config"
+
+
+# Not while another thread's proof of a replacement has switched torch to warnings for a moment,
+# and will switch it back.
+
+
+def _read_mode() -> int:
+    with GATE.lock:
+        return torch.get_deterministic_debug_mode()
+
+
+def _write_mode(mode: int) -> None:
+    with GATE.lock:
+        torch.set_deterministic_debug_mode(mode)
 
 
 def _read_inductor() -> Any:
@@ -36,12 +51,7 @@ def _write_inductor(value: bool) -> None:
 
 
 SETTINGS = [
-    Setting(
-        "deterministic_algorithms",
-        torch.get_deterministic_debug_mode,
-        torch.set_deterministic_debug_mode,
-        one_of(OFF, WARN, ERROR),
-    ),
+    Setting("deterministic_algorithms", _read_mode, _write_mode, one_of(OFF, WARN, ERROR)),
     Setting(
         "fill_uninitialized_memory",
         partial(getattr, torch.utils.deterministic, "fill_uninitialized_memory"),

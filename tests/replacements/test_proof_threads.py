@@ -1,0 +1,107 @@
+"""A proof switches torch to warnings for a moment: no other thread, scope or child keeps that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from test_proof import AVERAGE, PUT, averaging, images, pool
+
+from seedscope import replacements, seeded
+from seedscope.replacements.gate import GATE
+
+
+def test_another_thread_stays_strict_while_torchs_own_kernel_runs():
+    """The proof switches torch to warnings for a moment, in the whole process."""
+    inside, done = threading.Event(), threading.Event()
+    results: list[Any] = []
+
+    def agrees(result: Any, native: Any, *args: Any) -> bool:
+        return AVERAGE.agrees(result, native, *args)
+
+    def slow(*args: Any) -> torch.Tensor:
+        if torch.get_deterministic_debug_mode() == 1:
+            raise AssertionError("a replacement ran under warnings")
+        return AVERAGE.function(*args)
+
+    def other() -> None:
+        inside.wait(10)
+        results.append(torch.zeros(8).put_(torch.tensor([1, 1]), torch.tensor([2.0, 3.0])))
+        done.set()
+
+    with averaging(slow):
+        native = torch.library.get_kernel(AVERAGE.operation, "CPU").call_boxed
+
+        def waiting(keyset: Any, *args: Any) -> Any:
+            if torch.get_deterministic_debug_mode() == 1:
+                inside.set()
+                assert not done.wait(0.5)  # the other thread waits for the end of the proof
+            return native(keyset, *args)
+
+        library = torch.library.Library("aten", "IMPL")
+        library.impl(
+            "_adaptive_avg_pool2d_backward", waiting, "CPU", with_keyset=True, allow_override=True
+        )
+        thread = threading.Thread(target=other)
+        thread.start()
+        with seeded(1029) as scope:
+            pool(images())
+            thread.join()
+            assert scope.replaced == {AVERAGE.operation: 1, PUT: 1}
+        replacements.remove()
+        del library
+    assert results[0].tolist() == [0, 3, 0, 0, 0, 0, 0, 0]
+
+
+@contextlib.contextmanager
+def native_kernel_in_another_thread() -> Iterator[None]:
+    """Let another thread be in torch's own kernel, under warnings, for a moment longer."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def call() -> None:
+        inside.set()
+        assert leave.wait(10)
+
+    thread = threading.Thread(target=GATE.native, args=(call, ""))
+    thread.start()
+    assert inside.wait(10)
+    assert torch.get_deterministic_debug_mode() == 1
+    threading.Timer(0.2, leave.set).start()
+    yield
+    thread.join()
+
+
+def test_a_scope_that_opens_or_closes_meanwhile_restores_the_right_mode():
+    before = torch.get_deterministic_debug_mode()
+    with seeded(1029):
+        with native_kernel_in_another_thread():
+            with seeded(1):
+                assert torch.get_deterministic_debug_mode() == 2
+            assert torch.get_deterministic_debug_mode() == 2
+        outer = native_kernel_in_another_thread()
+        outer.__enter__()
+    assert torch.get_deterministic_debug_mode() == before
+    outer.__exit__(None, None, None)
+    assert torch.get_deterministic_debug_mode() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_forks_meanwhile_has_a_child_with_the_right_mode():
+    mode, filters = torch.get_deterministic_debug_mode(), [*warnings.filters]
+    with native_kernel_in_another_thread():
+        child = os.fork()
+        if child == 0:
+            is_free = GATE.lock.acquire(blocking=False)
+            is_as_before = torch.get_deterministic_debug_mode(), [*warnings.filters]
+            os._exit(0 if is_free and is_as_before == (mode, filters) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    with seeded(1029) as scope:
+        torch.zeros(8).put_(torch.tensor([1, 1]), torch.tensor([2.0, 3.0]))
+        assert scope.replaced == {PUT: 1}
+    assert torch.get_deterministic_debug_mode() == mode
