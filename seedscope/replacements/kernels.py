@@ -22,7 +22,7 @@ from . import counts
 from .agreement import tensors
 from .counts import REFUSED, What
 from .gate import GATE, is_alert
-from .proof import Verdict, prove, refuse_capture
+from .proof import Verdict, is_capturing, prove, refuse_capture, run_native
 from .registry import Replacement, dispatch_key, exists, outs, replacements, written
 
 #: Before torch 2.9 no call reaches the kernel in whose place another is registered.
@@ -83,7 +83,7 @@ class Kernel:
             refuse_capture(self.replacement.operation)
         if verdict is None or verdict.state != REFUSED:
             with without_autocast(self._device):
-                result = self.replacement.function(*args, **pure)
+                result = self._replaced(args, pure)
                 if verdict is None:
                     verdict = prove(self.replacement, args, pure, result)
                     if verdict.is_final:
@@ -93,6 +93,32 @@ class Kernel:
             self._refuse(alert, verdict.why, keyset, args, kwargs)
         into = [kwargs[name] for name in self._outs] + [args[place] for place in self._written]
         return _write(tensors(result), into) if into else result
+
+    def _replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the formula's result.
+
+        Raises:
+            Exception: what torch's own kernel raises for these arguments, else what the formula
+                has raised.
+        """
+        try:
+            return self.replacement.function(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if is_capturing():
+                raise
+            run_native(self.replacement, args, kwargs)  # it knows better what is wrong with them
+            error.add_note(
+                f"seedscope: raised in the replacement of {self.replacement.operation}, where "
+                f"torch's own kernel raises nothing. {self._advice()}"
+            )
+            raise
+
+    def _advice(self) -> str:
+        if self.replacement.is_known:
+            return "Please report this to seedscope, with the versions that `seedscope info` shows."
+        return f"The function was given to register_replacement: {self.replacement.function!r}."
 
     def _refuse(
         self, alert: RuntimeError | None, why: str, keyset: Any, args: Any, kwargs: Any
@@ -108,7 +134,7 @@ class Kernel:
         except RuntimeError as error:
             error.add_note(
                 f"seedscope: the replacement of {self.replacement.operation} was refused here: "
-                f"{why}. Please report this, with the versions that `seedscope info` shows."
+                f"{why}. {self._advice()}"
             )
             raise
 
@@ -156,7 +182,7 @@ def install() -> None:
     if _is_current or not IS_SUPPORTED:
         return
     for (operation, device), replacement in replacements().items():
-        if not _is_built(device):
+        if not is_built(device):
             continue
         for name in (operation, *(f"{operation}.{out}" for out in replacement.outs)):
             if not has_kernel(name, device):
@@ -171,7 +197,7 @@ def install() -> None:
 
 
 @functools.cache
-def _is_built(device: str) -> bool:
+def is_built(device: str) -> bool:
     """Return whether this build of torch has kernels for the device, started or not."""
     try:
         torch.library.get_kernel("aten::empty_strided", dispatch_key(device))
@@ -199,7 +225,7 @@ def available() -> dict[str, list[str]]:
     """Return the operations with a replacement here, by the device types that this build has."""
     found: dict[str, list[str]] = {}
     for operation, device in replacements() if IS_SUPPORTED else ():
-        if _is_built(device) and has_kernel(operation, device):
+        if is_built(device) and has_kernel(operation, device):
             found.setdefault(device, []).append(operation)
     return found
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from .agreement import Agrees, similar
 from .gate import GATE
-from .kernels import install, renew
+from .kernels import IS_SUPPORTED, has_kernel, install, is_built, renew
 from .registry import Replacement, add, dispatch_key, overload_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,15 +38,28 @@ def register_replacement(
             has 16 bits, `native` was computed in float32.
 
     Raises:
-        ValueError: torch has no such operation, or knows no such type of device.
-        TypeError: the version is no integer.
+        ValueError: torch has no such operation, knows no such type of device, or calls no kernel
+            of its own for the operation on such a device.
+        TypeError: the operation is no string, the version no integer, or the function or `agrees`
+            cannot be called.
     """
+    if not isinstance(operation, str):
+        raise TypeError(f'operation must be a name such as "aten::bincount", got {operation!r}')
     if type(version) is not int:
         raise TypeError(f"version must be an integer, got {version!r}")
+    if not callable(agrees):
+        raise TypeError(f"agrees must be a function, got {agrees!r}")
     overload_of(operation)
     dispatch_key(device)
+    if IS_SUPPORTED and is_built(device) and not has_kernel(operation, device):
+        raise ValueError(
+            f"torch has no kernel of {operation} for {device}, in whose place a function could "
+            "run: name the operation, and the overload, that torch's profiler shows on the device"
+        )
 
     def register(function: F) -> F:
+        if not callable(function):
+            raise TypeError(f"the replacement of {operation} must be a function, got {function!r}")
         one = Replacement(
             operation, function, agrees, "", (), (device,), version, carrier=None, is_known=False
         )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from ..replacements.gate import GATE, is_alert
 from ..replacements.kernels import IS_SUPPORTED
+
+_CUBLAS = "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG"
+_RAISED = "seedscope: raised because deterministic algorithms are on."
 
 WORKERS = (
     "worker processes started during this block ({count}) do not follow its seed by themselves: "
@@ -18,43 +23,43 @@ def explain(error: BaseException | None) -> None:
     """Add the remedy to torch's error if an operation has no deterministic implementation."""
     if not isinstance(error, RuntimeError):
         return
+    notes = getattr(error, "__notes__", [])
+    if any(note.startswith((_CUBLAS, _RAISED)) for note in notes):
+        return  # an inner scope has told
     text = " ".join(arg for arg in error.args if isinstance(arg, str))
     if "CUBLAS_WORKSPACE_CONFIG" in text:
-        note = (
-            "seedscope: this version of torch reads CUBLAS_WORKSPACE_CONFIG only at the first "
-            "cuBLAS call of the process, which came before this block. Set the variable before "
-            "Python starts: `seedscope run SCRIPT`, or "
+        error.add_note(
+            f"{_CUBLAS} only at the first cuBLAS call of the process, which came before this "
+            "block. Set the variable before Python starts: `seedscope run SCRIPT`, or "
             "CUBLAS_WORKSPACE_CONFIG=:4096:8 python SCRIPT"
         )
     elif is_alert(text):
-        is_told = any("was refused here" in told for told in getattr(error, "__notes__", []))
+        is_told = any("was refused here" in note for note in notes)
         why = "" if is_told else f"{_replacement(text)} "
-        note = (
-            f"seedscope: raised because the block has deterministic=True. {why}"
-            "Otherwise use another operation, or give this one a form that repeats "
+        error.add_note(
+            f"{_RAISED} {why}To go on, use another operation, or give this one a form that repeats "
             '(seedscope.register_replacement), or use seeded(..., deterministic="warn"): the '
             "operation then runs, warns, and may give another result each time."
         )
-    else:
-        return
-    if note in getattr(error, "__notes__", []):
-        return  # an inner scope has added the note
-    error.add_note(note)
 
 
 def _replacement(alert: str) -> str:
     """Return a sentence that says what seedscope has in place of the operation of an alert."""
     from ..replacements.built_in import BUILT_IN  # on use: an import would slow down each start
 
-    found = next((one for one in BUILT_IN if one.alert and alert.startswith(one.alert)), None)
+    found = next((one for one in BUILT_IN if re.search(rf"\b{one.alert}", alert)), None)
     if found is None:
-        return "seedscope has no replacement for this operation."
+        return "seedscope has no replacement of its own for this operation."
     if not IS_SUPPORTED:
         return f"With torch 2.9 or newer seedscope would run {found.operation} so that it repeats."
     if not GATE.is_open:
         return (
-            f"seedscope's replacement of {found.operation} was switched off: with "
-            "replacements=True, the default, it would run."
+            f"seedscope's replacement of {found.operation} is off here: in a block with "
+            "deterministic=True and replacements=True, the defaults, it would run."
         )
     devices = " and ".join(found.devices)
-    return f"seedscope replaces {found.operation} on {devices}; on this device it did not."
+    return (
+        f"seedscope replaces {found.operation} where it runs on {devices}. On another device, and "
+        "while torch.compile, torch.export or a fake tensor traces it, torch's own code raises: "
+        "trace it outside of the block, or keep it out of the graph with torch.compiler.disable."
+    )
