@@ -163,12 +163,19 @@ def _agrees(
     blank: int,
     zero_infinity: bool = False,
 ) -> bool:
-    """Agree to the rounding of the logarithms, which are as large as the loss, at each time."""
+    """Agree to the rounding of the logarithms, which are as large as the loss, at each time.
+
+    The gradient of an infinite loss is not a number. torch's kernels differ in which classes tell
+    that.
+    """
     problem = _problem(log_probs, targets, input_lengths, target_lengths, blank)
     posteriors = _posteriors(problem, input_lengths, target_lengths, loss, log_alpha)
     size = gradient.abs() * (1 + loss.abs())
     magnitude = size[:, None, None] * (log_probs.transpose(0, 1).exp() + posteriors)
     magnitude = magnitude.transpose(0, 1).nan_to_num(0, 0, 0)
+    if not zero_infinity:
+        is_infinite = loss.isinf()[None, :, None]
+        result, native = (torch.where(is_infinite, 0, one) for one in (result, native))
     return near(result, native, magnitude, len(log_probs))
 
 

@@ -166,6 +166,7 @@ REPLACEMENTS = tuple(
         _backward,
         _agrees,
         alert=f"grid_sampler_{dims}d_backward",
+        carriers=(0, 1),
     )
     for dims in (2, 3)
 )

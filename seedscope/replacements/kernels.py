@@ -1,8 +1,12 @@
-"""The kernels at a device's dispatch key: they call torch's own, or the replacement.
+"""The kernels before torch's own: they call those, or the replacement.
 
 They are registered once, when a strict scope is first opened, and stay. To register and remove
 them for each scope would take 0.8 ms, and would race with threads that call the operations. So a
 gate decides at each call.
+
+They are registered at the last key that torch's dispatcher asks before the device's own, and go
+on from there. One in the place of torch's kernel could call that through
+`torch.library.get_kernel` alone, which holds Python's lock while the kernel runs.
 
 See: https://docs.pytorch.org/docs/stable/library.html
 """
@@ -10,7 +14,6 @@ See: https://docs.pytorch.org/docs/stable/library.html
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any, NoReturn
 
 import torch
@@ -22,18 +25,33 @@ from . import counts
 from .agreement import tensors
 from .counts import REFUSED, What
 from .gate import GATE, is_alert
-from .proof import Verdict, is_capturing, prove, refuse_capture, run_native
-from .registry import Replacement, dispatch_key, exists, outs, replacements, written
+from .layout import refuse_overlap
+from .proof import (
+    Verdict,
+    is_capturing,
+    is_memory_short,
+    prove,
+    refuse_capture,
+    run_native,
+    unwritten,
+)
+from .registry import Replacement, dispatch_key, exists, outs, overload_of, replacements, written
 
-#: Before torch 2.9 no call reaches the kernel in whose place another is registered.
+_KEY = "BackendSelect"
+_SELECT = torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect)
+
+#: Before torch 2.9 nothing tells which operations have a kernel for a device.
 IS_SUPPORTED = hasattr(torch.library, "get_kernel")
+
+
+_MOST = 1000  # verdicts of a formula: what decides may be a size, which differs in each batch
 
 
 class Kernel:
     """The kernel of an operation, or of its overload with `out=`, on a type of device."""
 
     def __init__(self, name: str, device: str, replacement: Replacement) -> None:
-        self._native = torch.library.get_kernel(name, dispatch_key(device)).call_boxed
+        self._native = overload_of(name).redispatch
         self._device = device
         self._outs = outs(name)
         self._written = [] if self._outs else written(name)
@@ -41,109 +59,110 @@ class Kernel:
 
     def use(self, replacement: Replacement) -> None:
         """Take a formula, which has yet to prove itself."""
-        self.replacement = replacement
-        self._verdicts: dict[Any, Verdict] = {}  # of the cases in which torch's kernel raises
-        self._numbers = int if replacement.is_known else bool  # in others a number may be a size
-        # One that may write to its arguments before it raises is not tried.
-        self._is_tried = not replacement.is_silent and (replacement.is_known or not self._written)
+        # With the verdicts of the cases in which torch's kernel raises. Both are taken at once: a
+        # proof in another thread may end after a new formula has come.
+        self._formula: tuple[Replacement, dict[Any, Verdict]] = replacement, {}
 
-    def register(self, name: str, device: str) -> torch.library.Library:
-        """Register the kernel, until the returned library is dropped."""
-        native, replaces, run = self._native, GATE.replaces, self._run
+    @property
+    def replacement(self) -> Replacement:
+        return self._formula[0]
 
-        @opaque
-        def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
-            if replaces():
-                return run(keyset, args, kwargs)
-            return native(keyset, *args, **kwargs)
-
-        library = torch.library.Library(name.partition("::")[0], "IMPL")  # type: ignore[no-untyped-call]
-        with warnings.catch_warnings():  # torch warns of the first kernel that is overridden
-            warnings.simplefilter("ignore")
-            library.impl(  # type: ignore[no-untyped-call]
-                name, kernel, dispatch_key(device), with_keyset=True, allow_override=True
-            )
-        return library
+    def run(self, keyset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the native kernel's result; the replacement's where the native one raises."""
+        with torch._C.DisableTorchFunction():  # kernels of torch do not ask a tensor's subclass
+            return self._run(keyset, args, kwargs)
 
     def _run(self, keyset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the native kernel's result; the replacement's where the native one raises."""
-        case = tuple(_kind(each, self._numbers) for each in (*args, *kwargs.items()))
-        verdict = self._verdicts.get(case)
+        one, verdicts = self._formula
+        case = tuple(_kind(each, one.is_known) for each in (*args, *kwargs.items()))
+        verdict = verdicts.get(case)
         alert = None
-        if self._is_tried and (verdict is None or not self.replacement.is_known):
-            try:
-                with GATE.lock:  # a thread that holds it has switched torch to warnings
-                    return self._native(keyset, *args, **kwargs)
-            except RuntimeError as error:
-                if not is_alert(error):
-                    raise
-                alert = error.with_traceback(None)
+        # One that may write to its arguments before it raises is not tried.
+        is_tried = not one.is_silent and (one.is_known or not self._written)
+        if is_tried and (verdict is None or not one.is_known):
+            result, alert = self._try(keyset, args, kwargs)
+            if alert is None:
+                return result
         pure = {name: value for name, value in kwargs.items() if name not in self._outs}
         if verdict is None:
-            refuse_capture(self.replacement.operation)
+            refuse_capture(one.operation)
         if verdict is None or verdict.state != REFUSED:
             with without_autocast(self._device):
-                result = self._replaced(args, pure)
+                result = _replaced(one, args, pure)
                 if verdict is None:
-                    verdict = prove(self.replacement, args, pure, result)
-                    if verdict.is_final:
-                        self._verdicts[case] = verdict
-        counts.add(What(self.replacement.operation, self.replacement.version, verdict.state))
+                    verdict = prove(one, args, pure, result)
+                    _remember(verdicts, case, verdict)
+        counts.add(What(one.operation, one.version, verdict.state))
         if verdict.state == REFUSED:
-            self._refuse(alert, verdict.why, keyset, args, kwargs)
+            if alert is None and not one.is_silent:
+                _, alert = self._try(keyset, unwritten(one.operation, args), kwargs)
+            _refuse(one, alert, verdict.why)
         into = [kwargs[name] for name in self._outs] + [args[place] for place in self._written]
         return _write(tensors(result), into) if into else result
 
-    def _replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the formula's result.
+    def _try(self, keyset: Any, args: Any, kwargs: Any) -> tuple[Any, RuntimeError | None]:
+        """Return the result of torch's own kernel, or the error for want of one that repeats.
 
         Raises:
-            Exception: what torch's own kernel raises for these arguments, else what the formula
-                has raised.
+            Exception: what torch raises for another reason.
         """
         try:
-            return self.replacement.function(*args, **kwargs)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if is_capturing():
-                raise
-            run_native(self.replacement, args, kwargs)  # it knows better what is wrong with them
-            error.add_note(
-                f"seedscope: raised in the replacement of {self.replacement.operation}, where "
-                f"torch's own kernel raises nothing. {self._advice()}"
-            )
-            raise
-
-    def _advice(self) -> str:
-        if self.replacement.is_known:
-            return "Please report this to seedscope, with the versions that `seedscope info` shows."
-        return f"The function was given to register_replacement: {self.replacement.function!r}."
-
-    def _refuse(
-        self, alert: RuntimeError | None, why: str, keyset: Any, args: Any, kwargs: Any
-    ) -> NoReturn:
-        """Raise torch's error, with the reason why the replacement does not run."""
-        try:
-            if alert is None and not self.replacement.is_silent:
-                with GATE.lock:
-                    self._native(keyset, *args, **kwargs)
-            raise alert or RuntimeError(
-                f"{self.replacement.operation} does not have a deterministic implementation"
-            )
+            with GATE.lock:  # a thread that holds it has switched torch to warnings
+                return self._native(keyset, *args, **kwargs), None
         except RuntimeError as error:
-            error.add_note(
-                f"seedscope: the replacement of {self.replacement.operation} was refused here: "
-                f"{why}. {self._advice()}"
-            )
+            if not is_alert(error):
+                raise
+            return None, error.with_traceback(None)
+
+
+def _remember(verdicts: dict[Any, Verdict], case: Any, verdict: Verdict) -> None:
+    if verdict.is_final:
+        if len(verdicts) >= _MOST:
+            verdicts.clear()
+        verdicts[case] = verdict
+
+
+def _replaced(one: Replacement, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the formula's result.
+
+    Raises:
+        Exception: what torch's own kernel raises for these arguments, else what the formula has
+            raised.
+    """
+    try:
+        return one.function(*args, **kwargs)
+    except Exception as error:
+        if is_capturing() or is_memory_short(error):
             raise
+        run_native(one, args, kwargs)  # it knows better what is wrong with them
+        error.add_note(
+            f"seedscope: raised in the replacement of {one.operation}, where torch's own kernel "
+            f"raises nothing. {_advice(one)}"
+        )
+        raise
 
 
-def _kind(value: Any, numbers: Any) -> Any:
+def _refuse(one: Replacement, alert: RuntimeError | None, why: str) -> NoReturn:
+    """Raise torch's error, with the reason why the replacement does not run."""
+    why_not = "does not have a deterministic implementation" if one.is_silent else "is refused"
+    error = alert or RuntimeError(f"{one.operation} {why_not}")
+    error.add_note(
+        f"seedscope: the replacement of {one.operation} was refused here: {why}. {_advice(one)}"
+    )
+    raise error
+
+
+def _advice(one: Replacement) -> str:
+    if one.is_known:
+        return "Please report this to seedscope, with the versions that `seedscope info` shows."
+    return f"The function was given to register_replacement: {one.function!r}."
+
+
+def _kind(value: Any, is_known: bool) -> Any:
     """Return what of an argument may decide which kernel runs, or which branch of a formula.
 
-    That is a type, a memory format, a flag, a name, whether an argument is given, and a number if
-    its type is in `numbers`. Lists of sizes and scales decide nothing.
+    That is a type, a memory format, a flag, a name, a number, and whether an argument is given.
+    Scales and lists of sizes decide nothing in seedscope's own formulas.
     """
     if isinstance(value, Tensor):
         layout: Any = value.is_contiguous()
@@ -152,31 +171,37 @@ def _kind(value: Any, numbers: Any) -> Any:
             layout = value.is_contiguous(memory_format=last), value.dim()
         return value.dtype, value.device, layout
     if isinstance(value, tuple):  # of kwargs
-        return value[0], _kind(value[1], numbers)
-    if value is None or isinstance(value, (bool, str, numbers)):
-        return type(value), value
-    if isinstance(value, list) and all(type(one) is bool for one in value):
-        return tuple(value)
-    return type(value)
+        return value[0], _kind(value[1], is_known)
+    if isinstance(value, list):
+        is_told = not is_known or all(type(one) is bool for one in value)
+        return tuple(_kind(one, is_known) for one in value) if is_told else list
+    is_told = value is None or isinstance(value, (bool, str, int))
+    return (type(value), value) if is_told or not is_known else type(value)
 
 
 def _write(values: list[Tensor], into: list[Tensor]) -> Any:
-    """Write the values where the operation writes its result, and return that."""
+    """Write the values where the operation writes its result, and return that.
+
+    Raises:
+        RuntimeError: elements of a tensor that is written to share memory.
+    """
+    for target in into:
+        refuse_overlap(target)
     for value, target in zip(values, into, strict=True):
         torch.ops.aten.clone.out(value, out=target)  # resizes as other operations do
     return into[0] if len(into) == 1 else tuple(into)
 
 
-_kernels: dict[tuple[str, str], Kernel] = {}
-_libraries: dict[tuple[str, str], torch.library.Library] = {}
+#: By operation, and by the key of the device that the dispatcher would ask next.
+_kernels: dict[str, dict[Any, Kernel]] = {}
+_libraries: dict[str, torch.library.Library] = {}
 _is_current = False
 
 
 def install() -> None:
     """Register a kernel for each replacement whose device this build of torch has.
 
-    Starts no device. An interrupted call can be repeated: each native kernel is kept before
-    another takes its place.
+    Starts no device. An interrupted call can be repeated.
     """
     global _is_current
     if _is_current or not IS_SUPPORTED:
@@ -187,13 +212,31 @@ def install() -> None:
         for name in (operation, *(f"{operation}.{out}" for out in replacement.outs)):
             if not has_kernel(name, device):
                 continue  # such as one that torch has for another device alone
-            kernel = _kernels.get((name, device)) or Kernel(name, device, replacement)
-            kernel = _kernels.setdefault((name, device), kernel)
+            key = getattr(torch._C.DispatchKey, dispatch_key(device))
+            kernel = Kernel(name, device, replacement)
+            kernel = _kernels.setdefault(name, {}).setdefault(key, kernel)
             if kernel.replacement is not replacement:
                 kernel.use(replacement)
-            if (name, device) not in _libraries:
-                _libraries[name, device] = kernel.register(name, device)
+            if name not in _libraries:
+                _libraries[name] = _register(name, _kernels[name])
     _is_current = True
+
+
+def _register(name: str, kernels: dict[Any, Kernel]) -> torch.library.Library:
+    """Register a kernel that asks those of the devices, until the returned library is dropped."""
+    replaces, native = GATE.replaces, overload_of(name).redispatch
+
+    @opaque
+    def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
+        rest = keyset - _SELECT
+        if replaces() and (found := kernels.get(rest.highestPriorityTypeId())):
+            return found.run(rest, args, kwargs)
+        return native(rest, *args, **kwargs)
+
+    library = torch.library.Library(name.partition("::")[0], "IMPL")  # type: ignore[no-untyped-call]
+    # One that an interrupt has left may still be there, and calls the same.
+    library.impl(name, kernel, _KEY, with_keyset=True, allow_override=True)  # type: ignore[no-untyped-call]
+    return library
 
 
 @functools.cache

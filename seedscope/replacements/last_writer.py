@@ -83,17 +83,27 @@ def _put_agrees(
 
 
 def _unpool(
-    dims: int, inputs: Tensor, indices: Tensor, output_size: Sequence[int], *_: object
+    dims: int,
+    inputs: Tensor,
+    indices: Tensor,
+    output_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (),
 ) -> Tensor:
     """Return planes of `output_size` with each input at its index, and zeros elsewhere.
 
     Raises:
         RuntimeError: as torch's own kernel, which raises its alert before it checks.
     """
+    if any(step <= 0 for step in stride) or 0 in inputs.shape[1:]:
+        raise RuntimeError(
+            f"max_unpool{dims}d(): expected strides above zero, and an input that has elements, "
+            f"got {[*stride]} and an input of shape {[*inputs.shape]}"
+        )
     places = _places(dims, inputs, indices, output_size)
     shape = [*inputs.shape[:-dims], *output_size]
     zeros = inputs.new_zeros(math.prod(shape))
-    if inputs.numel() == 0:
+    if inputs.numel() == 0 or zeros.numel() == 0:
         return zeros.view(shape)
     return put_last(zeros, places, inputs.reshape(-1)).view(shape)
 
@@ -134,7 +144,7 @@ def _unpool_agrees(
 
 
 REPLACEMENTS = (
-    Replacement("aten::put_", _put, _put_agrees, alert="put_", devices=_BOTH, carrier=2),
+    Replacement("aten::put_", _put, _put_agrees, alert="put_", devices=_BOTH, carriers=(2,)),
     *(
         Replacement(
             f"aten::max_unpool{dims}d",

@@ -18,6 +18,23 @@ def finished(values: Tensor, gradient: Tensor, like: Tensor | None = None) -> Te
     return result.clone() if result is gradient else result
 
 
+def refuse_overlap(tensor: Tensor) -> None:
+    """Refuse to write to a tensor that has several elements at one place of the memory.
+
+    Raises:
+        RuntimeError: its strides allow that.
+    """
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                raise RuntimeError(
+                    "unsupported operation: elements of the tensor that is written to share memory "
+                    f"(shape {[*tensor.shape]}, strides {[*tensor.stride()]}): clone it first"
+                )
+            reach += stride * (size - 1)
+
+
 def _format(like: Tensor | None) -> torch.memory_format:
     """Return the memory format that torch suggests for a result of the same kind."""
     if like is not None and not like.is_contiguous():

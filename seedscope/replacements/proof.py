@@ -68,20 +68,39 @@ def prove(replacement: Replacement, args: Args, kwargs: Kwargs, result: Any) -> 
         if not is_empty and not _is_telling(replacement, args):
             return Verdict(UNPROVED, is_final=False)
         why = _objection(replacement, args, kwargs, result)
-    except torch.OutOfMemoryError:
+        if not why and not is_empty and not any(map(_has_values, found)):
+            return Verdict(UNPROVED, is_final=False)
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory_short(error):
+            raise
         return Verdict(UNPROVED, is_final=True)
     return Verdict(REFUSED if why else "", not is_empty, why)
 
 
+def is_memory_short(error: BaseException) -> bool:
+    """Return whether torch says that an allocation has failed, on a GPU or on the CPU."""
+    is_told = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return is_told or "DefaultCPUAllocator" in str(error)
+
+
 def _is_telling(replacement: Replacement, args: Args) -> bool:
-    """Return whether the values that the result is made of are finite, and not zero everywhere.
+    """Return whether the values that the results are made of are finite, and not all zero.
 
     Of other values a wrong formula may make a right result.
     """
-    carriers = [one for one in args if isinstance(one, Tensor) and one.dtype != torch.bool]
-    if replacement.carrier is not None:
-        carriers = [args[replacement.carrier]]
-    return any(bool(torch.isfinite(one).all() & (one != 0).any()) for one in carriers)
+    if replacement.carriers:
+        return all(_has_values(args[place], finite=True) for place in replacement.carriers)
+    given = (one for one in tensors(args) if one.dtype != torch.bool)
+    return any(_has_values(one, finite=True) for one in given)
+
+
+def _has_values(tensor: Tensor, finite: bool = False) -> bool:
+    """Return whether an element is a number but zero, and, if so asked, all are finite."""
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        tensor = tensor.float()  # few operations take 8 bits
+    is_finite = torch.isfinite(tensor)
+    has_values = (is_finite & (tensor != 0)).any()
+    return bool(has_values & is_finite.all() if finite else has_values)
 
 
 def _objection(replacement: Replacement, args: Args, kwargs: Kwargs, result: Any) -> str:
@@ -132,9 +151,7 @@ def run_native(replacement: Replacement, args: Sequence[Any], kwargs: Kwargs) ->
     Raises:
         Exception: what torch raises.
     """
-    copies = [*args]
-    for place in written(replacement.operation):
-        copies[place] = copies[place].clone()
+    copies = unwritten(replacement.operation, args)
     call = functools.partial(overload_of(replacement.operation), *copies, **kwargs)
     try:
         return GATE.native(call, replacement.alert)
@@ -144,6 +161,12 @@ def run_native(replacement: Replacement, args: Sequence[Any], kwargs: Kwargs) ->
             "replacement has to prove itself."
         )
         raise
+
+
+def unwritten(operation: str, args: Sequence[Any]) -> list[Any]:
+    """Return the arguments, with copies of those that the operation writes to."""
+    places = written(operation)
+    return [one.clone() if place in places else one for place, one in enumerate(args)]
 
 
 def _widened(value: Any) -> Any:

@@ -61,7 +61,7 @@ def register_replacement(
         if not callable(function):
             raise TypeError(f"the replacement of {operation} must be a function, got {function!r}")
         one = Replacement(
-            operation, function, agrees, "", (), (device,), version, carrier=None, is_known=False
+            operation, function, agrees, "", (), (device,), version, carriers=(), is_known=False
         )
         add(one)
         renew()

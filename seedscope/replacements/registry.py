@@ -26,7 +26,8 @@ class Replacement(NamedTuple):
             own.
         devices: the types of the devices whose kernels torch does not repeat.
         version: changes whenever a result changes. The run log keeps it.
-        carrier: the place of the argument whose values the result is made of; None if unknown.
+        carriers: the places of the arguments whose values the results are made of; empty if they
+            are not known.
         is_silent: whether torch's kernel does not repeat and does not raise: it is never tried.
         is_known: whether it is known that torch's kernel raises before it writes anything, and
             that no size decides whether it raises.
@@ -39,7 +40,7 @@ class Replacement(NamedTuple):
     outs: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cuda",)
     version: int = 1
-    carrier: int | None = 0
+    carriers: tuple[int, ...] = (0,)
     is_silent: bool = False
     is_known: bool = True
 

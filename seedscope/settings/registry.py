@@ -28,13 +28,14 @@ SETTINGS = Settings(
 
 _CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}
 _STRICT = {
+    # First: an operation of another thread would raise until the gate is open.
+    "replacements": True,
     **_CUDNN,
     "mkldnn.deterministic": True,
     "deterministic_algorithms": deterministic_algorithms.ERROR,
     "inductor.deterministic": True,
     # For an inductor that is imported inside the block, and for child processes.
     environment.INDUCTOR_VARIABLE: "1",
-    "replacements": True,
 }
 
 #: The settings by mode of `deterministic`.

@@ -154,7 +154,7 @@ def test_any_of_several_writers_passes_and_no_other_value():
         def chosen(values, index, source, accumulate=False):
             return torch.tensor(result)
 
-        registry.add(registry._added[PUT, "cpu"]._replace(is_known=True, carrier=2))
+        registry.add(registry._added[PUT, "cpu"]._replace(is_known=True, carriers=(2,)))
         replacements.remove()
 
     [put] = [one for one in BUILT_IN if one.operation == PUT]

@@ -91,6 +91,17 @@ def test_a_scope_that_opens_or_closes_meanwhile_restores_the_right_mode():
     assert torch.get_deterministic_debug_mode() == before
 
 
+def test_the_warnings_of_other_threads_are_their_own():
+    filters = [*warnings.filters]
+    with native_kernel_in_another_thread():
+        with pytest.warns(DeprecationWarning, match="told here"):
+            warnings.warn("told here", DeprecationWarning, stacklevel=1)
+        copied = warnings.catch_warnings()
+        copied.__enter__()
+    copied.__exit__(None, None, None)
+    assert [*warnings.filters] == filters
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_process_that_forks_meanwhile_has_a_child_with_the_right_mode():
     mode, filters = torch.get_deterministic_debug_mode(), [*warnings.filters]

@@ -19,12 +19,19 @@ def test_remove_takes_everything_out_and_the_next_scope_registers_anew():
         replacements.remove()
     replacements.remove()
     assert not kernels._libraries
-    assert "RegisterCPU" in repr(torch.library.get_kernel(PUT, "CPU"))
+    assert not torch._C._dispatch_has_kernel_for_dispatch_key(PUT, "BackendSelect")
     with seeded(1029, replacements=False):
         assert not kernels._libraries
     with seeded(1029) as scope:
         put()
         assert scope.replaced == {PUT: 1}
+
+
+def test_torchs_own_kernel_stays_in_its_place():
+    """Called in another way, it would hold Python's lock, and stop all other threads."""
+    with seeded(1029):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(PUT, "BackendSelect")
+        assert "RegisterCPU" in repr(torch.library.get_kernel(PUT, "CPU"))
 
 
 def test_a_process_without_a_strict_scope_has_nothing_registered():
@@ -47,18 +54,19 @@ assert not kernels._libraries
     )
 
 
+@pytest.mark.filterwarnings("ignore:Warning only once for all operators")
 def test_an_interrupted_registration_is_completed_by_the_next_scope(monkeypatch):
     replacements.remove()
-    register, calls = kernels.Kernel.register, []
+    register, calls = kernels._register, []
 
-    def interrupted(self, name, device):
-        library = register(self, name, device)
+    def interrupted(*args):
+        library = register(*args)
         calls.append(library)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return library
 
-    monkeypatch.setattr(kernels.Kernel, "register", interrupted)
+    monkeypatch.setattr(kernels, "_register", interrupted)
     with pytest.raises(KeyboardInterrupt), seeded(1029):
         pass
     assert not GATE.is_open

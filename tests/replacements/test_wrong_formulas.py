@@ -79,6 +79,17 @@ def test_a_result_of_another_kind_is_refused(function, told):
     assert told in refusal(function)
 
 
+@pytest.mark.filterwarnings("ignore:index_reduce")
+def test_a_refused_operation_in_place_leaves_its_tensor_as_it_was():
+    name = "aten::index_reduce_"  # the CPU's kernel repeats, and raises nothing
+    register_replacement(name, device="cpu")(lambda values, *args, **kwargs: values * 3)
+    values, index = torch.ones(4), torch.tensor([1, 1])
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="index_reduce_ is refused"), seeded(1029):
+            values.index_reduce_(0, index, torch.tensor([2.0, 3.0]), "prod")
+        assert values.tolist() == [1, 1, 1, 1]
+
+
 def test_the_note_of_ones_own_function_names_it():
     def halved(*args: Any) -> torch.Tensor:
         return right(*args) / 2
