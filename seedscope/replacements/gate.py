@@ -17,6 +17,12 @@ R = TypeVar("R")
 _WARN, _ERROR = 1, 2  # of torch.get_deterministic_debug_mode()
 
 
+class _Fork(threading.local):
+    """Whether this thread holds the gate's lock over a fork."""
+
+    holds = False
+
+
 class Gate:
     """Whether operations are replaced. Kernels of all threads ask, and a scope's setting tells.
 
@@ -29,7 +35,7 @@ class Gate:
         self.is_open = False
         self.lock: Any = threading.RLock()
         self._is_probing = False
-        self._is_held = False  # over a fork
+        self._fork = _Fork()
 
     def replaces(self) -> bool:
         """Return whether an operation that torch cannot repeat is replaced now, in this thread.
@@ -73,32 +79,32 @@ class Gate:
                 finally:  # again, if a signal's handler has raised in the first call
                     torch.set_deterministic_debug_mode(before)
                     self._is_probing = False
-                    _drop(dropped, filters, warnings.filters)
+                    _drop(dropped, filters)
+                    if warnings.filters is not filters:  # another thread's `catch_warnings`
+                        _drop(dropped, warnings.filters)
         return results[0]
 
     def before_fork(self) -> None:
         """Wait until no other thread has switched torch to warnings: the child would stay so."""
-        self._is_held = self.lock.acquire()
+        self._fork.holds = self.lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        if self._is_held:
+        if self._fork.holds:
             self.lock.release()
-            self._is_held = False
+            self._fork.holds = False
 
     def after_fork_in_child(self) -> None:
         self.lock = threading.RLock()
-        self._is_held = False
+        self._fork.holds = False
 
 
 GATE = Gate()
 at_fork(GATE.after_fork_in_child, GATE.before_fork, GATE.after_fork_in_parent)
 
 
-def _drop(entry: Any, *lists: Any) -> None:
-    """Remove an entry from lists: another thread's `catch_warnings` may have made a copy."""
-    for each in lists:
-        if entry in each:
-            each.remove(entry)
+def _drop(entry: Any, filters: Any) -> None:
+    if entry in filters:
+        filters.remove(entry)
 
 
 def is_alert(error: object) -> bool:

@@ -43,7 +43,6 @@ _SELECT = torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect)
 #: Before torch 2.9 nothing tells which operations have a kernel for a device.
 IS_SUPPORTED = hasattr(torch.library, "get_kernel")
 
-
 _MOST = 1000  # verdicts of a formula: what decides may be a size, which differs in each batch
 
 
