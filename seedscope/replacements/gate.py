@@ -6,7 +6,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -17,10 +17,21 @@ R = TypeVar("R")
 _WARN, _ERROR = 1, 2  # of torch.get_deterministic_debug_mode()
 
 
-class _Fork(threading.local):
-    """Whether this thread holds the gate's lock over a fork."""
+class Probe(NamedTuple):
+    """What a run of torch's own kernel under warnings changes, and its thread puts back."""
 
-    holds = False
+    thread: int
+    mode: int
+    filters: Any
+    dropped: Any
+
+    def undo(self) -> None:
+        """Put everything back; can be repeated."""
+        torch.set_deterministic_debug_mode(self.mode)
+        lists: tuple[Any, ...] = self.filters, warnings.filters  # `catch_warnings` makes a copy
+        for filters in lists:
+            if any(each is self.dropped for each in filters):
+                filters.remove(self.dropped)
 
 
 class Gate:
@@ -33,9 +44,14 @@ class Gate:
 
     def __init__(self) -> None:
         self.is_open = False
+        self._start()
+        self._probe: Probe | None = None
+        self._probes = 0  # so far
+
+    def _start(self) -> None:
         self.lock: Any = threading.RLock()
-        self._is_probing = False
-        self._fork = _Fork()
+        self._is_quiet = threading.Event()
+        self._is_quiet.set()
 
     def replaces(self) -> bool:
         """Return whether an operation that torch cannot repeat is replaced now, in this thread.
@@ -45,10 +61,24 @@ class Gate:
         if not self.is_open:
             return False
         mode = torch.get_deterministic_debug_mode()
-        if mode == _WARN and self._is_probing:
-            with self.lock:  # if another thread runs torch's own kernel, until it has
-                mode = torch.get_deterministic_debug_mode()
+        if mode == _WARN and self._probe:
+            mode = self.undisturbed(torch.get_deterministic_debug_mode)
         return mode == _ERROR
+
+    def undisturbed(self, call: Callable[[], R]) -> R:
+        """Return what `call` returns while no other thread has switched torch to warnings.
+
+        It is called again if one did so meanwhile. Nothing is held: whatever is raised here, by a
+        signal's handler too, lets other threads go on.
+        """
+        while True:
+            if (probe := self._probe) and probe.thread != threading.get_ident():
+                self._is_quiet.wait()
+            before = self._probes
+            result = call()
+            probe = self._probe
+            if before == self._probes and (not probe or probe.thread == threading.get_ident()):
+                return result
 
     def native(self, call: Callable[[], R], alert: str) -> R:
         """Return what `call` returns, in which torch's own kernels run, also those that differ.
@@ -65,46 +95,35 @@ class Gate:
             return value
 
         with self.lock:
-            before, filters = torch.get_deterministic_debug_mode(), warnings.filters
+            mode = torch.get_deterministic_debug_mode()
+            probe = Probe(threading.get_ident(), mode, warnings.filters, dropped)
             try:
-                filters.insert(0, dropped)  # type: ignore[attr-defined]
-                self._is_probing = True
+                self._is_quiet.clear()
+                self._probe, self._probes = probe, self._probes + 1
+                probe.filters.insert(0, dropped)
                 torch.set_deterministic_debug_mode(_WARN)
                 # A function in C++ gives its warnings to Python when it returns. The operation
                 # itself has not: it was called from C++.
                 torch.zeros((), device="cpu").apply_(note)
             finally:
                 try:
-                    torch.set_deterministic_debug_mode(before)
+                    probe.undo()
                 finally:  # again, if a signal's handler has raised in the first call
-                    torch.set_deterministic_debug_mode(before)
-                    self._is_probing = False
-                    _drop(dropped, filters)
-                    if warnings.filters is not filters:  # another thread's `catch_warnings`
-                        _drop(dropped, warnings.filters)
+                    probe.undo()
+                    self._probe = None
+                    self._is_quiet.set()
         return results[0]
 
-    def before_fork(self) -> None:
-        """Wait until no other thread has switched torch to warnings: the child would stay so."""
-        self._fork.holds = self.lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        if self._fork.holds:
-            self.lock.release()
-            self._fork.holds = False
-
     def after_fork_in_child(self) -> None:
-        self.lock = threading.RLock()
-        self._fork.holds = False
+        """Undo the probe of a thread that the child does not have, and hold no lock of it."""
+        if (probe := self._probe) and probe.thread != threading.get_ident():
+            probe.undo()
+            self._probe = None
+        self._start()
 
 
 GATE = Gate()
-at_fork(GATE.after_fork_in_child, GATE.before_fork, GATE.after_fork_in_parent)
-
-
-def _drop(entry: Any, filters: Any) -> None:
-    if entry in filters:
-        filters.remove(entry)
+at_fork(GATE.after_fork_in_child)
 
 
 def is_alert(error: object) -> bool:

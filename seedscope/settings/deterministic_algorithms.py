@@ -26,13 +26,11 @@ _INDUCTOR = "torch._inductor.config"
 
 
 def _read_mode() -> int:
-    with GATE.lock:
-        return torch.get_deterministic_debug_mode()
+    return GATE.undisturbed(torch.get_deterministic_debug_mode)
 
 
 def _write_mode(mode: int) -> None:
-    with GATE.lock:
-        torch.set_deterministic_debug_mode(mode)
+    GATE.undisturbed(partial(torch.set_deterministic_debug_mode, mode))
 
 
 def _read_inductor() -> Any:
