@@ -194,7 +194,7 @@ torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8).resize_(2)
     )
     done = run("--seed", "3", "resize.py")
     assert done.returncode == 1
-    assert "seedscope has no replacement for this operation" in done.stderr
+    assert "seedscope has no replacement of its own for this operation" in done.stderr
 
 
 def test_a_package_draws_inside_the_scope_when_it_is_imported(tmp_path):
