@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -44,14 +45,9 @@ class Gate:
 
     def __init__(self) -> None:
         self.is_open = False
-        self._start()
+        self.lock: Any = threading.RLock()
         self._probe: Probe | None = None
         self._probes = 0  # so far
-
-    def _start(self) -> None:
-        self.lock: Any = threading.RLock()
-        self._is_quiet = threading.Event()
-        self._is_quiet.set()
 
     def replaces(self) -> bool:
         """Return whether an operation that torch cannot repeat is replaced now, in this thread.
@@ -72,13 +68,15 @@ class Gate:
         signal's handler too, lets other threads go on.
         """
         while True:
-            if (probe := self._probe) and probe.thread != threading.get_ident():
-                self._is_quiet.wait()
+            while self._is_disturbed():
+                time.sleep(0.0001)
             before = self._probes
             result = call()
-            probe = self._probe
-            if before == self._probes and (not probe or probe.thread == threading.get_ident()):
+            if before == self._probes and not self._is_disturbed():
                 return result
+
+    def _is_disturbed(self) -> bool:
+        return (probe := self._probe) is not None and probe.thread != threading.get_ident()
 
     def native(self, call: Callable[[], R], alert: str) -> R:
         """Return what `call` returns, in which torch's own kernels run, also those that differ.
@@ -98,7 +96,6 @@ class Gate:
             mode = torch.get_deterministic_debug_mode()
             probe = Probe(threading.get_ident(), mode, warnings.filters, dropped)
             try:
-                self._is_quiet.clear()
                 self._probe, self._probes = probe, self._probes + 1
                 probe.filters.insert(0, dropped)
                 torch.set_deterministic_debug_mode(_WARN)
@@ -108,18 +105,19 @@ class Gate:
             finally:
                 try:
                     probe.undo()
-                finally:  # again, if a signal's handler has raised in the first call
-                    probe.undo()
-                    self._probe = None
-                    self._is_quiet.set()
+                finally:
+                    try:  # again, if a signal's handler has raised in the first call
+                        probe.undo()
+                    finally:
+                        self._probe = None
         return results[0]
 
     def after_fork_in_child(self) -> None:
         """Undo the probe of a thread that the child does not have, and hold no lock of it."""
-        if (probe := self._probe) and probe.thread != threading.get_ident():
+        if (probe := self._probe) and self._is_disturbed():
             probe.undo()
             self._probe = None
-        self._start()
+        self.lock = threading.RLock()
 
 
 GATE = Gate()

@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from test_proof import AVERAGE, PUT, averaging, images, pool
 
 from seedscope import replacements, seeded
-from seedscope.replacements.gate import GATE
+from seedscope.replacements.gate import GATE, Probe
 
 
 def test_another_thread_stays_strict_while_torchs_own_kernel_runs():
@@ -89,6 +90,54 @@ def test_a_scope_that_opens_or_closes_meanwhile_restores_the_right_mode():
     assert torch.get_deterministic_debug_mode() == before
     outer.__exit__(None, None, None)
     assert torch.get_deterministic_debug_mode() == before
+
+
+def test_what_a_proof_has_overlapped_is_done_again():
+    calls: list[int] = []
+
+    def call() -> int:
+        calls.append(torch.get_deterministic_debug_mode())
+        if len(calls) == 1:  # a whole proof in another thread
+            thread = threading.Thread(target=GATE.native, args=(lambda: None, ""))
+            thread.start()
+            thread.join()
+        return len(calls)
+
+    assert GATE.undisturbed(call) == 2
+
+
+@pytest.mark.parametrize("interrupts", [{1}, {2}, {1, 2}])
+def test_an_interrupt_while_the_mode_is_put_back_leaves_no_thread_waiting(interrupts, monkeypatch):
+    mode, undo, calls = torch.get_deterministic_debug_mode(), Probe.undo, []
+
+    def interrupted(probe: Probe) -> None:
+        undo(probe)
+        calls.append(probe)
+        if len(calls) in interrupts:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Probe, "undo", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        GATE.native(lambda: None, "")
+    assert torch.get_deterministic_debug_mode() == mode
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(GATE.undisturbed, torch.get_deterministic_debug_mode)
+        assert found.result(10) == mode
+
+
+def test_the_gate_is_open_before_the_settings_are_strict_and_until_they_are_not(monkeypatch):
+    """An operation of another thread would raise in between."""
+    write, seen = torch.set_deterministic_debug_mode, []
+
+    def watched(mode: int) -> None:
+        seen.append((mode, GATE.is_open))
+        write(mode)
+
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", watched)
+    with seeded(1029):
+        assert seen == [(2, True)]
+    assert seen == [(2, True), (0, True)]
+    assert not GATE.is_open
 
 
 def test_the_warnings_of_other_threads_are_their_own():
