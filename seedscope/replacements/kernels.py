@@ -38,7 +38,7 @@ from .proof import (
 from .registry import Replacement, dispatch_key, exists, outs, overload_of, replacements, written
 
 _KEY = "BackendSelect"
-_SELECT = torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect)
+_SELECT = torch._C.DispatchKeySet(torch.DispatchKey.BackendSelect)
 
 #: Before torch 2.9 nothing tells which operations have a kernel for a device.
 IS_SUPPORTED = hasattr(torch.library, "get_kernel")
@@ -211,7 +211,7 @@ def install() -> None:
         for name in (operation, *(f"{operation}.{out}" for out in replacement.outs)):
             if not has_kernel(name, device):
                 continue  # such as one that torch has for another device alone
-            key = getattr(torch._C.DispatchKey, dispatch_key(device))
+            key = torch.DispatchKey.__members__[dispatch_key(device)]
             kernel = Kernel(name, device, replacement)
             kernel = _kernels.setdefault(name, {}).setdefault(key, kernel)
             if kernel.replacement is not replacement:

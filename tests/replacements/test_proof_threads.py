@@ -92,6 +92,13 @@ def test_a_scope_that_opens_or_closes_meanwhile_restores_the_right_mode():
     assert torch.get_deterministic_debug_mode() == before
 
 
+def test_what_must_not_be_disturbed_waits_for_the_end_of_a_proof():
+    before, modes = torch.get_deterministic_debug_mode(), []
+    with native_kernel_in_another_thread():
+        GATE.undisturbed(lambda: modes.append(torch.get_deterministic_debug_mode()))
+    assert modes == [before]
+
+
 def test_what_a_proof_has_overlapped_is_done_again():
     calls: list[int] = []
 

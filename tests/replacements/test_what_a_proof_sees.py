@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from test_wrong_formulas import PLACES, UNPOOL, VALUES, registered_for_a_test, right, unpool
 
 from seedscope import register_replacement, replacements, seeded
-from seedscope.replacements import registry
+from seedscope.replacements import kernels, registry
+from seedscope.replacements.built_in import BUILT_IN
+from seedscope.replacements.registry import overload_of
 from stand_ins import cpu_that_raises
 
 __all__ = ["registered_for_a_test"]  # a fixture of each test
@@ -118,24 +120,85 @@ def test_a_call_runs_unproved_where_the_memory_is_short_for_the_proof(error):
         assert scope.replaced == {f"{UNPOOL} (unproved)": 1}
 
 
-def test_a_subclass_of_a_tensor_is_not_asked():
-    """torch's own kernels do not ask it either."""
+def test_a_short_memory_of_the_formula_itself_is_told_as_torch_tells_it():
+    def short(*args: Any) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory")
 
-    class Refusing(torch.Tensor):
+    register_replacement(UNPOOL, device="cpu")(short)
+    with pytest.raises(RuntimeError, match="not enough memory") as raised, seeded(1029) as scope:
+        unpool()
+    assert not getattr(raised.value, "__notes__", [])
+    assert scope.replaced == {}
+
+
+def test_the_verdicts_of_a_function_that_gets_many_numbers_are_bounded(monkeypatch):
+    monkeypatch.setattr(kernels, "_MOST", 3)
+    calls: list[int] = []
+
+    def counted(*args: Any) -> torch.Tensor:
+        calls.append(0)
+        return right(*args)
+
+    register_replacement(UNPOOL, device="cpu")(counted)
+    with seeded(1029):
+        for size in range(8, 18):
+            torch.ops.aten.max_unpool2d(VALUES, PLACES, [size, 8])
+    [found] = kernels._kernels[UNPOOL].values()
+    assert 0 < len(found._formula[1]) <= 3
+    assert len(calls) == 3 * 10  # each size is proved
+
+
+def test_a_tensor_of_another_kind_than_the_devices_plain_ones_is_left_to_torch():
+    name, calls = "test_what_a_proof_sees::first", []
+
+    def raising(values: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("first does not have a deterministic implementation")
+
+    with torch.library._scoped_library(name.partition("::")[0], "DEF") as library:
+        library.define("first(Tensor values) -> Tensor")
+        library.impl("first", torch.clone, "CPU")
+        library.impl("first", raising, "SparseCPU")
+        register_replacement(name, device="cpu")(calls.append)
+        with seeded(1029) as scope:
+            torch.ops.test_what_a_proof_sees.first(VALUES)
+            with pytest.raises(RuntimeError, match="first does not have"):
+                torch.ops.test_what_a_proof_sees.first(VALUES[0, 0].to_sparse())
+            assert scope.replaced == {}
+        replacements.remove()
+        del registry._added[name, "cpu"]
+    assert not calls
+
+
+def test_a_subclass_of_a_tensor_is_not_asked_in_a_backward():
+    """torch's own kernels do not ask it either."""
+    asked: list[Any] = []
+
+    class Watched(torch.Tensor):
         @classmethod
         def __torch_function__(cls, function, types, args=(), kwargs=None):
-            if function in (F.max_unpool2d, torch.Tensor.as_subclass):
-                with torch._C.DisableTorchFunctionSubclass():
-                    return function(*args, **kwargs or {})
-            raise NotImplementedError(function)
+            asked.append(function)
+            return super().__torch_function__(function, types, args, kwargs)
 
-    with torch._C.DisableTorchFunctionSubclass():
-        values = VALUES.as_subclass(Refusing)
-    with seeded(1029) as scope:
-        found = unpool(values)
-        assert scope.replaced == {UNPOOL: 1}
-    with torch._C.DisableTorchFunctionSubclass():
-        assert torch.equal(found.as_subclass(torch.Tensor), right(VALUES, PLACES, (8, 8)))
+    images = normal(1, 2, 6, 6).as_subclass(Watched).requires_grad_()
+    grid = normal(1, 5, 5, 2) / 2
+    with cpu_that_raises(), seeded(1029) as scope:
+        loss = F.grid_sample(images, grid, align_corners=False).sum().as_subclass(torch.Tensor)
+        asked.clear()
+        loss.backward()
+        assert scope.replaced == {GRID: 1}
+        assert all(function.__name__ == "__get__" for function in asked)  # of `grad`, as in torch
+
+
+def test_a_jump_of_a_grids_gradient_along_one_axis_loosens_no_other():
+    """Two of the axes have one element, on which each point lies."""
+    one = next(one for one in BUILT_IN if one.operation == "aten::grid_sampler_3d_backward")
+    gradient, images = normal(2, 3, 1, 1, 1), normal(2, 3, 1, 1, 2)
+    grid = torch.tensor([0.77, -0.15, -1.09, 0.28, 0.38, -0.7]).view(2, 1, 1, 1, 3)
+    options = images, grid, 0, 0, True, [False, True]
+    native = overload_of(one.operation)(gradient, *options)
+    assert one.agrees(one.function(gradient, *options), native, gradient, *options)
+    wrong = one.function(gradient * 1.05, *options)
+    assert not one.agrees(wrong, native, gradient, *options)
 
 
 def test_a_tensor_whose_elements_share_memory_is_not_written():
