@@ -185,6 +185,7 @@ class Run:
             begun = time.monotonic()
             process = self._processes[name] = Process()
             try:
+                process.start()
                 process.wait(self._within(_START_LIMIT_S))
             except Died:
                 self._end(name)
@@ -199,8 +200,9 @@ class Run:
         return min(self.until, time.monotonic() + seconds)
 
     def _end(self, name: str) -> None:
-        if process := self._processes.pop(name, None):
+        if process := self._processes.get(name):
             process.end()
+            del self._processes[name]  # not before: an interrupted end is repeated
 
     def _tell(self, piece: Piece, item: Item, needs_s: float) -> None:
         self._done += 1

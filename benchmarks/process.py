@@ -35,18 +35,23 @@ class Hung(Exception):
 
 
 class Process:
-    """A fresh interpreter, whose output goes to stderr."""
+    """A fresh interpreter, whose output goes to stderr.
+
+    Call `end` also if `start` was interrupted: Python waits at its exit for a process left alive.
+    """
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        self._connection, self._theirs = context.Pipe()
         method = multiprocessing.get_start_method(allow_none=True)
-        self._process = context.Process(target=_serve, args=(theirs, method))
-        self._process.start()
-        theirs.close()  # so that the process's death closes the pipe
+        self._process = context.Process(target=_serve, args=(self._theirs, method))
         # One place: a process that sends without end then waits, and does not fill the memory.
         self._messages: queue.Queue[tuple[bool, Found] | None] = queue.Queue(1)
         self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def start(self) -> None:
+        self._process.start()
+        self._theirs.close()  # so that the process's death closes the pipe
         self._reader.start()
 
     def wait(self, limit: float) -> None:
@@ -77,13 +82,13 @@ class Process:
 
     def end(self) -> None:
         """Kill the process, and every process that it has started."""
-        # The process leads its own group, which may outlive it.
-        assert self._process.pid is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
-        # A process that waits for a broken device cannot be killed, and is left behind.
-        self._process.join(_PATIENCE_S)
+        if self._process.pid is not None:
+            # The process leads its own group, which may outlive it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+            # A process that waits for a broken device cannot be killed, and is left behind.
+            self._process.join(_PATIENCE_S)
         deadline = time.monotonic() + _PATIENCE_S
         while self._reader.is_alive() and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):  # the reader may wait for a place

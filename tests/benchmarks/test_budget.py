@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -122,16 +123,36 @@ def test_processes_that_cannot_start_end_the_run(kept, monkeypatch):
 
 
 def test_a_process_that_dies_at_its_start_is_started_again(kept, monkeypatch):
-    start, serve, count = budget.Process.__init__, process._serve, itertools.count()
+    create, serve, count = budget.Process.__init__, process._serve, itertools.count()
 
     def starts_later(self):
         nothing = steps_to_measure.serves_nothing
         monkeypatch.setattr(process, "_serve", nothing if next(count) == 0 else serve)
-        start(self)
+        create(self)
 
     monkeypatch.setattr(budget.Process, "__init__", starts_later)
     run("x", [piece(item("fine"))], kept)
     assert kept.found["a"]["fine"]["process"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_stopped_while_a_process_starts_leaves_none(kept, monkeypatch, when):
+    started = []
+
+    class Stopped(process.threading.Thread):
+        def start(self):
+            (child,) = multiprocessing.active_children()
+            started.append(child)
+            if when == "after":
+                super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(process.threading, "Thread", Stopped)
+    with pytest.raises(SystemExit, match="x: stopped"):
+        run("x", [piece(item("fine"))], kept)
+    # At its exit Python waits for every process that is still alive.
+    assert started
+    assert not multiprocessing.active_children()
 
 
 def test_a_dead_worker_is_noticed_if_its_child_holds_the_pipe(kept):
@@ -317,6 +338,9 @@ def clock(monkeypatch) -> Clock:
     clock = Clock()
 
     class Process:
+        def start(self):
+            pass
+
         def wait(self, limit):
             if not hasattr(self, "started"):
                 self.started = True

@@ -168,6 +168,7 @@ def test_an_operation_is_run_and_timed_under_each_setting(monkeypatch):
 def test_a_process_killed_while_it_waits_counts_as_dead():
     process = Process()
     try:
+        process.start()
         process.wait(time.monotonic() + 60)
         os.kill(process._process.pid, signal.SIGKILL)
         process._process.join()
