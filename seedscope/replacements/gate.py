@@ -22,13 +22,14 @@ class Probe(NamedTuple):
     """What a run of torch's own kernel under warnings changes, and its thread puts back."""
 
     thread: int
-    mode: int
     filters: Any
     dropped: Any
+    mode: int | None = None  # until it is known
 
     def undo(self) -> None:
         """Put everything back; can be repeated."""
-        torch.set_deterministic_debug_mode(self.mode)
+        if self.mode is not None:
+            torch.set_deterministic_debug_mode(self.mode)
         lists: tuple[Any, ...] = self.filters, warnings.filters  # `catch_warnings` makes a copy
         for filters in lists:
             if any(each is self.dropped for each in filters):
@@ -54,12 +55,7 @@ class Gate:
 
         Not if the program itself has switched deterministic algorithms off, or to warnings.
         """
-        if not self.is_open:
-            return False
-        mode = torch.get_deterministic_debug_mode()
-        if mode == _WARN and self._probe:
-            mode = self.undisturbed(torch.get_deterministic_debug_mode)
-        return mode == _ERROR
+        return self.is_open and self.undisturbed(torch.get_deterministic_debug_mode) == _ERROR
 
     def undisturbed(self, call: Callable[[], R]) -> R:
         """Return what `call` returns while no other thread has switched torch to warnings.
@@ -68,11 +64,12 @@ class Gate:
         signal's handler too, lets other threads go on.
         """
         while True:
-            while self._is_disturbed():
+            before = self._probes  # read first, and counted before a probe reads the mode
+            if self._is_disturbed():
                 time.sleep(0.0001)
-            before = self._probes
+                continue
             result = call()
-            if before == self._probes and not self._is_disturbed():
+            if before == self._probes:
                 return result
 
     def _is_disturbed(self) -> bool:
@@ -93,10 +90,11 @@ class Gate:
             return value
 
         with self.lock:
-            mode = torch.get_deterministic_debug_mode()
-            probe = Probe(threading.get_ident(), mode, warnings.filters, dropped)
+            probe = Probe(threading.get_ident(), warnings.filters, dropped)
             try:
                 self._probe, self._probes = probe, self._probes + 1
+                # Read where other threads know of it: what they have written since, they repeat.
+                probe = self._probe = probe._replace(mode=torch.get_deterministic_debug_mode())
                 probe.filters.insert(0, dropped)
                 torch.set_deterministic_debug_mode(_WARN)
                 # A function in C++ gives its warnings to Python when it returns. The operation

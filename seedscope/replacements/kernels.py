@@ -194,7 +194,8 @@ def _write(values: list[Tensor], into: list[Tensor]) -> Any:
 #: By operation, and by the key of the device that the dispatcher would ask next.
 _kernels: dict[str, dict[Any, Kernel]] = {}
 _libraries: dict[str, torch.library.Library] = {}
-_is_current = False
+#: A token of the replacements that are wanted, and of those that are installed.
+_wanted, _installed = object(), object()
 
 
 def install() -> None:
@@ -202,8 +203,8 @@ def install() -> None:
 
     Starts no device. An interrupted call can be repeated.
     """
-    global _is_current
-    if _is_current or not IS_SUPPORTED:
+    global _installed
+    if _installed is (wanted := _wanted) or not IS_SUPPORTED:
         return
     for (operation, device), replacement in replacements().items():
         if not is_built(device):
@@ -218,7 +219,7 @@ def install() -> None:
                 kernel.use(replacement)
             if name not in _libraries:
                 _libraries[name] = _register(name, _kernels[name])
-    _is_current = True
+    _installed = wanted  # another thread may want more by now
 
 
 def _register(name: str, kernels: dict[Any, Kernel]) -> torch.library.Library:
@@ -259,8 +260,8 @@ def has_kernel(name: str, device: str) -> bool:
 
 def renew() -> None:
     """Let the next `install` look for replacements again."""
-    global _is_current
-    _is_current = False
+    global _wanted
+    _wanted = object()
 
 
 def available() -> dict[str, list[str]]:

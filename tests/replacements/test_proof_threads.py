@@ -15,7 +15,7 @@ import torch
 from test_proof import AVERAGE, PUT, averaging, images, pool
 
 from seedscope import replacements, seeded
-from seedscope.replacements.gate import GATE, Probe
+from seedscope.replacements.gate import GATE, Gate, Probe
 
 
 def test_another_thread_stays_strict_while_torchs_own_kernel_runs():
@@ -111,6 +111,89 @@ def test_what_a_proof_has_overlapped_is_done_again():
         return len(calls)
 
     assert GATE.undisturbed(call) == 2
+
+
+def test_a_mode_written_while_a_proof_begins_stays(monkeypatch):
+    """The proof has read the mode, and has yet to switch to warnings."""
+    is_read, is_written = threading.Event(), threading.Event()
+    get = torch.get_deterministic_debug_mode
+
+    def read() -> int:
+        mode = get()
+        if threading.current_thread() is proof:
+            is_read.set()
+            is_written.wait(0.5)
+        return mode
+
+    before = get()
+    monkeypatch.setattr(torch, "get_deterministic_debug_mode", read)
+    proof = threading.Thread(target=GATE.native, args=(lambda: None, ""))
+    proof.start()
+    try:
+        assert is_read.wait(10)
+        GATE.undisturbed(lambda: torch.set_deterministic_debug_mode("error"))
+        is_written.set()
+        proof.join()
+        assert get() == 2
+    finally:
+        torch.set_deterministic_debug_mode(before)
+
+
+def test_a_mode_read_while_a_proof_begins_is_read_again():
+    """The proof is announced just after a look that has seen none."""
+    inside, leave, proofs = threading.Event(), threading.Event(), []
+
+    class Looked(Gate):
+        """A gate at which a proof begins as soon as this thread has seen that none runs."""
+
+        @property
+        def _probe(self) -> Any:
+            held = self._held
+            if not proofs and threading.current_thread() is threading.main_thread():
+                proofs.append(threading.Thread(target=self.native, args=(begun, "")))
+                proofs[0].start()
+                assert inside.wait(10)
+            return held
+
+        @_probe.setter
+        def _probe(self, probe: Any) -> None:
+            self._held = probe
+
+    def begun() -> None:
+        inside.set()
+        assert leave.wait(10)
+
+    def read() -> int:
+        mode = torch.get_deterministic_debug_mode()
+        leave.set()
+        proofs[0].join()
+        return mode
+
+    assert Looked().undisturbed(read) == torch.get_deterministic_debug_mode() == 0
+
+
+def test_an_operation_that_reads_the_mode_as_a_proof_ends_is_replaced(monkeypatch):
+    get, inside, leave = torch.get_deterministic_debug_mode, threading.Event(), threading.Event()
+
+    def call() -> None:
+        inside.set()
+        leave.wait(0.5)
+
+    def read() -> int:
+        mode = get()
+        if threading.current_thread() is threading.main_thread():
+            leave.set()
+            proof.join()
+        return mode
+
+    with seeded(1029):
+        proof = threading.Thread(target=GATE.native, args=(call, ""))
+        proof.start()
+        assert inside.wait(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "get_deterministic_debug_mode", read)
+            assert GATE.replaces()
+    assert not GATE.replaces()
 
 
 @pytest.mark.parametrize("interrupts", [{1}, {2}, {1, 2}])

@@ -8,8 +8,9 @@ from test_mechanism import PUT, put
 
 from helpers import run_python
 from seedscope import replacements, seeded
-from seedscope.replacements import kernels, registry
+from seedscope.replacements import counts, kernels, registry
 from seedscope.replacements.agreement import equal
+from seedscope.replacements.counts import What
 from seedscope.replacements.gate import GATE
 from seedscope.replacements.registry import Replacement
 
@@ -76,6 +77,31 @@ def test_an_interrupted_registration_is_completed_by_the_next_scope(monkeypatch)
     replacements.remove()
     calls.clear()
     assert put().tolist()[:2] == [1, 3]
+
+
+def test_what_another_thread_adds_during_a_registration_is_registered_next(monkeypatch):
+    replacements.remove()
+    before, is_built = dict(registry._added), kernels.is_built
+    [own] = [one for (name, _), one in registry.replacements().items() if name == PUT][:1]
+
+    def adds(device: str) -> bool:
+        if not registry._added:
+            registry.add(own._replace(version=2, devices=("cpu",)))
+            kernels.renew()
+        return is_built(device)
+
+    try:
+        monkeypatch.setattr(kernels, "is_built", adds)
+        with seeded(1029):
+            put()
+        earlier = counts.totals()
+        with seeded(1029):
+            put()
+        assert counts.since(earlier, {}) == {What(PUT, 2): 1}
+    finally:
+        replacements.remove()
+        registry._added.clear()
+        registry._added.update(before)
 
 
 def test_a_process_that_forks_replaces_in_the_child_too():
