@@ -57,8 +57,8 @@ class Gate:
         """
         return self.is_open and self.undisturbed(torch.get_deterministic_debug_mode) == _ERROR
 
-    def undisturbed(self, call: Callable[[], R]) -> R:
-        """Return what `call` returns while no other thread has switched torch to warnings.
+    def undisturbed(self, call: Callable[..., R], *args: Any) -> R:
+        """Return what `call(*args)` returns while no other thread has switched torch to warnings.
 
         It is called again if one did so meanwhile. Nothing is held: whatever is raised here, by a
         signal's handler too, lets other threads go on.
@@ -68,7 +68,7 @@ class Gate:
             if self._is_disturbed():
                 time.sleep(0.0001)
                 continue
-            result = call()
+            result = call(*args)
             if before == self._probes:
                 return result
 

@@ -30,7 +30,7 @@ def _read_mode() -> int:
 
 
 def _write_mode(mode: int) -> None:
-    GATE.undisturbed(partial(torch.set_deterministic_debug_mode, mode))
+    GATE.undisturbed(torch.set_deterministic_debug_mode, mode)
 
 
 def _read_inductor() -> Any:
