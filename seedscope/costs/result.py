@@ -123,7 +123,10 @@ class Cost:
                 f"the CPU, which launches the GPU's work, limits the time of: {'; '.join(bound)}"
             )
         replaced = next((found.replaced for found in self if found.replaced), {})
-        notes += [f"seedscope replaced {name}, {count} calls" for name, count in replaced.items()]
+        notes += [
+            f"seedscope replaced {name}, {count} calls in a repeat"
+            for name, count in replaced.items()
+        ]
         title = f"{self.name} on {self.device}"
         return "\n".join([title, *aligned(self.rows()), *notes, self.recommendation()])
 

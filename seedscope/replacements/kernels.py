@@ -26,16 +26,9 @@ from .agreement import tensors
 from .counts import REFUSED, What
 from .gate import GATE, is_alert
 from .layout import refuse_overlap
-from .proof import (
-    Verdict,
-    is_capturing,
-    is_memory_short,
-    prove,
-    refuse_capture,
-    run_native,
-    unwritten,
-)
+from .proof import Verdict, prove, refuse_capture
 from .registry import Replacement, dispatch_key, exists, outs, overload_of, replacements, written
+from .running import advice, run_replacement, unwritten
 
 _KEY = "BackendSelect"
 _SELECT = torch._C.DispatchKeySet(torch.DispatchKey.BackendSelect)
@@ -83,20 +76,21 @@ class Kernel:
             if alert is None:
                 return result
         pure = {name: value for name, value in kwargs.items() if name not in self._outs}
-        if verdict is None:
-            refuse_capture(one.operation)
-        if verdict is None or verdict.state != REFUSED:
-            with without_autocast(self._device):
-                result = _replaced(one, args, pure)
-                if verdict is None:
-                    verdict = prove(one, args, pure, result)
-                    _remember(verdicts, case, verdict)
+        into = [kwargs[name] for name in self._outs] + [args[place] for place in self._written]
+        for target in into:
+            refuse_overlap(target)
+        with without_autocast(self._device):
+            if verdict is None:
+                refuse_capture(one.operation)
+                result, verdict = prove(one, args, pure)
+                _remember(verdicts, case, verdict)
+            elif verdict.state != REFUSED:
+                result = run_replacement(one, args, pure)
         counts.add(What(one.operation, one.version, verdict.state))
         if verdict.state == REFUSED:
             if alert is None and not one.is_silent:
                 _, alert = self._try(keyset, unwritten(one.operation, args), kwargs)
             _refuse(one, alert, verdict.why)
-        into = [kwargs[name] for name in self._outs] + [args[place] for place in self._written]
         return _write(tensors(result), into) if into else result
 
     def _try(self, keyset: Any, args: Any, kwargs: Any) -> tuple[Any, RuntimeError | None]:
@@ -121,40 +115,14 @@ def _remember(verdicts: dict[Any, Verdict], case: Any, verdict: Verdict) -> None
         verdicts[case] = verdict
 
 
-def _replaced(one: Replacement, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the formula's result.
-
-    Raises:
-        Exception: what torch's own kernel raises for these arguments, else what the formula has
-            raised.
-    """
-    try:
-        return one.function(*args, **kwargs)
-    except Exception as error:
-        if is_capturing() or is_memory_short(error):
-            raise
-        run_native(one, args, kwargs)  # it knows better what is wrong with them
-        error.add_note(
-            f"seedscope: raised in the replacement of {one.operation}, where torch's own kernel "
-            f"raises nothing. {_advice(one)}"
-        )
-        raise
-
-
 def _refuse(one: Replacement, alert: RuntimeError | None, why: str) -> NoReturn:
     """Raise torch's error, with the reason why the replacement does not run."""
     why_not = "does not have a deterministic implementation" if one.is_silent else "is refused"
     error = alert or RuntimeError(f"{one.operation} {why_not}")
     error.add_note(
-        f"seedscope: the replacement of {one.operation} was refused here: {why}. {_advice(one)}"
+        f"seedscope: the replacement of {one.operation} was refused here: {why}. {advice(one)}"
     )
     raise error
-
-
-def _advice(one: Replacement) -> str:
-    if one.is_known:
-        return "Please report this to seedscope, with the versions that `seedscope info` shows."
-    return f"The function was given to register_replacement: {one.function!r}."
 
 
 def _kind(value: Any, is_known: bool) -> Any:
@@ -179,13 +147,7 @@ def _kind(value: Any, is_known: bool) -> Any:
 
 
 def _write(values: list[Tensor], into: list[Tensor]) -> Any:
-    """Write the values where the operation writes its result, and return that.
-
-    Raises:
-        RuntimeError: elements of a tensor that is written to share memory.
-    """
-    for target in into:
-        refuse_overlap(target)
+    """Write the values where the operation writes its result, and return that."""
     for value, target in zip(values, into, strict=True):
         torch.ops.aten.clone.out(value, out=target)  # resizes as other operations do
     return into[0] if len(into) == 1 else tuple(into)
@@ -250,12 +212,19 @@ def is_built(device: str) -> bool:
 
 
 def has_kernel(name: str, device: str) -> bool:
-    """Return whether this version of torch has the operation, with a kernel for the device."""
+    """Return whether this version of torch calls a kernel of the operation on the device.
+
+    It does not if it has none, or takes the operation apart into others before.
+    """
+    if not exists(name):
+        return False
     try:
         torch.library.get_kernel(name, dispatch_key(device))
     except RuntimeError:
         return False
-    return exists(name)
+    key, keys = torch.DispatchKey.__members__[dispatch_key(device)], torch.DispatchKey
+    has_own = overload_of(name).has_kernel_for_dispatch_key
+    return has_own(key) or not has_own(keys.CompositeImplicitAutograd)
 
 
 def renew() -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from .agreement import same_bits, tensors
+from ..sources.registry import select_sources
+from .agreement import same_bits, similar, tensors
 from .counts import REFUSED, UNPROVED
-from .gate import GATE
-from .registry import Replacement, overload_of, written
+from .registry import Replacement
+from .running import (
+    Args,
+    Kwargs,
+    agrees,
+    is_capturing,
+    is_memory_short,
+    run_native,
+    run_replacement,
+)
 
 _NARROW = (torch.float16, torch.bfloat16)
-
-Args = tuple[Any, ...]
-Kwargs = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
@@ -35,11 +40,6 @@ class Verdict(NamedTuple):
     why: str = ""
 
 
-def is_capturing() -> bool:
-    """Return whether a CUDA graph is being captured, in which nothing can be read."""
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
-
-
 def refuse_capture(operation: str) -> None:
     """Refuse to prove a replacement where nothing can be read.
 
@@ -54,33 +54,56 @@ def refuse_capture(operation: str) -> None:
         )
 
 
-def prove(replacement: Replacement, args: Args, kwargs: Kwargs, result: Any) -> Verdict:
-    """Return whether `result` may be used, which the replacement has just given.
+def prove(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, Verdict]:
+    """Return the replacement's result, and whether it may be used.
 
     Waits for the device.
 
     Raises:
         Exception: what torch's own kernel raises, such as for input that it refuses.
     """
-    found = tensors(result)
-    is_empty = bool(found) and not any(one.numel() for one in found)
+    result, why = _first_run(one, args, kwargs)
+    if why:
+        return result, Verdict(REFUSED, True, why)
     try:
-        if not is_empty and not _is_telling(replacement, args):
-            return Verdict(UNPROVED, is_final=False)
-        why = _objection(replacement, args, kwargs, result)
-        if not why and not is_empty and not any(map(_has_values, found)):
-            return Verdict(UNPROVED, is_final=False)
+        return result, _verdict(one, args, kwargs, result)
     except (RuntimeError, MemoryError) as error:
         if not is_memory_short(error):
             raise
-        return Verdict(UNPROVED, is_final=True)
+        return result, Verdict(UNPROVED, is_final=True)
+
+
+def _first_run(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, str]:
+    """Return the result, and what a user's function has done besides, or nothing.
+
+    Arguments that it has changed are put back: torch's own kernel gets them next.
+    """
+    if one.is_known:
+        return run_replacement(one, args, kwargs), ""
+    states = {source: source.capture() for source in select_sources()}
+    given = [value for value in tree_leaves(([*args], {**kwargs})) if isinstance(value, Tensor)]
+    copies = [value.clone() for value in given]
+    result = run_replacement(one, args, kwargs)
+    changed = [pair for pair in zip(given, copies, strict=True) if not same_bits(*pair)]
+    for value, copy in changed:
+        value.copy_(copy)
+    if changed:
+        return result, "it changed an argument"
+    for source, state in states.items():
+        if drawn := source.changed(state, source.capture()):
+            return result, f"it drew random numbers, from {', '.join(drawn)}"
+    return result, ""
+
+
+def _verdict(one: Replacement, args: Args, kwargs: Kwargs, result: Any) -> Verdict:
+    found = tensors(result)
+    is_empty = bool(found) and not any(each.numel() for each in found)
+    if not is_empty and not _is_telling(one, args):
+        return Verdict(UNPROVED, is_final=False)
+    why = _objection(one, args, kwargs, result)
+    if not why and not is_empty and not any(map(_has_values, found)):
+        return Verdict(UNPROVED, is_final=False)
     return Verdict(REFUSED if why else "", not is_empty, why)
-
-
-def is_memory_short(error: BaseException) -> bool:
-    """Return whether torch says that an allocation has failed, on a GPU or on the CPU."""
-    is_told = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return is_told or "DefaultCPUAllocator" in str(error)
 
 
 def _is_telling(replacement: Replacement, args: Args) -> bool:
@@ -134,39 +157,17 @@ def _difference(replacement: Replacement, args: Args, kwargs: Kwargs, result: An
     if ours != theirs:
         return f"it returned {ours}, and torch's own kernel {theirs}"
     has_elements = any(one.numel() for one in tensors(result))
-    if not has_elements or replacement.agrees(result, native, *args, **kwargs):
+    if not has_elements or agrees(replacement, result, native, args, kwargs):
         return ""
     pairs = zip(*map(tensors, both), strict=True)
     # Times one: booleans have no difference.
     largest = max(float((a * 1.0 - b * 1.0).abs().max()) for a, b in pairs if a.numel())
+    is_ours = replacement.is_known or replacement.agrees is similar
+    judged = "more than rounding explains" if is_ours else "more than its `agrees` accepts"
     return (
-        "its result differs from that of torch's own kernel by more than rounding explains: by up "
-        f"to {largest:.3g}, for inputs of {', '.join(_kinds(one, set()) for one in tensors(args))}"
+        f"its result differs from that of torch's own kernel by {judged}: by up to {largest:.3g}, "
+        f"for inputs of {', '.join(_kinds(one, set()) for one in tensors(args))}"
     )
-
-
-def run_native(replacement: Replacement, args: Sequence[Any], kwargs: Kwargs) -> Any:
-    """Return the result of torch's own kernel, which writes to a copy if it works in place.
-
-    Raises:
-        Exception: what torch raises.
-    """
-    copies = unwritten(replacement.operation, args)
-    call = functools.partial(overload_of(replacement.operation), *copies, **kwargs)
-    try:
-        return GATE.native(call, replacement.alert)
-    except Exception as error:
-        error.add_note(
-            f"seedscope: raised by torch's own kernel of {replacement.operation}, beside which its "
-            "replacement has to prove itself."
-        )
-        raise
-
-
-def unwritten(operation: str, args: Sequence[Any]) -> list[Any]:
-    """Return the arguments, with copies of those that the operation writes to."""
-    places = written(operation)
-    return [one.clone() if place in places else one for place, one in enumerate(args)]
 
 
 def _widened(value: Any) -> Any:

@@ -49,12 +49,13 @@ def register_replacement(
         raise TypeError(f"version must be an integer, got {version!r}")
     if not callable(agrees):
         raise TypeError(f"agrees must be a function, got {agrees!r}")
+    operation = operation.removesuffix(".default")  # as torch prints the overload without a name
     overload_of(operation)
     dispatch_key(device)
     if IS_SUPPORTED and is_built(device) and not has_kernel(operation, device):
         raise ValueError(
-            f"torch has no kernel of {operation} for {device}, in whose place a function could "
-            "run: name the operation, and the overload, that torch's profiler shows on the device"
+            f"torch calls no kernel of {operation} on {device}, in whose place a function could "
+            "run: name the operation, and the overload, that torch's profiler shows inside of it"
         )
 
     def register(function: F) -> F:

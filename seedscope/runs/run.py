@@ -30,7 +30,8 @@ class Difference:
     def __str__(self) -> str:
         if self.name == "script_sha256":
             return "the script has changed" if self.now else "the script no longer exists"
-        return f"{self.name} was {self.then}, is {self.now}"
+        then, now = ("absent" if x is None else x for x in (self.then, self.now))
+        return f"{self.name} was {then}, is {now}"
 
 
 class Run(SimpleNamespace):

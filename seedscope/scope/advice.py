@@ -35,11 +35,12 @@ def explain(error: BaseException | None) -> None:
         )
     elif is_alert(text):
         is_told = any("was refused here" in note for note in notes)
-        why = "" if is_told else f"{_replacement(text)} "
+        own = "give this one a form that repeats (seedscope.register_replacement), or "
+        why, own = ("", "") if is_told else (f"{_replacement(text)} ", own)
         error.add_note(
-            f"{_RAISED} {why}To go on, use another operation, or give this one a form that repeats "
-            '(seedscope.register_replacement), or use seeded(..., deterministic="warn"): the '
-            "operation then runs, warns, and may give another result each time."
+            f"{_RAISED} {why}To go on, use another operation, or {own}use "
+            'seeded(..., deterministic="warn"): the operation then runs, warns, and may give '
+            "another result each time."
         )
 
 

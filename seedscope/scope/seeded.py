@@ -117,8 +117,8 @@ def seeded(
             `with seeded() as scope:` has that seed as `scope.seed`. Up to 2**32 - 1 the sources
             give the numbers of `random.seed`, `np.random.seed` and `torch.manual_seed`. The
             price is that NumPy and torch then draw from equal words: see `independent`.
-        deterministic: `True` switches to deterministic algorithms, and an operation without
-            one raises. With `"warn"` such an operation warns and runs. `"cudnn"` only turns
+        deterministic: `True` switches to deterministic algorithms. An operation without one is
+            replaced, or raises. With `"warn"` it warns and runs. `"cudnn"` only turns
             cuDNN's benchmark off and its deterministic flag on. `False` leaves all settings as
             they are: inside another scope, as that scope has set them.
         replacements: whether operations without a deterministic algorithm run in one of

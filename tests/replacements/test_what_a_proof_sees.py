@@ -203,8 +203,10 @@ def test_a_jump_of_a_grids_gradient_along_one_axis_loosens_no_other():
 
 def test_a_tensor_whose_elements_share_memory_is_not_written():
     values = torch.zeros(6)
-    with seeded(1029), pytest.raises(RuntimeError, match="share memory"):
-        values.unfold(0, 3, 1).put_(torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
+    with seeded(1029) as scope:
+        with pytest.raises(RuntimeError, match="share memory"):
+            values.unfold(0, 3, 1).put_(torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
+        assert scope.replaced == {}
     assert values.tolist() == [0] * 6
 
 

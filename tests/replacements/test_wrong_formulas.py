@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,63 @@ def test_a_result_of_another_kind_is_refused(function, told):
     assert told in refusal(function)
 
 
+def clamps(values: torch.Tensor, *args: Any) -> torch.Tensor:
+    return right(values.clamp_(max=0.5), *args)
+
+
+def counts_in_place(values: torch.Tensor, places: torch.Tensor, *args: Any) -> torch.Tensor:
+    result = right(values, places, *args)
+    places.flatten()[0].add_(1)
+    return result
+
+
+def draws(*args: Any) -> torch.Tensor:
+    torch.rand(1)
+    return right(*args)
+
+
+def draws_from_numpy(*args: Any) -> torch.Tensor:
+    np.random.random()
+    return right(*args)
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (clamps, "it changed an argument"),
+        (counts_in_place, "it changed an argument"),
+        (draws, "it drew random numbers, from torch."),
+        (draws_from_numpy, "it drew random numbers, from numpy."),
+    ],
+)
+def test_a_function_that_does_more_than_return_a_result_is_refused(function, told):
+    values, places = VALUES.clone(), PLACES.clone()
+    assert told in refusal(function)
+    assert torch.equal(VALUES, values), "the arguments have their values again"
+    assert torch.equal(PLACES, places)
+
+
+def test_a_function_that_calls_the_operation_itself_is_told_so_once():
+    register_replacement(UNPOOL, device="cpu")(lambda *args: torch.ops.aten.max_unpool2d(*args))
+    with pytest.raises(RecursionError) as raised, seeded(1029):
+        unpool()
+    [note] = raised.value.__notes__
+    assert "must not call aten::max_unpool2d itself" in note
+
+
+def test_what_agrees_decides_and_raises_is_told_as_such():
+    register_replacement(UNPOOL, device="cpu", agrees=lambda *args: False)(right)
+    with pytest.raises(RuntimeError) as raised, seeded(1029):
+        unpool()
+    assert "by more than its `agrees` accepts: by up to 0, for" in raised.value.__notes__[0]
+    assert "Its `agrees` decides how much" in raised.value.__notes__[0]
+    register_replacement(UNPOOL, device="cpu", agrees=torch.equal)(right)
+    with pytest.raises(TypeError) as raised, seeded(1029):
+        unpool()
+    [note] = raised.value.__notes__
+    assert "raised in the `agrees` of the replacement of aten::max_unpool2d" in note
+
+
 @pytest.mark.filterwarnings("ignore:index_reduce")
 def test_a_refused_operation_in_place_leaves_its_tensor_as_it_was():
     name = "aten::index_reduce_"  # the CPU's kernel repeats, and raises nothing
@@ -96,8 +154,18 @@ def test_the_note_of_ones_own_function_names_it():
 
     note = refusal(halved)
     assert "halved" in note
+    assert "Correct the function" in note
+    assert "give this one a form" not in note
     assert "register_replacement" in note
     assert "Please report" not in note
+
+
+def test_the_name_may_be_that_which_torch_prints():
+    name = f"aten::{str(torch.ops.aten.max_unpool2d.default).removeprefix('aten.')}"
+    register_replacement(name, device="cpu", version=7)(right)
+    with seeded(1029):
+        unpool()
+    assert registry._added[UNPOOL, "cpu"].version == 7
 
 
 def test_an_error_of_a_function_names_the_operation():
@@ -168,8 +236,11 @@ def test_torchs_kernel_of_an_operation_that_is_not_known_is_tried_each_time():
         (
             {"operation": "aten::_cudnn_rnn"},
             ValueError,
-            "has no kernel of aten::_cudnn_rnn for cpu",
+            "calls no kernel of aten::_cudnn_rnn on cpu",
         ),
+        # torch takes them apart, so that the function would never run.
+        ({"operation": "aten::reshape"}, ValueError, "calls no kernel of aten::reshape on cpu"),
+        ({"operation": "aten::nll_loss2d"}, ValueError, "calls no kernel of aten::nll_loss2d"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(wrong, error, told):
