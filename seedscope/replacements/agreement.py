@@ -9,11 +9,12 @@ See: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 Agrees = Callable[..., bool]
 
@@ -82,9 +83,7 @@ def _as_real(tensor: Tensor) -> Tensor:
 
 
 def tensors(result: Any) -> list[Tensor]:
-    """Return the tensors in a result, without those that were not asked for."""
+    """Return the tensors in a result or arguments, without those that were not asked for."""
     if isinstance(result, Tensor):
         return [result]
-    return (
-        [one for one in result if isinstance(one, Tensor)] if isinstance(result, Iterable) else []
-    )
+    return [one for one in tree_leaves(result) if isinstance(one, Tensor)]

@@ -27,8 +27,8 @@ class Probe(NamedTuple):
     mode: int | None = None  # until it is known
 
     def undo(self) -> None:
-        """Put everything back; can be repeated."""
-        if self.mode is not None:
+        """Put everything back but a mode that was written meanwhile; can be repeated."""
+        if self.mode is not None and torch.get_deterministic_debug_mode() == _WARN:
             torch.set_deterministic_debug_mode(self.mode)
         lists: tuple[Any, ...] = self.filters, warnings.filters  # `catch_warnings` makes a copy
         for filters in lists:
@@ -56,6 +56,12 @@ class Gate:
         Not if the program itself has switched deterministic algorithms off, or to warnings.
         """
         return self.is_open and self.undisturbed(torch.get_deterministic_debug_mode) == _ERROR
+
+    def raises(self) -> bool:
+        """Return whether it raises now, though no block of another thread opens or closes."""
+        if self.is_open or self.undisturbed(torch.get_deterministic_debug_mode) != _ERROR:
+            return False
+        return not self.is_open  # it may have opened just before the mode was strict
 
     def undisturbed(self, call: Callable[..., R], *args: Any) -> R:
         """Return what `call(*args)` returns while no other thread has switched torch to warnings.
@@ -90,6 +96,7 @@ class Gate:
             return value
 
         with self.lock:
+            outer = self._probe  # of this thread: a signal's handler may have called
             probe = Probe(threading.get_ident(), warnings.filters, dropped)
             try:
                 self._probe, self._probes = probe, self._probes + 1
@@ -107,7 +114,7 @@ class Gate:
                     try:  # again, if a signal's handler has raised in the first call
                         probe.undo()
                     finally:
-                        self._probe = None
+                        self._probe = outer
         return results[0]
 
     def after_fork_in_child(self) -> None:

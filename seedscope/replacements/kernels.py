@@ -32,6 +32,7 @@ from .running import advice, run_replacement, unwritten
 
 _KEY = "BackendSelect"
 _SELECT = torch._C.DispatchKeySet(torch.DispatchKey.BackendSelect)
+_PYTHON = torch._C.DispatchKeySet(torch.DispatchKey.PythonDispatcher)
 
 #: Before torch 2.9 nothing tells which operations have a kernel for a device.
 IS_SUPPORTED = hasattr(torch.library, "get_kernel")
@@ -59,6 +60,11 @@ class Kernel:
     def replacement(self) -> Replacement:
         return self._formula[0]
 
+    @property
+    def may_have_written(self) -> bool:
+        """Whether torch's own kernel may have written to its arguments before it raised."""
+        return bool(self._written) and not self.replacement.is_known
+
     def run(self, keyset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the native kernel's result; the replacement's where the native one raises."""
         with torch._C.DisableTorchFunction():  # kernels of torch do not ask a tensor's subclass
@@ -69,8 +75,7 @@ class Kernel:
         case = tuple(_kind(each, one.is_known) for each in (*args, *kwargs.items()))
         verdict = verdicts.get(case)
         alert = None
-        # One that may write to its arguments before it raises is not tried.
-        is_tried = not one.is_silent and (one.is_known or not self._written)
+        is_tried = not one.is_silent and not self.may_have_written
         if is_tried and (verdict is None or not one.is_known):
             result, alert = self._try(keyset, args, kwargs)
             if alert is None:
@@ -99,9 +104,13 @@ class Kernel:
         Raises:
             Exception: what torch raises for another reason.
         """
+        native = functools.partial(self._native, keyset, *args, **kwargs)
         try:
-            with GATE.lock:  # a thread that holds it has switched torch to warnings
-                return self._native(keyset, *args, **kwargs), None
+            # Not under the warnings of another thread's proof. What writes cannot be called again.
+            if not self._written:
+                return GATE.undisturbed(native), None
+            with GATE.lock:
+                return native(), None
         except RuntimeError as error:
             if not is_alert(error):
                 raise
@@ -142,6 +151,8 @@ def _kind(value: Any, is_known: bool) -> Any:
     if isinstance(value, list):
         is_told = not is_known or all(type(one) is bool for one in value)
         return tuple(_kind(one, is_known) for one in value) if is_told else list
+    if not is_known and value != value:
+        value = "nan"  # equals no other, and each call would be a case of its own
     is_told = value is None or isinstance(value, (bool, str, int))
     return (type(value), value) if is_told or not is_known else type(value)
 
@@ -188,12 +199,22 @@ def _register(name: str, kernels: dict[Any, Kernel]) -> torch.library.Library:
     """Register a kernel that asks those of the devices, until the returned library is dropped."""
     replaces, native = GATE.replaces, overload_of(name).redispatch
 
+    def found(keyset: Any) -> Kernel | None:
+        return kernels.get((keyset - _PYTHON).highestPriorityTypeId())
+
     @opaque
     def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
         rest = keyset - _SELECT
-        if replaces() and (found := kernels.get(rest.highestPriorityTypeId())):
-            return found.run(rest, args, kwargs)
-        return native(rest, *args, **kwargs)
+        if replaces() and (one := found(rest)):
+            return one.run(rest, args, kwargs)
+        try:
+            return native(rest, *args, **kwargs)
+        except RuntimeError as error:
+            one = found(rest) if is_alert(error) else None
+            if one is None or one.may_have_written or GATE.raises():
+                raise
+        # Another thread has opened or closed a block since the look at the gate.
+        return one.run(rest, args, kwargs) if replaces() else native(rest, *args, **kwargs)
 
     library = torch.library.Library(name.partition("::")[0], "IMPL")  # type: ignore[no-untyped-call]
     # One that an interrupt has left may still be there, and calls the same.
@@ -225,6 +246,13 @@ def has_kernel(name: str, device: str) -> bool:
     key, keys = torch.DispatchKey.__members__[dispatch_key(device)], torch.DispatchKey
     has_own = overload_of(name).has_kernel_for_dispatch_key
     return has_own(key) or not has_own(keys.CompositeImplicitAutograd)
+
+
+def has_select(name: str) -> bool:
+    """Return whether torch has a kernel of its own at the key where those of seedscope are."""
+    return name not in _libraries and overload_of(name).has_kernel_for_dispatch_key(
+        torch.DispatchKey.BackendSelect
+    )
 
 
 def renew() -> None:

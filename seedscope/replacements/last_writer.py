@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .agreement import near, similar
+from .layout import finished
 from .registry import Replacement
 from .scattering import add_at, is_one_of, planes, put_last
 
@@ -105,7 +106,9 @@ def _unpool(
     zeros = inputs.new_zeros(math.prod(shape))
     if inputs.numel() == 0 or zeros.numel() == 0:
         return zeros.view(shape)
-    return put_last(zeros, places, inputs.reshape(-1)).view(shape)
+    result = put_last(zeros, places, inputs.reshape(-1)).view(shape)
+    # torch keeps the memory format on a CPU, and not on a GPU.
+    return finished(result, inputs, inputs if dims == 2 and inputs.is_cpu else None)
 
 
 def _places(dims: int, inputs: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:

@@ -22,17 +22,24 @@ def refuse_overlap(tensor: Tensor) -> None:
     """Refuse to write to a tensor that has several elements at one place of the memory.
 
     Raises:
-        RuntimeError: its strides allow that.
+        RuntimeError: it has.
     """
     reach = 0
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:
-            if stride <= reach:
+            if stride <= reach and (stride == 0 or _repeats_a_place(tensor)):
                 raise RuntimeError(
                     "unsupported operation: elements of the tensor that is written to share memory "
                     f"(shape {[*tensor.shape]}, strides {[*tensor.stride()]}): clone it first"
                 )
             reach += stride * (size - 1)
+
+
+def _repeats_a_place(tensor: Tensor) -> bool:
+    places = torch.zeros(1, dtype=torch.long)
+    for stride, size in zip(tensor.stride(), tensor.shape, strict=True):
+        places = (places[:, None] + stride * torch.arange(size)).flatten()
+    return len(torch.unique(places)) < len(places)
 
 
 def _format(like: Tensor | None) -> torch.memory_format:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from ..sources.registry import select_sources
 from .agreement import same_bits, similar, tensors
@@ -81,7 +80,7 @@ def _first_run(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, str]:
     if one.is_known:
         return run_replacement(one, args, kwargs), ""
     states = {source: source.capture() for source in select_sources()}
-    given = [value for value in tree_leaves(([*args], {**kwargs})) if isinstance(value, Tensor)]
+    given = tensors((*args, *kwargs.values()))
     copies = [value.clone() for value in given]
     result = run_replacement(one, args, kwargs)
     changed = [pair for pair in zip(given, copies, strict=True) if not same_bits(*pair)]

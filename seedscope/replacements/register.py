@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from .agreement import Agrees, similar
 from .gate import GATE
-from .kernels import IS_SUPPORTED, has_kernel, install, is_built, renew
-from .registry import Replacement, add, dispatch_key, overload_of
+from .kernels import IS_SUPPORTED, has_kernel, has_select, install, is_built, renew
+from .registry import Replacement, add, dispatch_key, outs, overload_of, replacements
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +39,8 @@ def register_replacement(
 
     Raises:
         ValueError: torch has no such operation, knows no such type of device, or calls no kernel
-            of its own for the operation on such a device.
+            of its own for the operation on such a device; or the operation returns something else
+            than new tensors or those that it writes to.
         TypeError: the operation is no string, the version no integer, or the function or `agrees`
             cannot be called.
     """
@@ -50,7 +51,7 @@ def register_replacement(
     if not callable(agrees):
         raise TypeError(f"agrees must be a function, got {agrees!r}")
     operation = operation.removesuffix(".default")  # as torch prints the overload without a name
-    overload_of(operation)
+    _check_form(operation)
     dispatch_key(device)
     if IS_SUPPORTED and is_built(device) and not has_kernel(operation, device):
         raise ValueError(
@@ -61,8 +62,17 @@ def register_replacement(
     def register(function: F) -> F:
         if not callable(function):
             raise TypeError(f"the replacement of {operation} must be a function, got {function!r}")
+        # The forms that write to `out=` call the function too.
+        forms = [one.outs for one in replacements().values() if one.operation == operation]
         one = Replacement(
-            operation, function, agrees, "", (), (device,), version, carriers=(), is_known=False
+            operation,
+            function,
+            agrees,
+            outs=forms[0] if forms else (),
+            devices=(device,),
+            version=version,
+            carriers=(),
+            is_known=False,
         )
         add(one)
         renew()
@@ -71,3 +81,38 @@ def register_replacement(
         return function
 
     return register
+
+
+def _check_form(operation: str) -> None:
+    """Refuse an operation whose results no function can give.
+
+    Raises:
+        ValueError: there is no such operation, or it has such results.
+    """
+    schema = overload_of(operation)._schema
+    returned = [str(one.type) for one in schema.returns]
+    if outs(operation):
+        why = "it writes to `out=`: name the operation that returns its result"
+    elif has_select(operation):
+        why = "torch asks a kernel of its own for the device, which would be lost"
+    elif not returned or ({*returned} != {"Tensor"} and returned != ["List[Tensor]"]):
+        why = f"it must return tensors alone, and returns ({', '.join(returned)})"
+    elif not _returns_what_it_writes(schema):
+        why = "it returns a view, or writes to something else than the tensors that it returns"
+    else:
+        return
+    raise ValueError(f"{operation} cannot have a replacement: {why}")
+
+
+def _returns_what_it_writes(schema: Any) -> bool:
+    """Return whether all results are new, or are the arguments that are written, in order."""
+    given = [one for one in schema.arguments if one.alias_info]
+    back = [one for one in schema.returns if one.alias_info]
+    if not given and not back:
+        return True
+    return (
+        len(back) == len(schema.returns)
+        and [one.alias_info.before_set for one in given] == [x.alias_info.before_set for x in back]
+        and all(one.alias_info.is_write and str(one.type) == "Tensor" for one in given)
+        and not any(one.kwarg_only for one in given)
+    )

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from .agreement import similar
+from .agreement import similar, tensors
 from .gate import GATE
 from .registry import Replacement, overload_of, written
 
@@ -35,7 +37,8 @@ def run_replacement(one: Replacement, args: Args, kwargs: Kwargs) -> Any:
             raised.
     """
     try:
-        return one.function(*args, **kwargs)
+        result = one.function(*args, **kwargs)
+        return result if one.is_known else _apart(result, args, kwargs)
     except RecursionError as error:
         _note(error, f"The replacement of {one.operation} must not call {one.operation} itself.")
         raise
@@ -49,6 +52,16 @@ def run_replacement(one: Replacement, args: Args, kwargs: Kwargs) -> Any:
             f"nothing. {advice(one)}",
         )
         raise
+
+
+def _apart(result: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Return the result in memory of its own, also where a function has returned an argument."""
+    given = {_memory(one) for one in tensors((*args, *kwargs.values()))}
+    return tree_map_only(Tensor, lambda one: one.clone() if _memory(one) in given else one, result)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
 
 
 def run_native(one: Replacement, args: Args, kwargs: Kwargs) -> Any:

@@ -33,6 +33,10 @@ class Entangled(Setting):
     """A setting whose write may change the values of other entangled settings."""
 
 
+class Gated(Setting):
+    """A setting that is restored before all others if that switches it on, else after them."""
+
+
 class Settings:
     """An ordered group of settings that is captured, applied and restored as a whole.
 
@@ -55,6 +59,9 @@ class Settings:
         self._entangled = {
             place for place, setting in enumerate(self._settings) if isinstance(setting, Entangled)
         }
+        self._gated = [
+            place for place, setting in enumerate(self._settings) if isinstance(setting, Gated)
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -127,10 +134,15 @@ class Settings:
             errors = dict.fromkeys(everything, error)
         else:
             if now != state:
-                differ = [*compress(everything, map(operator.ne, now, state))]
+                places = [*compress(everything, map(operator.ne, now, state))]
                 # A write may change a later entangled setting: read each just before its write.
-                one_by_one = not self._entangled.isdisjoint(differ)
-                errors = self._write(state, everything if one_by_one else differ, one_by_one)
+                if one_by_one := not self._entangled.isdisjoint(places):
+                    places = [*everything]
+                for place in self._gated:
+                    if place in places:
+                        places.remove(place)
+                        places.insert(0 if state[place] else len(places), place)
+                errors = self._write(state, places, one_by_one)
         if errors:
             # Once more: a signal handler may have raised there, and its error is then raised.
             failed = self._write(state, errors, one_by_one=True)

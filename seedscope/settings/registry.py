@@ -28,8 +28,7 @@ SETTINGS = Settings(
 
 _CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}
 _STRICT = {
-    # First: an operation of another thread would raise until the gate is open.
-    "replacements": True,
+    "replacements": True,  # first, and last where it is False: see its module
     **_CUDNN,
     "mkldnn.deterministic": True,
     "deterministic_algorithms": deterministic_algorithms.ERROR,
@@ -42,7 +41,7 @@ _STRICT = {
 _VALUES: dict[bool | str, dict[str, Any]] = {
     True: _STRICT,
     "warn": {
-        **_STRICT,
+        **{name: value for name, value in _STRICT.items() if name != "replacements"},
         "deterministic_algorithms": deterministic_algorithms.WARN,
         "replacements": False,
     },

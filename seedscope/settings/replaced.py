@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..replacements.gate import GATE
 from ..replacements.kernels import install
 from .allowed import is_flag
-from .base import Setting
+from .base import Gated
 
 
 def _write(is_open: bool) -> None:
@@ -14,4 +14,6 @@ def _write(is_open: bool) -> None:
     GATE.is_open = is_open
 
 
-SETTINGS = [Setting("replacements", lambda: GATE.is_open, _write, is_flag)]
+# Open before the other settings are strict, and until they are not: an operation of another thread
+# would raise in between.
+SETTINGS = [Gated("replacements", lambda: GATE.is_open, _write, is_flag)]

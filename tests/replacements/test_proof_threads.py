@@ -215,21 +215,6 @@ def test_an_interrupt_while_the_mode_is_put_back_leaves_no_thread_waiting(interr
         assert found.result(10) == mode
 
 
-def test_the_gate_is_open_before_the_settings_are_strict_and_until_they_are_not(monkeypatch):
-    """An operation of another thread would raise in between."""
-    write, seen = torch.set_deterministic_debug_mode, []
-
-    def watched(mode: int) -> None:
-        seen.append((mode, GATE.is_open))
-        write(mode)
-
-    monkeypatch.setattr(torch, "set_deterministic_debug_mode", watched)
-    with seeded(1029):
-        assert seen == [(2, True)]
-    assert seen == [(2, True), (0, True)]
-    assert not GATE.is_open
-
-
 def test_the_warnings_of_other_threads_are_their_own():
     filters = [*warnings.filters]
     with native_kernel_in_another_thread():

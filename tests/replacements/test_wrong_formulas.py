@@ -160,14 +160,6 @@ def test_the_note_of_ones_own_function_names_it():
     assert "Please report" not in note
 
 
-def test_the_name_may_be_that_which_torch_prints():
-    name = f"aten::{str(torch.ops.aten.max_unpool2d.default).removeprefix('aten.')}"
-    register_replacement(name, device="cpu", version=7)(right)
-    with seeded(1029):
-        unpool()
-    assert registry._added[UNPOOL, "cpu"].version == 7
-
-
 def test_an_error_of_a_function_names_the_operation():
     register_replacement(UNPOOL, device="cpu")(lambda values: values)
     with pytest.raises(TypeError, match="positional argument") as raised, seeded(1029) as scope:
@@ -224,29 +216,3 @@ def test_torchs_kernel_of_an_operation_that_is_not_known_is_tried_each_time():
         for size in (2, 1, 3):
             assert torch.equal(picky(VALUES, size), VALUES * size)
         assert scope.replaced == {"test_wrong_formulas::picky": 2}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "told"),
-    [
-        ({"operation": torch.histc}, TypeError, 'a name such as "aten::bincount"'),
-        ({"version": "1"}, TypeError, "version must be an integer"),
-        ({"agrees": 1}, TypeError, "agrees must be a function"),
-        ({"function": 5}, TypeError, "must be a function, got 5"),
-        (
-            {"operation": "aten::_cudnn_rnn"},
-            ValueError,
-            "calls no kernel of aten::_cudnn_rnn on cpu",
-        ),
-        # torch takes them apart, so that the function would never run.
-        ({"operation": "aten::reshape"}, ValueError, "calls no kernel of aten::reshape on cpu"),
-        ({"operation": "aten::nll_loss2d"}, ValueError, "calls no kernel of aten::nll_loss2d"),
-    ],
-)
-def test_what_cannot_be_registered_is_refused(wrong, error, told):
-    before = dict(registry._added)
-    options = {"operation": UNPOOL, "device": "cpu", "function": right, **wrong}
-    operation, function = options.pop("operation"), options.pop("function")
-    with pytest.raises(error, match=told):
-        register_replacement(operation, **options)(function)
-    assert registry._added == before

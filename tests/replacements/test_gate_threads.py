@@ -1,0 +1,152 @@
+"""Blocks of one thread open and close while another thread calls an operation of the list."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from test_mechanism import PUT, put
+from test_wrong_formulas import registered_for_a_test
+
+from seedscope import register_replacement, replacements, seeded
+from seedscope.replacements.gate import GATE
+
+__all__ = ["registered_for_a_test"]  # a fixture of each test
+
+RESULT = put().tolist()
+
+
+class Late:
+    """torch's own kernel of `put_`, which begins and ends late, as in a thread that was paused."""
+
+    def __init__(self) -> None:
+        self.looked, self.begin, self.end = (threading.Event() for _ in range(3))
+        self.native = torch.library.get_kernel(PUT, "CPU").call_boxed
+
+    def __call__(self, keyset: Any, *args: Any) -> Any:
+        self.looked.set()
+        assert self.begin.wait(10)
+        try:
+            return self.native(keyset, *args)
+        finally:
+            assert self.end.wait(10)
+
+
+@contextlib.contextmanager
+def called_late() -> Iterator[tuple[Late, Any]]:
+    """Let another thread call `put_` after its look at a gate that is closed."""
+    with seeded(0):
+        pass  # the kernels are registered
+    late, library = Late(), torch.library.Library("aten", "IMPL")
+    library.impl("put_", late, "CPU", with_keyset=True, allow_override=True)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(put)
+        assert late.looked.wait(10)
+        yield late, found
+    del library
+    replacements.remove()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Warning only once for all operators")
+
+
+def test_a_block_that_opens_after_the_look_replaces_the_operation():
+    with called_late() as (late, found):
+        late.end.set()
+        with seeded(1029) as scope:
+            late.begin.set()
+            assert found.result(10).tolist() == RESULT
+            assert scope.replaced == {PUT: 1}
+
+
+def test_a_block_that_opens_after_the_look_and_closes_again_leaves_the_operation_to_torch():
+    with called_late() as (late, found):
+        with seeded(1029) as scope:
+            late.begin.set()
+            with pytest.raises(TimeoutError):
+                found.result(0.2)  # torch's kernel has raised by now
+        late.end.set()
+        assert found.result(10).tolist() == RESULT
+        assert scope.replaced == {}
+
+
+def test_a_block_without_replacements_that_opens_after_the_look_raises():
+    with called_late() as (late, found):
+        late.end.set()
+        with seeded(1029, replacements=False):
+            late.begin.set()
+            with pytest.raises(RuntimeError, match="put_ does not have a deterministic"):
+                found.result(10)
+
+
+def test_the_gate_is_never_closed_while_the_settings_are_strict(monkeypatch):
+    """An operation of another thread would raise in between."""
+    write, seen = torch.set_deterministic_debug_mode, []
+
+    def watched(mode: int) -> None:
+        seen.append((torch.get_deterministic_debug_mode(), mode, GATE.is_open))
+        write(mode)
+
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", watched)
+    with seeded(1):
+        with seeded(2, deterministic="warn"):
+            assert not GATE.is_open
+            with seeded(3):
+                assert GATE.is_open
+        assert GATE.is_open
+    assert not GATE.is_open
+    assert seen == [
+        (was, now, True) for was, now in ((0, 2), (2, 1), (1, 2), (2, 1), (1, 2), (2, 0))
+    ]
+
+
+def test_a_mode_that_the_program_writes_during_a_proof_stays():
+    inside, leave = threading.Event(), threading.Event()
+    proof = threading.Thread(target=GATE.native, args=(lambda: (inside.set(), leave.wait(10)), ""))
+    proof.start()
+    try:
+        assert inside.wait(10)
+        torch.use_deterministic_algorithms(True)
+        leave.set()
+        proof.join()
+        assert torch.get_deterministic_debug_mode() == 2
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_proof_inside_of_a_proof_leaves_the_outer_one_known():
+    """A signal's handler may call an operation at any moment."""
+    seen: list[Any] = []
+
+    def disturbed() -> bool:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(GATE._is_disturbed).result()
+
+    def call() -> None:
+        GATE.native(lambda: seen.append(disturbed()), "")
+        seen.append((disturbed(), torch.get_deterministic_debug_mode()))
+
+    GATE.native(call, "")
+    assert seen == [True, (True, 1)]
+    assert not disturbed()
+    assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_a_kernel_that_waits_for_another_thread_does_not_hang_a_block():
+    """Both threads are in the kernel at once, and it waits until they are."""
+    barrier = threading.Barrier(2)
+
+    @torch.library.custom_op("test_gate_threads::meets", mutates_args=())
+    def meets(values: torch.Tensor) -> torch.Tensor:
+        barrier.wait(20)
+        return values + 1
+
+    register_replacement("test_gate_threads::meets", device="cpu")(lambda values: values + 1)
+    with seeded(1029) as scope, ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(lambda _: meets(torch.ones(1)).item(), range(2))] == [2, 2]
+        assert scope.replaced == {}
