@@ -59,7 +59,7 @@ def _checked(values: Tensor, index: Tensor, source: Tensor) -> Tensor:
     places, size = index.reshape(-1), values.numel()
     if size == 0 and len(places):
         raise IndexError("put_(): cannot put values into a tensor without elements")
-    # One that is out of range stays so, and index_put_ tells.
+    # One that is out of range stays so, and the operation that writes there tells.
     return torch.where((places < 0) & (places >= -size), places + size, places)
 
 
@@ -127,7 +127,7 @@ def _places(dims: int, inputs: Tensor, indices: Tensor, output_size: Sequence[in
         )
     size = math.prod(output_size)
     places = planes(indices, dims, size)
-    # An index outside of its plane is moved outside of the whole memory, and index_put_ tells.
+    # One outside of its plane is moved outside of the whole memory: what writes there tells.
     is_inside = (indices >= 0) & (indices < size)
     return torch.where(is_inside.reshape(places.shape), places, len(places) * size).reshape(-1)
 

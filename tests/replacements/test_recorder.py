@@ -33,6 +33,7 @@ _BY_REASON = {
     "their terms have the order of the memory": "all any cumsum equal max sum",
     "the sort is stable": "searchsorted sort",
     "the places are sorted, and their terms added in that order": "index_put index_put_",
+    "the largest of integers is the same in each order": "scatter_reduce_",
     "a forward, which adds in the order of its windows": """
         _adaptive_avg_pool2d _ctc_loss avg_pool2d mean upsample_linear1d upsample_bicubic2d
         _upsample_bilinear2d_aa _upsample_bicubic2d_aa
@@ -51,6 +52,9 @@ class Recorder(TorchDispatchMode):
         self.names.add(name)
         # On a GPU a cumulative sum of integers repeats in every version, of floats in newer ones.
         assert name != "cumsum" or not args[0].is_floating_point()
+        if name == "scatter_reduce_":
+            assert args[0].dtype == torch.long
+            assert args[4] == "amax"
         return func(*args, **(kwargs or {}))
 
 
