@@ -41,7 +41,7 @@ class Gate:
 
     Attributes:
         is_open: whether the innermost scope that decides has opened the gate.
-        lock: held while torch's own kernels run under "warn", and while they are tried.
+        lock: held while torch's own kernels run under "warn", and while those that write are tried.
     """
 
     def __init__(self) -> None:

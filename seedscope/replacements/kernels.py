@@ -75,7 +75,7 @@ class Kernel:
         case = tuple(_kind(each, one.is_known) for each in (*args, *kwargs.items()))
         verdict = verdicts.get(case)
         alert = None
-        is_tried = not one.is_silent and not self.may_have_written
+        is_tried = not one.is_silent and (one.is_known or not self._written)
         if is_tried and (verdict is None or not one.is_known):
             result, alert = self._try(keyset, args, kwargs)
             if alert is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..sources.base import Source
 from ..sources.registry import select_sources
 from .agreement import same_bits, similar, tensors
 from .counts import REFUSED, UNPROVED
@@ -61,10 +63,13 @@ def prove(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, Verdict]:
     Raises:
         Exception: what torch's own kernel raises, such as for input that it refuses.
     """
-    result, why = _first_run(one, args, kwargs)
-    if why:
-        return result, Verdict(REFUSED, True, why)
+    given = [] if one.is_known else tensors((*args, *kwargs.values()))
+    copies = _copies(given)
+    states = {} if one.is_known else {source: source.capture() for source in select_sources()}
+    result = run_replacement(one, args, kwargs)
     try:
+        if why := _changed(given, copies) or _drawn(states):
+            return result, Verdict(REFUSED, True, why)
         return result, _verdict(one, args, kwargs, result)
     except (RuntimeError, MemoryError) as error:
         if not is_memory_short(error):
@@ -72,26 +77,29 @@ def prove(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, Verdict]:
         return result, Verdict(UNPROVED, is_final=True)
 
 
-def _first_run(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, str]:
-    """Return the result, and what a user's function has done besides, or nothing.
+def _copies(given: list[Tensor]) -> list[Tensor]:
+    """Return copies, or the tensors themselves if the memory is short: the proof tells of that."""
+    try:
+        return [one.clone() for one in given]
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory_short(error):
+            raise
+        return given
 
-    Arguments that it has changed are put back: torch's own kernel gets them next.
-    """
-    if one.is_known:
-        return run_replacement(one, args, kwargs), ""
-    states = {source: source.capture() for source in select_sources()}
-    given = tensors((*args, *kwargs.values()))
-    copies = [value.clone() for value in given]
-    result = run_replacement(one, args, kwargs)
+
+def _changed(given: list[Tensor], copies: list[Tensor]) -> str:
+    """Return what a user's function has done to its arguments, if anything, and put them back."""
     changed = [pair for pair in zip(given, copies, strict=True) if not same_bits(*pair)]
-    for value, copy in changed:
-        value.copy_(copy)
-    if changed:
-        return result, "it changed an argument"
-    for source, state in states.items():
-        if drawn := source.changed(state, source.capture()):
-            return result, f"it drew random numbers, from {', '.join(drawn)}"
-    return result, ""
+    for one, copy in changed:
+        one.copy_(copy)
+    return "it changed an argument" if changed else ""
+
+
+def _drawn(states: Mapping[Source, Any]) -> str:
+    names = [
+        name for source, state in states.items() for name in source.changed(state, source.capture())
+    ]
+    return f"it drew random numbers, from {', '.join(names)}" if names else ""
 
 
 def _verdict(one: Replacement, args: Args, kwargs: Kwargs, result: Any) -> Verdict:

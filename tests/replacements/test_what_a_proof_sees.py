@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from test_wrong_formulas import PLACES, UNPOOL, VALUES, registered_for_a_test, right, unpool
 
 from seedscope import register_replacement, replacements, seeded
-from seedscope.replacements import kernels, registry
+from seedscope.replacements import kernels, proof, registry
 from seedscope.replacements.built_in import BUILT_IN
 from seedscope.replacements.registry import overload_of
 from stand_ins import cpu_that_raises
@@ -117,6 +117,20 @@ def test_a_call_runs_unproved_where_the_memory_is_short_for_the_proof(error):
     register_replacement(UNPOOL, device="cpu")(once)
     with seeded(1029) as scope:
         assert torch.equal(unpool(), right(VALUES, PLACES, (8, 8)))
+        assert scope.replaced == {f"{UNPOOL} (unproved)": 1}
+
+
+def test_a_call_runs_unproved_where_the_memory_is_short_for_copies(monkeypatch):
+    def short(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("short")
+
+    register_replacement(UNPOOL, device="cpu")(right)
+    monkeypatch.setattr(proof, "same_bits", short)  # the proof's other memory
+    monkeypatch.setattr(torch.Tensor, "clone", short)
+    with seeded(1029) as scope:
+        with pytest.raises(torch.OutOfMemoryError):
+            VALUES.clone()
+        unpool()
         assert scope.replaced == {f"{UNPOOL} (unproved)": 1}
 
 
