@@ -52,8 +52,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    if a.is_complex():
-        a, b = torch.view_as_real(a), torch.view_as_real(b)
+    a, b = _as_real(a), _as_real(b)
     kind = kinds[a.element_size()]
     return torch.equal(a.contiguous().view(kind), b.contiguous().view(kind))
 
@@ -79,7 +78,7 @@ def similar(result: Any, native: Any, *args: Any, **kwargs: Any) -> bool:
 
 
 def _as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def tensors(result: Any) -> list[Tensor]:

@@ -15,7 +15,7 @@ from ..support.forks import at_fork
 
 R = TypeVar("R")
 
-_WARN, _ERROR = 1, 2  # of torch.get_deterministic_debug_mode()
+_OFF, _WARN, _ERROR = 0, 1, 2  # of torch.get_deterministic_debug_mode()
 
 
 class Probe(NamedTuple):
@@ -41,7 +41,7 @@ class Gate:
 
     Attributes:
         is_open: whether the innermost scope that decides has opened the gate.
-        lock: held while torch's own kernels run under "warn", and while those that write are tried.
+        lock: held while torch's own kernels run under "warn", and while they are tried.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Gate:
 
     def raises(self) -> bool:
         """Return whether it raises now, though no block of another thread opens or closes."""
-        if self.is_open or self.undisturbed(torch.get_deterministic_debug_mode) != _ERROR:
+        if self.is_open or self.undisturbed(torch.get_deterministic_debug_mode) == _OFF:
             return False
         return not self.is_open  # it may have opened just before the mode was strict
 

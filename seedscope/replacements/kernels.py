@@ -104,13 +104,9 @@ class Kernel:
         Raises:
             Exception: what torch raises for another reason.
         """
-        native = functools.partial(self._native, keyset, *args, **kwargs)
         try:
-            # Not under the warnings of another thread's proof. What writes cannot be called again.
-            if not self._written:
-                return GATE.undisturbed(native), None
-            with GATE.lock:
-                return native(), None
+            with GATE.lock:  # a thread that holds it has switched torch to warnings
+                return self._native(keyset, *args, **kwargs), None
         except RuntimeError as error:
             if not is_alert(error):
                 raise
@@ -250,9 +246,13 @@ def has_kernel(name: str, device: str) -> bool:
 
 def has_select(name: str) -> bool:
     """Return whether torch has a kernel of its own at the key where those of seedscope are."""
-    return name not in _libraries and overload_of(name).has_kernel_for_dispatch_key(
-        torch.DispatchKey.BackendSelect
-    )
+    if name in _libraries:
+        return False
+    has_own = overload_of(name).has_kernel_for_dispatch_key
+    try:
+        return bool(has_own(torch.DispatchKey.BackendSelect))
+    except RuntimeError:  # Python has the overload, and the dispatcher has not
+        return False
 
 
 def renew() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from ..sources.base import Source
-from ..sources.registry import select_sources
 from .agreement import same_bits, similar, tensors
 from .counts import REFUSED, UNPROVED
-from .registry import Replacement
+from .registry import Replacement, written
 from .running import (
     Args,
     Kwargs,
@@ -63,12 +61,13 @@ def prove(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, Verdict]:
     Raises:
         Exception: what torch's own kernel raises, such as for input that it refuses.
     """
-    given = [] if one.is_known else tensors((*args, *kwargs.values()))
+    given = [] if one.is_known else tensors((args, kwargs))
     copies = _copies(given)
-    states = {} if one.is_known else {source: source.capture() for source in select_sources()}
     result = run_replacement(one, args, kwargs)
+    if copies is None:
+        return result, Verdict(UNPROVED, is_final=True)
     try:
-        if why := _changed(given, copies) or _drawn(states):
+        if why := _changed(given, copies):
             return result, Verdict(REFUSED, True, why)
         return result, _verdict(one, args, kwargs, result)
     except (RuntimeError, MemoryError) as error:
@@ -77,14 +76,14 @@ def prove(one: Replacement, args: Args, kwargs: Kwargs) -> tuple[Any, Verdict]:
         return result, Verdict(UNPROVED, is_final=True)
 
 
-def _copies(given: list[Tensor]) -> list[Tensor]:
-    """Return copies, or the tensors themselves if the memory is short: the proof tells of that."""
+def _copies(given: list[Tensor]) -> list[Tensor] | None:
+    """Return copies of the tensors, or None if the memory is short."""
     try:
         return [one.clone() for one in given]
     except (RuntimeError, MemoryError) as error:
         if not is_memory_short(error):
             raise
-        return given
+        return None
 
 
 def _changed(given: list[Tensor], copies: list[Tensor]) -> str:
@@ -95,17 +94,15 @@ def _changed(given: list[Tensor], copies: list[Tensor]) -> str:
     return "it changed an argument" if changed else ""
 
 
-def _drawn(states: Mapping[Source, Any]) -> str:
-    names = [
-        name for source, state in states.items() for name in source.changed(state, source.capture())
-    ]
-    return f"it drew random numbers, from {', '.join(names)}" if names else ""
-
-
 def _verdict(one: Replacement, args: Args, kwargs: Kwargs, result: Any) -> Verdict:
     found = tensors(result)
+    into = [args[place] for place in written(one.operation)]
+    if into and _kinds(found, set()) != _kinds(into, set()):  # it may be too little to tell
+        return Verdict(
+            REFUSED, True, f"it returned {_kinds(found, set())} for {_kinds(into, set())}"
+        )
     is_empty = bool(found) and not any(each.numel() for each in found)
-    if not is_empty and not _is_telling(one, args):
+    if not is_empty and not _is_telling(one, args, kwargs):
         return Verdict(UNPROVED, is_final=False)
     why = _objection(one, args, kwargs, result)
     if not why and not is_empty and not any(map(_has_values, found)):
@@ -113,14 +110,14 @@ def _verdict(one: Replacement, args: Args, kwargs: Kwargs, result: Any) -> Verdi
     return Verdict(REFUSED if why else "", not is_empty, why)
 
 
-def _is_telling(replacement: Replacement, args: Args) -> bool:
+def _is_telling(replacement: Replacement, args: Args, kwargs: Kwargs) -> bool:
     """Return whether the values that the results are made of are finite, and not all zero.
 
     Of other values a wrong formula may make a right result.
     """
     if replacement.carriers:
         return all(_has_values(args[place], finite=True) for place in replacement.carriers)
-    given = (one for one in tensors(args) if one.dtype != torch.bool)
+    given = (one for one in tensors((args, kwargs)) if one.dtype != torch.bool)
     return any(_has_values(one, finite=True) for one in given)
 
 
@@ -154,8 +151,8 @@ def _difference(replacement: Replacement, args: Args, kwargs: Kwargs, result: An
     For 16-bit inputs torch's kernel runs in float32: some of its kernels add in 16 bits, and are
     no measure then.
     """
-    native = run_native(replacement, [_widened(value) for value in args], kwargs)
-    narrow = {one.dtype for one in tensors(args) if one.dtype in _NARROW}
+    native = run_native(replacement, *tree_map_only(Tensor, _widened, (args, kwargs)))
+    narrow = {one.dtype for one in tensors((args, kwargs)) if one.dtype in _NARROW}
     both: tuple[Any, ...] = result, native
     if replacement.is_known and isinstance(result, tuple):  # one may not have what was not wanted
         has_both = [a is not None and b is not None for a, b in zip(*both, strict=True)]
@@ -177,8 +174,8 @@ def _difference(replacement: Replacement, args: Args, kwargs: Kwargs, result: An
     )
 
 
-def _widened(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype in _NARROW else value
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _NARROW else tensor
 
 
 def _kinds(result: Any, narrow: set[torch.dtype]) -> str:

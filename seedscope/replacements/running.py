@@ -40,7 +40,11 @@ def run_replacement(one: Replacement, args: Args, kwargs: Kwargs) -> Any:
         result = one.function(*args, **kwargs)
         return result if one.is_known else _apart(result, args, kwargs)
     except RecursionError as error:
-        _note(error, f"The replacement of {one.operation} must not call {one.operation} itself.")
+        _note(
+            error,
+            f"raised in the replacement of {one.operation}, which must not call {one.operation}. "
+            f"{advice(one)}",
+        )
         raise
     except Exception as error:
         if is_capturing() or is_memory_short(error):
@@ -56,7 +60,7 @@ def run_replacement(one: Replacement, args: Args, kwargs: Kwargs) -> Any:
 
 def _apart(result: Any, args: Args, kwargs: Kwargs) -> Any:
     """Return the result in memory of its own, also where a function has returned an argument."""
-    given = {_memory(one) for one in tensors((*args, *kwargs.values()))}
+    given = {_memory(one) for one in tensors((args, kwargs))}
     return tree_map_only(Tensor, lambda one: one.clone() if _memory(one) in given else one, result)
 
 
@@ -86,7 +90,7 @@ def agrees(one: Replacement, result: Any, native: Any, args: Args, kwargs: Kwarg
     try:
         return one.agrees(result, native, *args, **kwargs)
     except Exception as error:
-        if not is_memory_short(error):
+        if one.agrees is not similar and not is_memory_short(error):
             _note(error, f"raised in the `agrees` of the replacement of {one.operation}.")
         raise
 

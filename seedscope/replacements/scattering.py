@@ -48,13 +48,11 @@ def put_last(values: Tensor, places: Tensor, new: Tensor) -> Tensor:
         places: indices into `values`, from 0.
         new: as many values as there are places.
     """
-    if len(places) == 0:
-        return values.clone()
     # The largest number of a write to each place: of integers it is the same in every order.
     numbers = torch.arange(len(places), device=places.device)
-    last = torch.full_like(values, -1, dtype=torch.long)
-    last.scatter_reduce_(0, places, numbers, "amax")
-    return torch.where(last < 0, values, new[last])
+    last = torch.zeros_like(values, dtype=torch.long).scatter_reduce_(0, places, numbers, "amax")
+    # All writes to a place write the value of the last one, so that their order does not matter.
+    return values.index_put((places,), new[last[places]])
 
 
 def is_one_of(result: Tensor, values: Tensor, places: Tensor, new: Tensor) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,31 +27,51 @@ def _lines(rows: Tensor, outputs: int, is_aligned: bool, scale: float | None) ->
 
 
 def _images(name: str) -> Forward:
-    """Return a forward of one axis that interpolates images of one row."""
+    """Return a forward of one axis that interpolates images of one row.
+
+    Each becomes two rows, the first of them with a weight of 1: torch copies some images whose
+    size stays, whatever the scale, but no axis whose image changes in another one.
+    """
 
     def forward(rows: Tensor, outputs: int, is_aligned: bool, scale: float | None) -> Tensor:
         images = rows[:, None, None]
-        found: Tensor = getattr(_aten, name)(images, [1, outputs], is_aligned, None, scale)
+        found: Tensor = getattr(_aten, name)(images, [2, outputs], is_aligned, 1.0, scale)
         return found[:, 0, 0]
 
     return forward
 
 
+class _Mode(NamedTuple):
+    """A mode of `interpolate`.
+
+    Attributes:
+        forward: the forward of one axis.
+        keeps_format: whether the result has the gradient's memory format.
+        copies: whether torch's kernel copies the gradient if no size changes, whatever the scale.
+            Its forward does not.
+    """
+
+    forward: Forward
+    keeps_format: bool = False
+    copies: bool = False
+
+
 def _axes(
-    forward: Forward,
+    mode: _Mode,
     output_size: Sequence[int],
     input_size: Sequence[int],
     is_aligned: bool,
     scales: Sequence[float | None],
 ) -> list[Axis]:
     scales = [*scales, *[None] * (len(output_size) - len(scales))]  # torch drops those at the end
+    if mode.copies and [*output_size] == [*input_size[2:]]:
+        scales = [1.0] * len(output_size)
     sizes = zip(input_size[2:], output_size, scales, strict=True)
-    return [Axis(forward, a, b, (is_aligned, scale)) for a, b, scale in sizes]
+    return [Axis(mode.forward, a, b, (is_aligned, scale)) for a, b, scale in sizes]
 
 
 def _backward(
-    forward: Forward,
-    keeps_format: bool,
+    mode: _Mode,
     gradient: Tensor,
     output_size: Sequence[int],
     input_size: Sequence[int],
@@ -61,12 +82,12 @@ def _backward(
 
     Waits for the device when a size is met for the first time.
     """
-    axes = _axes(forward, output_size, input_size, is_aligned, scales)
-    return finished(transpose(gradient, axes), gradient, gradient if keeps_format else None)
+    axes = _axes(mode, output_size, input_size, is_aligned, scales)
+    return finished(transpose(gradient, axes), gradient, gradient if mode.keeps_format else None)
 
 
 def _agrees(
-    forward: Forward,
+    mode: _Mode,
     result: Tensor,
     native: Tensor,
     gradient: Tensor,
@@ -75,7 +96,7 @@ def _agrees(
     is_aligned: bool,
     *scales: float | None,
 ) -> bool:
-    axes = _axes(forward, output_size, input_size, is_aligned, scales)
+    axes = _axes(mode, output_size, input_size, is_aligned, scales)
     magnitude = transpose(gradient.abs(), axes, is_absolute=True)
     # Torch rounds the place of each output, and so its weights, by that much of an element.
     longest = max(axis.inputs + axis.outputs for axis in axes) + 8
@@ -85,25 +106,24 @@ def _agrees(
     return near(result, native, magnitude, terms, slack)
 
 
-def _of(name: str, forward: Forward, keeps_format: bool) -> Replacement:
+def _of(name: str, mode: _Mode) -> Replacement:
     return Replacement(
         f"aten::{name}_backward",
-        partial(_backward, forward, keeps_format),
-        partial(_agrees, forward),
+        partial(_backward, mode),
+        partial(_agrees, mode),
         alert=f"{name.removeprefix('_')}_backward",
         outs=("grad_input",),
     )
 
 
-# The operation, its forward along one axis, and whether its result has the gradient's format.
 REPLACEMENTS = tuple(
     _of(*one)
     for one in [
-        ("upsample_linear1d", _lines, False),
-        ("upsample_bilinear2d", _lines, True),
-        ("upsample_trilinear3d", _lines, True),
-        ("upsample_bicubic2d", _images("upsample_bicubic2d"), False),
-        ("_upsample_bilinear2d_aa", _images("_upsample_bilinear2d_aa"), True),
-        ("_upsample_bicubic2d_aa", _images("_upsample_bicubic2d_aa"), False),
+        ("upsample_linear1d", _Mode(_lines)),
+        ("upsample_bilinear2d", _Mode(_lines, keeps_format=True)),
+        ("upsample_trilinear3d", _Mode(_lines, keeps_format=True)),
+        ("upsample_bicubic2d", _Mode(_images("upsample_bicubic2d"), copies=True)),
+        ("_upsample_bilinear2d_aa", _Mode(_images("_upsample_bilinear2d_aa"), keeps_format=True)),
+        ("_upsample_bicubic2d_aa", _Mode(_images("_upsample_bicubic2d_aa"))),
     ]
 )

@@ -122,8 +122,9 @@ def seeded(
             cuDNN's benchmark off and its deterministic flag on. `False` leaves all settings as
             they are: inside another scope, as that scope has set them.
         replacements: whether operations without a deterministic algorithm run in one of
-            seedscope's, where there is one, instead of raising: see `Scope.replaced`. Only with
-            `deterministic=True`; `"cudnn"` and `False` leave this as the scope around has it.
+            seedscope's, where there is one, instead of raising: see `Scope.replaced`. `True` acts
+            only with `deterministic=True`; with `"cudnn"` and `False` it leaves this as the scope
+            around has it.
         fill_uninitialized_memory: whether `torch.empty` fills its memory while deterministic
             algorithms are on. `None` leaves the setting unchanged. `False` saves time, and is
             safe if no uninitialised memory is read.

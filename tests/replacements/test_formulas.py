@@ -276,3 +276,18 @@ def test_bad_input_is_refused_as_by_torch(what):
         native(one, args)
     with pytest.raises((RuntimeError, IndexError)):
         replaced(one, args)
+
+
+@pytest.mark.parametrize("outputs", [[5, 5], [5, 9], [9, 5]])
+@pytest.mark.parametrize("scale", [1.15, 0.9])
+@pytest.mark.parametrize("name", ["upsample_bilinear2d", "upsample_bicubic2d"])
+def test_an_axis_whose_size_stays_has_the_gradient_of_torch_whatever_the_scale(
+    name, scale, outputs
+):
+    [one] = [one for one in OPERATIONS if one.operation == f"aten::{name}_backward"]
+    generator = torch.Generator().manual_seed(7)
+    gradient = torch.randn(1, 2, *outputs, dtype=torch.float64, generator=generator)
+    args = gradient, outputs, [1, 2, 5, 5], False, scale, scale
+    torch.testing.assert_close(
+        one.function(*args), overload_of(one.operation)(*args), rtol=1e-12, atol=1e-12
+    )

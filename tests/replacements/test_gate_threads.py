@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 import torch
 from test_mechanism import PUT, put
-from test_wrong_formulas import registered_for_a_test
 
-from seedscope import register_replacement, replacements, seeded
+from seedscope import replacements, seeded
 from seedscope.replacements.gate import GATE
-
-__all__ = ["registered_for_a_test"]  # a fixture of each test
 
 RESULT = put().tolist()
 
@@ -135,18 +132,3 @@ def test_a_proof_inside_of_a_proof_leaves_the_outer_one_known():
     assert seen == [True, (True, 1)]
     assert not disturbed()
     assert torch.get_deterministic_debug_mode() == 0
-
-
-def test_a_kernel_that_waits_for_another_thread_does_not_hang_a_block():
-    """Both threads are in the kernel at once, and it waits until they are."""
-    barrier = threading.Barrier(2)
-
-    @torch.library.custom_op("test_gate_threads::meets", mutates_args=())
-    def meets(values: torch.Tensor) -> torch.Tensor:
-        barrier.wait(20)
-        return values + 1
-
-    register_replacement("test_gate_threads::meets", device="cpu")(lambda values: values + 1)
-    with seeded(1029) as scope, ThreadPoolExecutor(2) as pool:
-        assert [*pool.map(lambda _: meets(torch.ones(1)).item(), range(2))] == [2, 2]
-        assert scope.replaced == {}

@@ -12,6 +12,7 @@ from test_wrong_formulas import PLACES, UNPOOL, VALUES, registered_for_a_test, r
 
 from seedscope import register_replacement, seeded
 from seedscope.replacements import registry
+from seedscope.replacements.gate import GATE
 
 __all__ = ["registered_for_a_test"]  # a fixture of each test
 
@@ -63,6 +64,7 @@ def register(name: str, function: Callable[..., Any]) -> str:
         ({"operation": f"{UNPOOL}.out"}, ValueError, "writes to `out=`: name the operation that"),
         ({"operation": "aten::tril_indices"}, ValueError, "a kernel of its own for the device"),
         ({"operation": "aten::view"}, ValueError, "it returns a view"),
+        ({"operation": "aten::split"}, ValueError, "calls no kernel of aten::split on cpu|view"),
         ({"operation": "aten::rrelu_with_noise"}, ValueError, "writes to something else than"),
         ({"operation": "aten::is_set_to"}, ValueError, r"returns \(bool\)"),
         ({"operation": "aten::_foreach_add_.Scalar"}, ValueError, r"returns \(\)"),
@@ -187,3 +189,93 @@ def test_an_unpooled_image_has_the_memory_format_of_torchs_result(dims):
         assert sum(scope.replaced.values()) == 1
     assert ours.stride() == native.stride()
     assert torch.equal(ours, native)
+
+
+def test_a_kernel_that_calls_a_replaced_operation_runs_once(library):
+    """Its proof is in the same thread, and is no other thread's."""
+    runs: list[int] = []
+
+    def native(x: torch.Tensor) -> torch.Tensor:
+        runs.append(0)
+        empty = torch.zeros(0)
+        empty.put_(torch.zeros(0, dtype=torch.long), torch.zeros(0))
+        return torch.zeros_like(x).put_(torch.tensor([0]), torch.ones(1)) + torch.rand(())
+
+    def kernel(x: torch.Tensor) -> torch.Tensor:  # it never raises the alert
+        return native(x)
+
+    library.define("outer(Tensor x) -> Tensor")
+    library.impl("outer", kernel, "CPU")
+    register("outer", lambda x: x)
+    results = []
+    for _ in range(2):
+        with seeded(1):
+            results.append(torch.ops.test_registered_operations.outer(torch.ones(2)))
+    assert torch.equal(*results)
+    assert len(runs) == 2
+
+
+def test_an_operation_that_raises_under_warnings_too_runs_once(library):
+    runs: list[int] = []
+
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        runs.append(0)
+        if torch.are_deterministic_algorithms_enabled():
+            raise RuntimeError("strict does not have a deterministic implementation")
+        return x.clone()
+
+    library.define("strict(Tensor x) -> Tensor")
+    library.impl("strict", kernel, "CPU")
+    register("strict", torch.clone)
+    with seeded(1):
+        pass  # the kernels are registered
+    with pytest.raises(RuntimeError, match="strict does not"), seeded(1, deterministic="warn"):
+        torch.ops.test_registered_operations.strict(torch.ones(2))
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("schema", ["mix(Tensor x, Tensor[] ws)", "mix(Tensor x, *, Tensor ws)"])
+def test_each_tensor_in_16_bits_is_widened_for_torchs_kernel(library, schema):
+    def product(x: torch.Tensor, ws: Any) -> torch.Tensor:
+        return x @ (ws if isinstance(ws, torch.Tensor) else ws[0])
+
+    def kernel(x: torch.Tensor, ws: Any) -> torch.Tensor:
+        if torch.get_deterministic_debug_mode() == 2:
+            raise RuntimeError("mix does not have a deterministic implementation")
+        return product(x, ws)
+
+    library.define(f"{schema} -> Tensor")
+    library.impl("mix", kernel, "CPU")
+    name, mix = register("mix", product), torch.ops.test_registered_operations.mix
+    x = torch.eye(2, dtype=torch.bfloat16)
+    with seeded(1029) as scope:
+        assert torch.equal(mix(x, [x]) if "[]" in schema else mix(x, ws=x), x)
+        assert scope.replaced == {name: 1}
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")
+def test_a_result_of_another_shape_is_not_written_though_it_is_unproved():
+    register_replacement("aten::index_reduce_", device="cpu")(
+        lambda x, *args, **kwargs: torch.cat([x, x])
+    )
+    values, index = torch.zeros(3), torch.tensor([1, 1])
+    with pytest.raises(RuntimeError, match="is refused") as raised, seeded(1029):
+        values.index_reduce_(0, index, torch.zeros(2), "prod")
+    assert "it returned (float32[6]) for (float32[3])" in raised.value.__notes__[0]
+    assert values.tolist() == [0, 0, 0]
+
+
+def test_a_lazy_conjugate_is_compared(library):
+    turned = define(library, "turned(Tensor x) -> Tensor", lambda x: x.conj().resolve_conj())
+    name = register("turned", lambda x: (x * 1).conj())
+    with seeded(1029) as scope:
+        assert turned(torch.tensor([1 + 2j])).tolist() == [1 - 2j]
+        assert scope.replaced == {name: 1}
+
+
+def test_replacements_are_off_where_a_block_says_so_in_each_mode():
+    for mode in ("cudnn", False):
+        with seeded(1), seeded(2, deterministic=mode):
+            assert GATE.is_open
+        with seeded(1), seeded(2, deterministic=mode, replacements=False):
+            assert not GATE.is_open

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from test_wrong_formulas import PLACES, UNPOOL, VALUES, registered_for_a_test, right, unpool
 
 from seedscope import register_replacement, replacements, seeded
-from seedscope.replacements import kernels, proof, registry
+from seedscope.replacements import kernels, registry
 from seedscope.replacements.built_in import BUILT_IN
 from seedscope.replacements.registry import overload_of
 from stand_ins import cpu_that_raises
@@ -125,7 +125,6 @@ def test_a_call_runs_unproved_where_the_memory_is_short_for_copies(monkeypatch):
         raise torch.OutOfMemoryError("short")
 
     register_replacement(UNPOOL, device="cpu")(right)
-    monkeypatch.setattr(proof, "same_bits", short)  # the proof's other memory
     monkeypatch.setattr(torch.Tensor, "clone", short)
     with seeded(1029) as scope:
         with pytest.raises(torch.OutOfMemoryError):

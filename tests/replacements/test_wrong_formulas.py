@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,26 +89,14 @@ def counts_in_place(values: torch.Tensor, places: torch.Tensor, *args: Any) -> t
     return result
 
 
-def draws(*args: Any) -> torch.Tensor:
-    torch.rand(1)
-    return right(*args)
-
-
-def draws_from_numpy(*args: Any) -> torch.Tensor:
-    np.random.random()
-    return right(*args)
-
-
 @pytest.mark.parametrize(
     ("function", "told"),
     [
         (clamps, "it changed an argument"),
         (counts_in_place, "it changed an argument"),
-        (draws, "it drew random numbers, from torch."),
-        (draws_from_numpy, "it drew random numbers, from numpy."),
     ],
 )
-def test_a_function_that_does_more_than_return_a_result_is_refused(function, told):
+def test_a_function_that_changes_an_argument_is_refused(function, told):
     values, places = VALUES.clone(), PLACES.clone()
     assert told in refusal(function)
     assert torch.equal(VALUES, values), "the arguments have their values again"
@@ -121,7 +108,7 @@ def test_a_function_that_calls_the_operation_itself_is_told_so_once():
     with pytest.raises(RecursionError) as raised, seeded(1029):
         unpool()
     [note] = raised.value.__notes__
-    assert "must not call aten::max_unpool2d itself" in note
+    assert "which must not call aten::max_unpool2d. Correct the function" in note
 
 
 def test_what_agrees_decides_and_raises_is_told_as_such():
