@@ -57,8 +57,11 @@ class Gate:
         """
         return self.is_open and self.undisturbed(torch.get_deterministic_debug_mode) == _ERROR
 
-    def raises(self) -> bool:
-        """Return whether it raises now, though no block of another thread opens or closes."""
+    def alert_stands(self) -> bool:
+        """Return whether an alert that torch has raised is not that of a block of another thread.
+
+        Such a block has opened since, or has closed again.
+        """
         if self.is_open or self.undisturbed(torch.get_deterministic_debug_mode) == _OFF:
             return False
         return not self.is_open  # it may have opened just before the mode was strict

@@ -114,5 +114,4 @@ def _returns_what_it_writes(schema: Any) -> bool:
         len(back) == len(schema.returns)
         and [one.alias_info.before_set for one in given] == [x.alias_info.before_set for x in back]
         and all(one.alias_info.is_write and str(one.type) == "Tensor" for one in given)
-        and not any(one.kwarg_only for one in given)
     )

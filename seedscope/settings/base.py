@@ -34,7 +34,7 @@ class Entangled(Setting):
 
 
 class Gated(Setting):
-    """A setting that is restored before all others if that switches it on, else after them."""
+    """A setting that is written before all others if that switches it on, else after them."""
 
 
 class Settings:
@@ -94,11 +94,17 @@ class Settings:
         return [*self._settle(values).values()]
 
     def apply(self, values: Mapping[str, Any], now: list[Any]) -> None:
-        """Write the `values` that differ from `now`, the state just captured."""
+        """Write the `values`, in their order, that differ from `now`, the state just captured."""
         for name, value in values.items():
             place = self._places[name]
             if now[place] != value:
                 self._settings[place].write(value)
+
+    def in_order(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `values` in the order in which they are to be written."""
+        by_place = {self._places[name]: value for name, value in values.items()}
+        places = self._in_order([*by_place], by_place)
+        return {self._settings[place].name: by_place[place] for place in places}
 
     def merged(self, state: list[Any], values: Mapping[str, Any]) -> list[Any]:
         """Return `state` with `values` in it."""
@@ -138,11 +144,7 @@ class Settings:
                 # A write may change a later entangled setting: read each just before its write.
                 if one_by_one := not self._entangled.isdisjoint(places):
                     places = [*everything]
-                for place in self._gated:
-                    if place in places:
-                        places.remove(place)
-                        places.insert(0 if state[place] else len(places), place)
-                errors = self._write(state, places, one_by_one)
+                errors = self._write(state, self._in_order(places, state), one_by_one)
         if errors:
             # Once more: a signal handler may have raised there, and its error is then raised.
             failed = self._write(state, errors, one_by_one=True)
@@ -151,6 +153,14 @@ class Settings:
                 raise cause
             names = ", ".join(self._settings[place].name for place in failed)
             raise RuntimeError(f"could not write {names}: {cause}") from cause
+
+    def _in_order(self, places: list[int], values: Any) -> list[int]:
+        """Return the places in the order in which their values are written."""
+        for place in self._gated:
+            if place in places:
+                places.remove(place)
+                places.insert(0 if values[place] else len(places), place)
+        return places
 
     def _write(
         self, state: list[Any], places: Iterable[int], one_by_one: bool

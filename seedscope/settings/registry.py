@@ -28,7 +28,7 @@ SETTINGS = Settings(
 
 _CUDNN = {"cudnn.benchmark": False, "cudnn.deterministic": True}
 _STRICT = {
-    "replacements": True,  # first, and last where it is False: see its module
+    "replacements": True,
     **_CUDNN,
     "mkldnn.deterministic": True,
     "deterministic_algorithms": deterministic_algorithms.ERROR,
@@ -41,7 +41,7 @@ _STRICT = {
 _VALUES: dict[bool | str, dict[str, Any]] = {
     True: _STRICT,
     "warn": {
-        **{name: value for name, value in _STRICT.items() if name != "replacements"},
+        **_STRICT,
         "deterministic_algorithms": deterministic_algorithms.WARN,
         "replacements": False,
     },
@@ -77,4 +77,4 @@ def _values_for(
         values["fill_uninitialized_memory"] = fill
     if not replacements:
         values["replacements"] = False
-    return MappingProxyType(values)
+    return MappingProxyType(SETTINGS.in_order(values))

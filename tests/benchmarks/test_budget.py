@@ -155,6 +155,20 @@ def test_a_run_stopped_while_a_process_starts_leaves_none(kept, monkeypatch, whe
     assert not multiprocessing.active_children()
 
 
+def test_a_run_stopped_while_a_process_ends_leaves_none(kept, monkeypatch):
+    end, calls = budget.Process.end, itertools.count()
+
+    def stopped(self):
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+        end(self)
+
+    monkeypatch.setattr(budget.Process, "end", stopped)
+    with pytest.raises(SystemExit, match="x: stopped"):
+        run("x", [piece(item("fine"))], kept)
+    assert not multiprocessing.active_children()
+
+
 def test_a_dead_worker_is_noticed_if_its_child_holds_the_pipe(kept):
     begun = time.monotonic()
     run("x", [piece(item("forks_and_dies"), item("fine"))], kept, budget_s=100)

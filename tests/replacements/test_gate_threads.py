@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 from test_mechanism import PUT, put
+from test_wrong_formulas import registered_for_a_test
 
-from seedscope import replacements, seeded
+from seedscope import register_replacement, replacements, seeded
 from seedscope.replacements.gate import GATE
+
+__all__ = ["registered_for_a_test"]  # a fixture of each test
 
 RESULT = put().tolist()
 
@@ -79,6 +82,35 @@ def test_a_block_without_replacements_that_opens_after_the_look_raises():
             late.begin.set()
             with pytest.raises(RuntimeError, match="put_ does not have a deterministic"):
                 found.result(10)
+
+
+def test_an_operation_that_may_have_written_before_it_raised_is_not_called_again():
+    """torch's own kernel writes a part here, and a user's function would get that."""
+    begin, looked = threading.Event(), threading.Event()
+
+    def partly(values: torch.Tensor) -> torch.Tensor:
+        values[0] = 7
+        looked.set()
+        assert begin.wait(10)
+        if torch.get_deterministic_debug_mode() == 2:
+            raise RuntimeError("partly_ does not have a deterministic implementation")
+        return values
+
+    with torch.library._scoped_library("test_gate_threads", "DEF") as library:
+        library.define("partly_(Tensor(a!) x) -> Tensor(a!)")
+        library.impl("partly_", partly, "CPU")
+        register_replacement("test_gate_threads::partly_", device="cpu")(lambda x: x + 1)
+        with seeded(0):
+            pass  # the kernels are registered
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(torch.ops.test_gate_threads.partly_, torch.zeros(2))
+            assert looked.wait(10)
+            with seeded(1029) as scope:
+                begin.set()
+                with pytest.raises(RuntimeError, match="partly_ does not have"):
+                    found.result(10)
+                assert scope.replaced == {}
+        replacements.remove()
 
 
 def test_the_gate_is_never_closed_while_the_settings_are_strict(monkeypatch):

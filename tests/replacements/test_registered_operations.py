@@ -148,6 +148,13 @@ def test_two_tensors_are_written_in_place(library):
     assert found[1] is y
 
 
+def test_a_list_that_is_written_cannot_be_replaced(library):
+    library.define("all_(Tensor(a!)[] xs) -> Tensor(a!)[]")
+    library.impl("all_", lambda xs: [x.add_(1) for x in xs], "CPU")
+    with pytest.raises(ValueError, match="all_ cannot have a replacement: it returns a view, or"):
+        register("all_", lambda xs: xs)
+
+
 def test_a_number_that_is_none_is_proved_once(library):
     calls: list[int] = []
     scaled = define(library, "scaled(Tensor x, float by) -> Tensor", lambda x, by: x.clone())
