@@ -14,7 +14,8 @@ from test_mechanism import PUT, put
 from test_wrong_formulas import registered_for_a_test
 
 from seedscope import register_replacement, replacements, seeded
-from seedscope.replacements.gate import GATE
+from seedscope.replacements import kernels
+from seedscope.replacements.gate import GATE, Gate
 
 __all__ = ["registered_for_a_test"]  # a fixture of each test
 
@@ -84,6 +85,10 @@ def test_a_block_without_replacements_that_opens_after_the_look_raises():
                 found.result(10)
 
 
+def _partly(values: torch.Tensor) -> torch.Tensor:
+    return torch.tensor([7.0, 0.0])
+
+
 def test_an_operation_that_may_have_written_before_it_raised_is_not_called_again():
     """torch's own kernel writes a part here, and a user's function would get that."""
     begin, looked = threading.Event(), threading.Event()
@@ -99,7 +104,7 @@ def test_an_operation_that_may_have_written_before_it_raised_is_not_called_again
     with torch.library._scoped_library("test_gate_threads", "DEF") as library:
         library.define("partly_(Tensor(a!) x) -> Tensor(a!)")
         library.impl("partly_", partly, "CPU")
-        register_replacement("test_gate_threads::partly_", device="cpu")(lambda x: x + 1)
+        register_replacement("test_gate_threads::partly_", device="cpu")(_partly)
         with seeded(0):
             pass  # the kernels are registered
         with ThreadPoolExecutor(1) as pool:
@@ -111,6 +116,41 @@ def test_an_operation_that_may_have_written_before_it_raised_is_not_called_again
                     found.result(10)
                 assert scope.replaced == {}
         replacements.remove()
+
+
+def test_a_proof_that_begins_after_the_look_is_waited_for(monkeypatch):
+    """Under its warnings torch's own kernel would run, and might not repeat."""
+    kind, inside, leave = kernels._kind, threading.Event(), threading.Event()
+    proofs: list[threading.Thread] = []
+
+    def call() -> None:
+        inside.set()
+        assert leave.wait(10)
+
+    def looked(*args: Any) -> Any:
+        if not proofs:
+            proofs.append(threading.Thread(target=GATE.native, args=(call, "")))
+            proofs[0].start()
+            assert inside.wait(10)
+            threading.Timer(0.2, leave.set).start()
+        return kind(*args)
+
+    with seeded(1029) as scope:
+        monkeypatch.setattr(kernels, "_kind", looked)
+        assert put().tolist() == RESULT
+        proofs[0].join()
+        assert scope.replaced == {PUT: 1}
+
+
+def test_an_alert_does_not_stand_if_the_gate_opens_as_the_mode_is_read(monkeypatch):
+    gate = Gate()
+
+    def opened(*_: Any) -> int:
+        gate.is_open = True
+        return 2
+
+    monkeypatch.setattr(gate, "undisturbed", opened)
+    assert not gate.alert_stands()
 
 
 def test_the_gate_is_never_closed_while_the_settings_are_strict(monkeypatch):
