@@ -223,6 +223,14 @@ def test_a_tensor_whose_elements_share_memory_is_not_written():
     assert values.tolist() == [0] * 6
 
 
+def test_strides_that_interleave_without_meeting_are_written():
+    strided, memory = (2, 3), torch.zeros(8)
+    with seeded(1029) as scope:
+        memory.as_strided(strided, (3, 2)).put_(torch.tensor([1, 5]), torch.tensor([7.0, 8.0]))
+        assert scope.replaced == {"aten::put_": 1}
+    assert memory.as_strided(strided, (3, 2)).flatten().tolist() == [0, 7, 0, 0, 0, 8]
+
+
 def test_strides_of_zero_are_refused_also_after_the_proof():
     values, places = F.max_pool3d(normal(1, 1, 4, 4, 4), 2, return_indices=True)
     with seeded(1029) as scope:

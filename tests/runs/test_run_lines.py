@@ -20,6 +20,7 @@ import torch
 from helpers import ROOT, git, lines, run_in_fork, run_python
 from seedscope import RunLog, note, seeded, snapshot
 from seedscope.runs.process import Process, replay_request
+from seedscope.runs.run import Difference
 from seedscope.support import conditions
 
 
@@ -278,3 +279,8 @@ def test_only_a_child_of_the_process_that_asks_replays(tmp_path):
     grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
     assert run_python(grandchild, env=os.environ | asked) == "False [] None"
     assert scope.run_id == run.id
+
+
+def test_a_condition_that_one_run_does_not_have_is_absent():
+    told = [str(Difference("a replacement", *both)) for both in (("version 1", None), (None, 2))]
+    assert told == ["a replacement was version 1, is absent", "a replacement was absent, is 2"]
