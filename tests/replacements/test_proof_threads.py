@@ -16,6 +16,7 @@ from test_proof import AVERAGE, PUT, averaging, images, pool
 
 from seedscope import replacements, seeded
 from seedscope.replacements.gate import GATE, Gate, Probe
+from seedscope.settings.deterministic_algorithms import SETTINGS, WARN
 
 
 def test_another_thread_stays_strict_while_torchs_own_kernel_runs():
@@ -97,6 +98,14 @@ def test_what_must_not_be_disturbed_waits_for_the_end_of_a_proof():
     with native_kernel_in_another_thread():
         GATE.undisturbed(lambda: modes.append(torch.get_deterministic_debug_mode()))
     assert modes == [before]
+
+
+def test_a_scope_writes_the_mode_after_the_proof_of_another_thread():
+    [setting] = [one for one in SETTINGS if one.name == "deterministic_algorithms"]
+    with seeded(1029):
+        with native_kernel_in_another_thread():
+            setting.write(WARN)
+        assert torch.get_deterministic_debug_mode() == WARN
 
 
 def test_what_a_proof_has_overlapped_is_done_again():
