@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .data.loader import seeded_loader
     from .data.options import loader_options
     from .data.sampler import SeededSampler
+    from .diagnosis.diagnose import assert_reproducible, diagnose
+    from .diagnosis.report import Report
     from .distributed import rank_seed, shared_seed
     from .evaluation import evaluating
     from .random_state import RandomState
@@ -39,6 +41,8 @@ _MODULES = {
     "data.loader": ["seeded_loader"],
     "data.options": ["loader_options"],
     "data.sampler": ["SeededSampler"],
+    "diagnosis.diagnose": ["assert_reproducible", "diagnose"],
+    "diagnosis.report": ["Report"],
     "distributed": ["rank_seed", "shared_seed"],
     "evaluation": ["evaluating"],
     "random_state": ["RandomState"],
@@ -63,6 +67,7 @@ __all__ = [
     "Cost",
     "Isolated",
     "RandomState",
+    "Report",
     "RestoreError",
     "Run",
     "RunLog",
@@ -77,9 +82,11 @@ __all__ = [
     "Sweep",
     "SweepBroken",
     "SweepInterrupted",
+    "assert_reproducible",
     "cost",
     "current_scope",
     "derive_seed",
+    "diagnose",
     "evaluating",
     "fresh_seed",
     "isolated",

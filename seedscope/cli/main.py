@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import cost, demo, info, log, replay, run, sweep
+from . import cost, demo, diagnose, info, log, replay, run, sweep
 from .messages import Unusable, said, say, show
 
 
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of the process, and return the exit code.
 
     0: done. 1: the answer is no (demo: a promise was broken; replay: a value differs; sweep:
-    every seed failed, or a process died; cost: no setting repeats). 2: the command could not
+    every seed failed, or a process died; cost: no setting repeats;
+    diagnose: runs differ). 2: the command could not
     run. 130: Ctrl-C stopped the command. `seedscope run` ends as its script ends.
     """
     arguments = sys.argv[1:] if arguments is None else [*arguments]
@@ -47,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"seedscope {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, log, replay, sweep, cost, info, demo):
+    for command in (run, log, replay, sweep, diagnose, cost, info, demo):
         command.add(commands)
     return parser

@@ -91,13 +91,17 @@ class Search:
         root: the object to begin at.
         name: the first word of each path.
         leaves: the classes whose objects are not looked into, besides what a user's subclass adds.
+        with_scalars: whether to yield numbers, strings and tensors too, at each of their places.
 
     Attributes:
         is_whole: whether the search came to its end; it stops at 100,000 objects.
     """
 
-    def __init__(self, root: Any, name: str, leaves: tuple[type, ...] = ()) -> None:
+    def __init__(
+        self, root: Any, name: str, leaves: tuple[type, ...] = (), with_scalars: bool = False
+    ) -> None:
         self.is_whole: bool = True
+        self._with_scalars = with_scalars
         self._root, self._name, self._leaves = root, name, leaves
         self._library = package_of(type(root))
         self._nearer: deque[Iterable[Found]] = deque()
@@ -109,7 +113,11 @@ class Search:
         seen: dict[int, Any] = {}  # with the objects, so that no other one gets an id of theirs
         while self._nearer or self._later:
             for place, thing in (self._nearer or self._later).popleft():
-                if id(thing) in seen or is_scalar(thing):
+                if is_scalar(thing):
+                    if self._with_scalars:
+                        yield place, thing
+                    continue
+                if id(thing) in seen:
                     continue
                 if len(seen) >= LIMIT:
                     self.is_whole = False

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+_PIECE = 2**24  # bytes: the temporary words take a few times this memory
+
 
 def digest(result: Any) -> str:
     """Return 16 hexadecimal digits that change if any bit of `result` changes.
@@ -32,11 +34,10 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
         thing = [thing.detach(), thing.grad]
     if isinstance(thing, Mapping):
         thing = [item for pair in thing.items() for item in pair]
-    if isinstance(thing, torch.Tensor) and _is_plain(thing):
-        thing = thing.detach().resolve_conj().resolve_neg().contiguous()
-        sha.update(f"{thing.dtype}{tuple(thing.shape)}".encode())
-        flat = thing.reshape(-1).view(torch.uint8)
-        sha.update(_sums(flat).numpy() if flat.is_cuda else flat.cpu().numpy())
+    if isinstance(thing, torch.Tensor) and is_plain(thing):
+        sha.update(form_of(thing))
+        flat = bytes_of(thing)
+        sha.update((word_sum(flat).cpu() if flat.is_cuda else flat.cpu()).numpy())
     elif isinstance(thing, (np.ndarray, np.generic)) and not thing.dtype.hasobject:
         sha.update(f"{thing.dtype}{thing.shape}".encode() + thing.tobytes())
     elif isinstance(thing, (list, tuple)):
@@ -53,25 +54,39 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
         )
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
+def is_plain(tensor: torch.Tensor) -> bool:
     """Return whether the elements of `tensor` are its whole content."""
     return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
 
 
-def _sums(flat: torch.Tensor) -> torch.Tensor:
-    """Return a few integers, on the CPU, that identify the content of a tensor of bytes.
+def form_of(tensor: torch.Tensor) -> bytes:
+    """Return the dtype and the shape of `tensor`, as bytes."""
+    return f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+
+
+def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the elements of a plain tensor as a vector of bytes, in the order of the indices.
+
+    The strides make no difference. What is contiguous is not copied.
+    """
+    return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+
+
+def word_sum(flat: torch.Tensor) -> torch.Tensor:
+    """Return an integer that identifies a vector of bytes: int64, of shape (), on its device.
 
     Computed on the tensor's own device: copying a network from a GPU and hashing it takes
     longer than its steps. The order of summation does not affect integer sums. Each word is
     first mixed with its position, so differences in several words cancel with a
     probability of about 2**-64.
     """
-    sums = []
-    for piece in torch.split(flat, 2**24):
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
+    for number, piece in enumerate(torch.split(flat, _PIECE)):
         words = torch.cat([piece, piece.new_zeros(-len(piece) % 8)]).view(torch.int64)
-        position = torch.arange(1, len(words) + 1, device=flat.device)
-        sums.append(_mixed(words ^ _mixed(position)).sum())
-    return torch.stack(sums).cpu()
+        first = number * (_PIECE // 8) + 1
+        position = torch.arange(first, first + len(words), device=flat.device)
+        total += _mixed(words ^ _mixed(position)).sum()
+    return total
 
 
 def _mixed(words: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,9 @@ Where no alternative is named, torch has none.
 from __future__ import annotations
 
 import functools
+import importlib
 import operator
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -157,3 +159,32 @@ def without_autocast(device: str) -> Any:
     if _exclude is None:
         return torch.autocast(device, enabled=False)
     return _exclude(_autocast_keys)
+
+
+def _backward_node() -> int | None:
+    """Return the sequence number of the node of autograd that runs in this thread, or None."""
+    node = torch._C._current_autograd_node()
+    return None if node is None else node._sequence_nr()
+
+
+#: The number that torch gives to a forward operation, and that its node has in the backward. It
+#: tells which line a backward belongs to. Where it is missing, no forward is named.
+backward_node: Callable[[], int | None] = (
+    _backward_node if hasattr(torch._C, "_current_autograd_node") else lambda: None
+)
+next_sequence_number: Callable[[], int] = getattr(torch.autograd, "_get_sequence_nr", lambda: 0)
+
+
+def compiled_graph() -> Any:
+    """Return the class whose objects run what inductor has compiled; None before torch compiled.
+
+    A dispatch mode does not see what runs inside. `wrap_inductor_compiled_regions` shows only
+    regions that are compiled after it was set.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return None
+    try:
+        module = importlib.import_module("torch._inductor.output_code")
+    except ImportError:  # before torch 2.6
+        return None
+    return module.CompiledFxGraph

@@ -1,0 +1,1 @@
+"""`diagnose`: the first operation that differs between runs of one seed, and why."""

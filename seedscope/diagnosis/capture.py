@@ -1,0 +1,201 @@
+"""One operation, taken as it runs: its inputs, its outputs, and what replays of it give."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .contents import digest_of
+from .memory import storage_id
+from .operators import Operator
+from .places import Place, callers, owner
+from .reach import Reached
+from .tracer import default_generator, leaves, tensors_of
+
+REPLAYS = 10
+
+
+@dataclass
+class Capture:
+    """What an operation got and gave in one run.
+
+    Attributes:
+        operator: the operator.
+        arguments: the arguments that are no tensors and are not the defaults, as text.
+        inputs, outputs: copies of the tensors, before and after.
+        held: where the function holds an input, by the number of the input.
+        inside: the module or optimizer in whose method it was called, with its class; or empty.
+        stack: the places outside of torch, the innermost first.
+        replays: the digests that replays on the captured inputs have given.
+        other: the outputs of a replay that differ from these.
+        with_threads: the same by another number of threads.
+        failure: why it could not be replayed.
+    """
+
+    operator: Operator
+    arguments: str
+    inputs: list[Tensor]
+    held: dict[int, str]
+    inside: str
+    stack: list[Place]
+    outputs: list[Any] = field(default_factory=list)
+    digest: tuple[int, ...] = ()
+    input_digests: list[tuple[int, ...]] = field(default_factory=list)
+    replays: set[tuple[int, ...]] = field(default_factory=set)
+    other: list[Any] | None = None
+    with_threads: dict[int, set[tuple[int, ...]]] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether equal inputs have given different outputs."""
+        return len(self.replays) > 1
+
+
+class Taker:
+    """Takes the operation at which a tracer calls it.
+
+    Args:
+        is_replayed: whether to run the operation again on copies of its inputs.
+        threads: other numbers of threads to replay it with.
+        when_taken: called before the operation runs.
+
+    Attributes:
+        found: the operation; None if the run has not come to it.
+        reached: what the function holds in this run.
+    """
+
+    def __init__(
+        self,
+        is_replayed: bool = False,
+        threads: tuple[int, ...] = (),
+        when_taken: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.found: Capture | None = None
+        self.reached: Reached = Reached()
+        self._when_taken = when_taken
+        self._is_replayed = is_replayed
+        self._threads = threads
+
+    def __call__(self, operator: Operator, function: Any, args: Any, kwargs: Any) -> Any:
+        self._when_taken()
+        with torch._C.DisableTorchFunction():
+            copies = _copied((args, kwargs))
+            inputs = [*tensors_of(operator.unread, args, kwargs, is_left_out=True)]
+            held = {n: self.reached.path_of(one) for n, one in enumerate(inputs)}
+            frame = sys._getframe(2)
+            holder = owner(frame)
+            self.found = capture = Capture(
+                operator,
+                _arguments(operator, args, kwargs),
+                [*leaves(copies, Tensor)],
+                {number: path for number, path in held.items() if path is not None},
+                "" if holder is None else self.reached.name_of(holder),
+                callers(frame),
+                input_digests=[digest_of([one]) for one in inputs],
+            )
+            states = _Generators(inputs, args, kwargs) if self._is_replayed else None
+        result = function(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            outputs = [*tensors_of(operator.written, args, kwargs), *leaves(result)]
+            capture.outputs = _copied(outputs)
+            capture.digest = digest_of(capture.outputs)
+            if states is not None:
+                self._replay(capture, states, function, copies)
+        return result
+
+    def _replay(self, capture: Capture, states: _Generators, function: Any, copies: Any) -> None:
+        after = states.read()
+        count = torch.get_num_threads()
+        try:
+            for threads in (None, *self._threads):
+                found = capture.replays
+                if threads is not None:
+                    torch.set_num_threads(threads)
+                    found = capture.with_threads.setdefault(threads, set())
+                for _ in range(REPLAYS):
+                    states.write(states.before)
+                    args, kwargs = _copied(copies)
+                    result = function(*args, **kwargs)
+                    outputs = [*tensors_of(capture.operator.written, args, kwargs), *leaves(result)]
+                    found.add(digest := digest_of(outputs))
+                    if digest != capture.digest and capture.other is None:
+                        capture.other = outputs
+        except Exception as error:
+            capture.failure = f"{type(error).__name__}: {error}"[:200]
+        finally:
+            torch.set_num_threads(count)
+            states.write(after)
+
+
+class _Generators:
+    """The generators that an operation may draw from."""
+
+    def __init__(self, inputs: list[Tensor], args: Any, kwargs: Any) -> None:
+        given = [*leaves((args, kwargs), torch.Generator)]
+        devices = {one.device for one in inputs} | {torch.device("cpu")}
+        defaults = [default_generator(device) for device in devices]
+        self._generators = [one for one in (*given, *defaults) if one is not None]
+        self.before = self.read()
+
+    def read(self) -> list[Tensor]:
+        return [one.get_state() for one in self._generators]
+
+    def write(self, states: list[Tensor]) -> None:
+        for one, state in zip(self._generators, states, strict=True):
+            one.set_state(state)
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy with tensors of its own; those that share memory share it in the copy."""
+    tensors = [*leaves(value, Tensor)]
+    storages = [storage_id(one) for one in tensors]
+    shared = {key for key in storages if storages.count(key) > 1} - {None}
+    copies: dict[int, Tensor] = {}
+    memories: dict[int | None, Tensor] = {}
+    for tensor, key in zip(tensors, storages, strict=True):
+        if id(tensor) in copies:
+            continue
+        if key in shared:
+            memory = memories.get(key)
+            if memory is None:
+                memory = memories[key] = _of_storage(tensor).clone()
+            view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            start, form = tensor.storage_offset(), (tensor.shape, tensor.stride())
+            copies[id(tensor)] = view.set_(memory.untyped_storage(), start, *form)
+        else:
+            copies[id(tensor)] = tensor.detach().clone()
+    return _mapped(value, lambda one: copies[id(one)])
+
+
+def _of_storage(tensor: Tensor) -> Tensor:
+    """Return the whole memory of a tensor, as bytes."""
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        return [*(_mapped(one, change) for one in value)]
+    if isinstance(value, dict):
+        return {key: _mapped(one, change) for key, one in value.items()}
+    return value
+
+
+def _arguments(operator: Operator, args: Any, kwargs: Any) -> str:
+    """Return the arguments that are no tensors and no defaults, such as `accumulate=True`."""
+    given = dict(zip((name for name, _ in operator.arguments), args, strict=False)) | kwargs
+    defaults = dict(operator.arguments)
+    return ", ".join(
+        f"{name}={value!r:.80}"
+        for name, value in given.items()
+        if isinstance(value, (bool, int, float, complex, str, list))
+        and not [*leaves(value, Tensor)]
+        and defaults.get(name) != value
+    )

@@ -1,0 +1,252 @@
+"""Why two runs differ: the cause behind the first difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import Any
+
+from .capture import REPLAYS, Capture
+from .compare import CONSTANT, RESULT, Difference
+from .places import Place, shown
+from .runs import Run
+from .trace import GENERATOR, INPUT, UNWRITTEN
+from .witness import Witness
+
+OPERATION = "operation"
+THREADS = "number of threads"
+UNSEEN = "memory changed unseen"
+UNINITIALISED = "uninitialised memory"
+SEEDED = "seeded inside"
+GENERATOR_OUTSIDE = "generator from outside"
+STATE = "state left from the run before"
+OUTSIDE = "value from outside"
+
+_SHOWN = 3  # paths or places
+
+
+@dataclass
+class Cause:
+    """Why runs differ.
+
+    Attributes:
+        kind: one of the names above.
+        text: what is known, in one line.
+        holders: what could be restored to make it go away: (path, thing).
+        is_confirmed: whether replays, equal inputs or a restored state have shown it.
+    """
+
+    kind: str
+    text: str
+    holders: list[tuple[str, Any]] = field(default_factory=list)
+    is_confirmed: bool = False
+
+
+@dataclass
+class Evidence:
+    """What is known of a difference.
+
+    Attributes:
+        difference: where the runs part; None if only what they returned differs.
+        one, other: the runs.
+        witness: what a later run has drawn and asked for.
+        captures: the operation as later runs had it.
+    """
+
+    difference: Difference | None
+    one: Run
+    other: Run
+    witness: Witness
+    captures: list[Capture]
+
+    @property
+    def changed(self) -> dict[str, tuple[Any, Any]]:
+        return self.one.reached.changed(self.other.reached)
+
+    @property
+    def seeded(self) -> dict[str, Place | None]:
+        """The sources that were seeded inside with a seed that is not the scope's."""
+        names = {*self.one.reseeded, *self.other.reseeded}
+        return {name: self.witness.seeded.get(name) for name in sorted(names)}
+
+
+def find_cause(found: Evidence) -> Cause:
+    """Return the cause, by what differs first."""
+    difference = found.difference
+    if difference is not None and difference.kind == RESULT:
+        if difference.inputs_are_equal:
+            return _operation(found)
+        if not difference.has(INPUT) and difference.has(GENERATOR):
+            return _generator(found, difference)
+        if not difference.has(INPUT) and difference.has(UNWRITTEN):
+            return Cause(
+                UNINITIALISED,
+                "it reads memory that nothing has written, such as that of torch.empty",
+                is_confirmed=True,
+            )
+    return _by_tensor(found) or _by_value(found)
+
+
+def _operation(found: Evidence) -> Cause:
+    captures = found.captures
+    if not captures:
+        return Cause(OPERATION, "inputs equal, outputs different; it was not reached again")
+    first = captures[0]
+    if first.is_confirmed:
+        text = f"{len(first.replays)} results in {REPLAYS} replays on the same inputs"
+        return Cause(OPERATION, f"this operation itself does not repeat: {text}", [], True)
+    counts = _thread_counts(found)
+    if len(counts) > 1:
+        by_count = " and ".join(map(str, counts))
+        results = {frozenset(one) for one in first.with_threads.values()}
+        return Cause(
+            THREADS,
+            f"torch had {by_count} threads, and the operation rounds differently with each",
+            is_confirmed=len(results) > 1,
+        )
+    digests = [one.input_digests for one in captures]
+    if any(one != digests[0] for one in digests):
+        return Cause(
+            UNSEEN,
+            "an input was changed where torch does not see it: through a NumPy view, by another "
+            "thread, by C or Triton code",
+            is_confirmed=True,
+        )
+    why = f": {first.failure}" if first.failure else f", and {REPLAYS} replays gave one result"
+    return Cause(OPERATION, f"inputs equal as far as operations tell, outputs different{why}")
+
+
+def _thread_counts(found: Evidence) -> list[int]:
+    difference = found.difference
+    if difference is None or difference.first is None or difference.second is None:
+        return []
+    one, other = found.one.trace, found.other.trace
+    return sorted({one.threads[difference.first], other.threads[difference.second]})
+
+
+def _generator(found: Evidence, difference: Difference) -> Cause:
+    is_given = any(one.place for one, _ in difference.entries if one.kind == GENERATOR)
+    if is_given:
+        return _by_generator(found) or Cause(
+            GENERATOR_OUTSIDE, "it draws from a generator that the scope does not govern"
+        )
+    if found.seeded:
+        return _by_seeding(found)
+    return Cause(
+        OUTSIDE,
+        "torch's generator was in another state, though the operations before are equal: another "
+        "thread or C code draws from it",
+    )
+
+
+def _by_tensor(found: Evidence) -> Cause | None:
+    """Return the cause by the name of an input that the function holds."""
+    if found.difference is None or not found.captures:
+        return None
+    for number in found.difference.inputs:
+        path = found.captures[0].held.get(number)
+        if path is not None and path in found.changed:
+            return _state(found, [path])
+    return None
+
+
+def _by_value(found: Evidence) -> Cause:
+    """Return the cause of a value that torch has not computed, or of a branch."""
+    if found.seeded:
+        return _by_seeding(found)
+    if (cause := _by_generator(found)) is not None:
+        return cause
+    if found.changed:
+        return _state(found, [*found.changed])
+    asked = [f"{what}, at {shown(place)}" for place, what in found.witness.asked.items()]
+    if asked:
+        more = f"; and {len(asked) - _SHOWN} more" * (len(asked) > _SHOWN)
+        return Cause(OUTSIDE, f"before it, the program asked for {'; '.join(asked[:_SHOWN])}{more}")
+    return Cause(
+        OUTSIDE,
+        "it comes from code that torch does not see: another thread or process such as a loader's "
+        "worker, a file, a library",
+    )
+
+
+def _by_seeding(found: Evidence) -> Cause:
+    places = [
+        f"{name} was seeded at {shown(place)}" if place else f"{name} was seeded"
+        for name, place in found.seeded.items()
+    ]
+    return Cause(SEEDED, f"{'; '.join(places)}, with a seed that is not the scope's", [], True)
+
+
+def _by_generator(found: Evidence) -> Cause | None:
+    generators = found.other.reached.generators
+    moved = [path for path in found.changed if path in generators]
+    if not moved:
+        return None
+    texts = []
+    for path in moved[:_SHOWN]:
+        place = found.witness.drawn.get(path)
+        texts.append(f"{path}, drawn from at {shown(place)}" if place else path)
+    holders = [found.other.reached.holders[path] for path in moved]
+    return Cause(
+        GENERATOR_OUTSIDE, f"a generator made before the block: {'; '.join(texts)}", holders
+    )
+
+
+def holders_of(found: Evidence, paths: Iterable[str]) -> list[tuple[str, Any]]:
+    """Return what could be restored to put these paths back, each once."""
+    reached = {**found.one.reached.holders, **found.other.reached.holders}
+    kept: dict[int, tuple[str, Any]] = {}
+    for path in paths:
+        if (holder := reached.get(path)) is not None:
+            kept.setdefault(id(holder[1]), holder)
+    return [*kept.values()]
+
+
+def _state(found: Evidence, paths: list[str]) -> Cause:
+    names = marks_shown({path: found.changed[path] for path in paths})
+    more = f"; and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
+    text = f"{'; '.join(names[:_SHOWN])}{more}"
+    if lazy := found.one.reached.lazy:
+        text = f"{', '.join(lazy[:_SHOWN])} is lazy, and was initialised in run 1: {text}"
+    return Cause(STATE, text, holders_of(found, paths))
+
+
+def marks_shown(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return what has changed as text: the path, and the values if they are short."""
+    return [
+        f"{path} ({_shown_mark(before)}, then {_shown_mark(after)})"
+        if isinstance(before, (str, NoneType)) and isinstance(after, (str, NoneType))
+        else path
+        for path, (before, after) in changed.items()
+    ]
+
+
+def _shown_mark(mark: str | None) -> str:
+    return "absent" if mark is None else mark[:40]
+
+
+_ADVICE = {
+    OPERATION: "nothing that was tried makes it repeat: use another operation",
+    THREADS: "call torch.set_num_threads once, before the block",
+    UNSEEN: "wait for the thread, or copy the memory that others write",
+    UNINITIALISED: "write the memory before it is read: torch.zeros in place of torch.empty",
+    SEEDED: "remove the call, or give it scope.derive(...)",
+    GENERATOR_OUTSIDE: "make the generator inside the block, or name it in restore",
+    STATE: "make it inside the function, or name what holds it in restore",
+    OUTSIDE: "give it to the function as an argument",
+}
+
+
+def advice_of(cause: Cause) -> str:
+    """Return what to do where nothing that was tried has helped."""
+    return _ADVICE[cause.kind]
+
+
+def kind_of(difference: Difference | None) -> str:
+    """Return which part of an operation differs first, as words."""
+    if difference is None:
+        return "what the function returns"
+    if difference.kind == CONSTANT:
+        return "a number among its arguments"
+    return "its result" if difference.kind == RESULT else "which operation is called"

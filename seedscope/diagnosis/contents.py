@@ -1,0 +1,132 @@
+"""Digests of tensors of every kind: of the bits, the dtype and the shape, not of the strides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..support.digests import bytes_of, form_of, is_plain, word_sum
+
+_FAKES = ("FakeTensor", "FunctionalTensor")
+_PIECE = 2**20  # bytes that one thread hashes at a time
+_COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+
+
+class Digest(NamedTuple):
+    """The digest of a tensor: 64 bits, or a sum on the device and the hash of the form."""
+
+    value: int | Tensor
+    form: int = 0
+
+
+def digests(tensor: Tensor, pool: Executor | None = None) -> list[Digest]:
+    """Return a digest for each part of `tensor`; none if its content cannot be read.
+
+    On the host it is the beginning of a SHA-1, the fastest of hashlib; threads of `pool` hash the
+    pieces of a large tensor. On a device it is a sum of all words, each mixed with its position:
+    the sum needs no copy to the host and no synchronisation.
+    """
+    found = []
+    for part in parts(tensor):
+        form = form_of(part) + str(tensor.layout).encode()
+        try:
+            flat = bytes_of(part)
+        except (RuntimeError, NotImplementedError):  # a dtype of less than a byte
+            return []
+        if flat.device.type == "cpu":
+            found.append(Digest(_hash(form, flat.numpy(), pool)))
+        else:
+            found.append(Digest(word_sum(flat), _hash(form)))
+    return found
+
+
+def digest_of(values: list[Any]) -> tuple[int, ...]:
+    """Return the digests of tensors and of other values, read from their devices."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            for one in digests(value):
+                number = one.value if isinstance(one.value, int) else int(one.value.item())
+                found.append(number ^ one.form)
+        elif isinstance(value, (bool, int, float, complex, str)):
+            found.append(text_digest(repr(value)))
+    return tuple(found)
+
+
+def has_content(tensor: Tensor) -> bool:
+    """Return whether a tensor has content: a meta tensor, a fake and a lazy one have none."""
+    return not (is_lazy(tensor) or tensor.device.type == "meta" or type(tensor).__name__ in _FAKES)
+
+
+def is_lazy(tensor: Tensor) -> bool:
+    """Return whether a parameter or buffer of a lazy module has no memory yet."""
+    return isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer))
+
+
+def has_own_dispatch(kind: type) -> bool:
+    """Return whether a class of tensors handles the operations on it by itself."""
+    own: Any = getattr(kind, "__torch_dispatch__", None)
+    return own is not torch._C._disabled_torch_dispatch_impl
+
+
+def text_digest(text: str) -> int:
+    return _hash(text.encode(errors="surrogatepass"))
+
+
+def parts(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the plain tensors that make up `tensor`; none of one that has no content of its own."""
+    if not has_content(tensor):
+        return
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from parts(getattr(tensor, name))
+    elif has_own_dispatch(type(tensor)):
+        return
+    elif is_plain(tensor):
+        yield tensor
+    elif tensor.is_quantized:
+        yield from (tensor.int_repr(), *_scales(tensor))
+    else:
+        yield from _parts_by_layout(tensor)
+
+
+def _parts_by_layout(tensor: Tensor) -> tuple[Tensor, ...]:
+    if tensor.layout in _COMPRESSED:
+        first, second = _COMPRESSED[tensor.layout]
+        return getattr(tensor, first)(), getattr(tensor, second)(), tensor.values()
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.is_nested:
+        return tensor._nested_tensor_size(), tensor.values()
+    return (tensor.to_dense(),) if tensor.is_mkldnn else ()
+
+
+def _scales(tensor: Tensor) -> tuple[Tensor, ...]:
+    if tensor.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams):
+        return tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+    return (torch.tensor([tensor.q_scale(), float(tensor.q_zero_point())], dtype=torch.float64),)
+
+
+def _hash(form: bytes, content: Any = b"", pool: Executor | None = None) -> int:
+    sha = hashlib.sha1(form, usedforsecurity=False)
+    if len(content) <= _PIECE:
+        sha.update(content)
+    else:
+        pieces = [content[at : at + _PIECE] for at in range(0, len(content), _PIECE)]
+        for digest in map(_digest, pieces) if pool is None else pool.map(_digest, pieces):
+            sha.update(digest)
+    return int.from_bytes(sha.digest()[:8], "little")
+
+
+def _digest(piece: Any) -> bytes:
+    return hashlib.sha1(piece, usedforsecurity=False).digest()  # other threads run meanwhile

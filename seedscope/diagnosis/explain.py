@@ -1,0 +1,247 @@
+"""From runs to a report: where they part, what is behind it, and what helps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .amount import Amount, amount
+from .capture import Capture, Taker
+from .causes import (
+    Evidence,
+    advice_of,
+    find_cause,
+    holders_of,
+    kind_of,
+    marks_shown,
+)
+from .compare import CONSTANT, PATH, RESULT, Difference, first_difference
+from .places import caller_text, shown, source_of
+from .regions import ADVICE as REGIONS
+from .remedies import remedies
+from .report import Divergence, Report
+from .runs import Program, Run
+from .trace import Trace
+from .witness import Witness
+
+_LOOKS = 3  # how often an earlier difference may show while the first one is looked at
+_CHANGED = 5
+
+
+@dataclass
+class Pair:
+    """Two runs, by their numbers, and where they part; `difference` is None if they do not."""
+
+    first: int
+    second: int
+    difference: Difference | None
+
+    @property
+    def order(self) -> float:
+        found = self.difference
+        return float("inf") if found is None or found.first is None else found.first
+
+
+def explain(program: Program, runs: list[Run]) -> Report:
+    """Return the report of some runs; runs the program again to look at a difference."""
+    report = Report(
+        reproducible=False,
+        name=program.name,
+        seed=program.seed,
+        runs=len(runs),
+        operations=[len(run.trace) for run in runs],
+        error=_error(runs),
+    )
+    witness = Witness()
+    pair = _first_pair(runs)
+    if pair is not None:
+        pair, witness, captures = _look(program, runs, pair)
+        found = Evidence(pair.difference, runs[pair.first], runs[pair.second], witness, captures)
+        _tell(program, report, pair, found)
+    elif not report.error:
+        report.reproducible = True
+        if any(run.reseeded for run in runs):
+            witness = Witness()
+            program.run("where a source is seeded", witness=witness)
+    _tell_of_sources(report, runs, witness)
+    report.notes = _notes(runs, witness, report)
+    return report
+
+
+def _first_pair(runs: list[Run]) -> Pair | None:
+    """Return the two runs that part first; None if all are equal."""
+    pairs = []
+    for number, other in enumerate(runs[1:], 1):
+        difference = first_difference(runs[0].trace, other.trace)
+        differs = difference is not None and not difference.is_harmless
+        if differs or runs[0].outcome.first_difference(other.outcome):
+            pairs.append(Pair(0, number, difference))
+    return min(pairs, key=lambda pair: pair.order, default=None)
+
+
+def _look(program: Program, runs: list[Run], pair: Pair) -> tuple[Pair, Witness, list[Capture]]:
+    """Run again to see the operation at which runs part, and what happens before it.
+
+    The runs are added to `runs`.
+    """
+    for _ in range(_LOOKS):
+        witness = Witness()
+        index = pair.difference.first if pair.difference else None
+        threads = tuple(_threads(pair, runs))
+        takers = [Taker(True, threads, witness.stop_asking), Taker()]
+        for number, taker in enumerate(takers):
+            focus = None if index is None else (index, taker)
+            seen = None if number else witness
+            runs.append(program.run("a look at the difference", focus, seen))
+        now = _first_pair(runs)
+        if now is None or now.order >= pair.order:
+            break
+        pair = now
+    return pair, witness, [taker.found for taker in takers if taker.found is not None]
+
+
+def _threads(pair: Pair, runs: list[Run]) -> list[int]:
+    """Return the numbers of threads that torch had in the two runs, if they differ."""
+    found = pair.difference
+    if found is None or found.kind != RESULT or found.first is None or found.second is None:
+        return []
+    one, other = runs[pair.first].trace, runs[pair.second].trace
+    counts = {one.threads[found.first], other.threads[found.second]}
+    return sorted(counts) if len(counts) > 1 else []
+
+
+def _tell(program: Program, report: Report, pair: Pair, found: Evidence) -> None:
+    cause = find_cause(found)
+    report.first_divergence = _divergence(program, pair, found)
+    report.cause, report.because = cause.kind, cause.text
+    slowest = max(found.one.seconds, found.other.seconds)
+    others = holders_of(found, found.changed)
+    report.remedies = remedies(program, cause, others, slowest)
+    if not any(one.helps for one in report.remedies):
+        report.advice = advice_of(cause)
+    named = [one for one in marks_shown(found.changed) if one not in cause.text]
+    report.changed = named[:_CHANGED]
+
+
+def _divergence(program: Program, pair: Pair, found: Evidence) -> Divergence:
+    difference = found.difference
+    one, other = found.one.trace, found.other.trace
+    result = Divergence(
+        index=None,
+        operations=(len(one), len(other)),
+        runs=(pair.first + 1, pair.second + 1),
+        what=kind_of(difference),
+    )
+    if difference is None:
+        leaf = found.one.outcome.first_difference(found.other.outcome)
+        assert leaf is not None
+        result.what, result.values = leaf[0], leaf[1:]
+        return result
+    index = difference.first
+    result.index = len(one) + 1 if index is None else index + 1
+    result.meets = difference.meets
+    if difference.last is not None:
+        result.last_common = _step(one, difference.last)
+    if difference.kind == PATH:
+        result.paths = _step(one, index), _step(other, difference.second)
+    elif difference.kind == CONSTANT:
+        result.values = _values(one, other, difference)
+    else:
+        result.inputs_equal = difference.inputs_are_equal
+    if index is not None:
+        _describe(result, one, index, found)
+    return result
+
+
+def _describe(result: Divergence, trace: Trace, index: int, found: Evidence) -> None:
+    place = trace.tables.places.values[trace.places[index]]
+    result.operation = trace.operation(index)
+    result.where, result.source = shown(place), source_of(place)
+    forward = trace.forward[index]
+    if forward >= 0:
+        result.forward = _step(trace, forward)[1]
+    captures = found.captures
+    if captures:
+        first = captures[0]
+        result.arguments = first.arguments if result.values is None else ""
+        result.module = first.inside
+        result.where = caller_text(first.stack) or result.where
+        result.amount = _amount(captures)
+
+
+def _amount(captures: list[Capture]) -> Amount | None:
+    first = captures[0]
+    for other in [one.outputs for one in captures[1:]] + [first.other or []]:
+        if (found := amount(first.outputs, other)) is not None:
+            return found
+    return None
+
+
+def _step(trace: Trace, index: int | None) -> tuple[str, str]:
+    if index is None:
+        return "its end", "with no further operation"
+    return trace.operation(index), shown(trace.tables.places.values[trace.places[index]])
+
+
+def _values(one: Trace, other: Trace, difference: Difference) -> tuple[str, str]:
+    assert difference.first is not None
+    assert difference.second is not None
+    values = one.tables.constants.values
+    texts = values[one.constants[difference.first]], values[other.constants[difference.second]]
+    parts = [text.split(", ") for text in texts]
+    if len(parts[0]) != len(parts[1]):
+        return texts
+    pairs = [(a, b) for a, b in zip(*parts, strict=True) if a != b]
+    return ", ".join(a for a, _ in pairs), ", ".join(b for _, b in pairs)
+
+
+def _error(runs: list[Run]) -> str:
+    for number, run in enumerate(runs, 1):
+        if run.error:
+            return f"in run {number}, after {len(run.trace):,} operations: {run.error}"
+    return ""
+
+
+def _tell_of_sources(report: Report, runs: list[Run], witness: Witness) -> None:
+    for name in dict.fromkeys(name for run in runs for name in run.used):
+        place = witness.drawn.get(name)
+        line = "" if place is None else shown(place)
+        first = next((run.first_draw for run in runs if run.first_draw), "")
+        report.sources[name] = first or line if name == "torch" else line
+    for name in dict.fromkeys(name for run in runs for name in run.reseeded):
+        place = witness.seeded.get(name)
+        report.seeded_inside[name] = "" if place is None else shown(place)
+
+
+def _notes(runs: list[Run], witness: Witness, report: Report) -> list[str]:
+    """Return what the runs could not show, and what of them needs a word."""
+    notes = []
+    if report.reproducible and os.environ.get("PYTHONHASHSEED", "random") == "random":
+        notes.append(
+            "one process cannot show the order of sets of strings, which is another in each "
+            "process: seedscope run --seed fixes it"
+        )
+    if uncompared := sorted({name for run in runs for name in run.uncompared}):
+        notes.append(f"not compared, since it has no bits to read: {', '.join(uncompared)}")
+    if regions := max(run.regions for run in runs):
+        notes.append(f"{regions} calls of compiled regions are one operation each: {REGIONS}")
+    if witness.is_blind:
+        notes.append("a debugger or a coverage tool is in the way of the lines of draws")
+    if not all(run.reached.is_whole for run in runs):
+        notes.append("the function holds more than the 100,000 objects that were looked at")
+    for number, other in enumerate(runs[1 : report.runs], 2):
+        found = first_difference(runs[0].trace, other.trace)
+        if found is not None and found.is_harmless:
+            notes.append(_added(runs[0].trace, other.trace, found, number))
+    return notes
+
+
+def _added(one: Trace, other: Trace, found: Difference, number: int) -> str:
+    """Tell of operations that one run alone has, and that have changed nothing."""
+    assert found.meets is not None
+    is_first = found.meets[0] > 0
+    step = _step(one, found.first) if is_first else _step(other, found.second)
+    return (
+        f"run {1 if is_first else number} alone has {max(found.meets)} operations from "
+        f"{step[0]} at {step[1]} on; all others are equal"
+    )

@@ -1,0 +1,102 @@
+"""What the schema of an operator says of its arguments and results, found once for each."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+
+# Operators that make memory without writing to it. `resize_` may add such memory.
+_EMPTY = ("empty", "new_empty", "_empty_affine_quantized", "_empty_per_channel_affine_quantized")
+_RESIZE = ("resize", "resize_as", "_resize_output")
+
+# What `torch.tensor(...)` calls with the values that it has taken from Python.
+_ENTRIES = ("aten::lift_fresh", "aten::lift")
+
+# Results that torch leaves partly unwritten, or that are workspaces: what reads them is compared.
+# By `python -m benchmarks scratch`: two runs over memory of other contents.
+_SCRATCH: dict[str, tuple[int, ...]] = {}
+
+# Operators that write to arguments although their schemas do not say so.
+_WRITES = {
+    "aten::native_batch_norm": ("running_mean", "running_var"),
+    "aten::cudnn_batch_norm": ("running_mean", "running_var"),
+    "aten::miopen_batch_norm": ("running_mean", "running_var"),
+    "aten::batch_norm_update_stats": ("running_mean", "running_var"),
+}
+
+
+class Operator(NamedTuple):
+    """What is known of an operator.
+
+    Attributes:
+        name: such as `aten.add_.Tensor`.
+        written: the positions and the names of the arguments that it writes to.
+        unread: those of `written` whose content it does not read: `out=`.
+        is_empty: whether it leaves its results unwritten.
+        scratch: the numbers of the results that it may leave partly unwritten.
+        is_view: whether it only returns views of its arguments, and so reads nothing.
+        is_entry: whether its argument is a value of Python that becomes a tensor.
+        is_random: whether it draws from a generator.
+        is_deferred: whether its results are written elsewhere: later, or in what they now share.
+        non_blocking: the position and the name of an argument that, if true, has the same effect.
+        arguments: the names and the defaults of the arguments.
+    """
+
+    name: str
+    written: tuple[int | str, ...] = ()
+    unread: tuple[int | str, ...] = ()
+    is_empty: bool = False
+    scratch: tuple[int, ...] = ()
+    is_view: bool = False
+    is_entry: bool = False
+    is_random: bool = False
+    is_deferred: bool = False
+    non_blocking: tuple[int | str, ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+
+def operator_of(function: Any) -> Operator:
+    """Return what is known of an operator, or of a higher-order one, which has no schema."""
+    return _from_schema(function) if hasattr(function, "_schema") else Operator(str(function))
+
+
+@cache
+def _from_schema(function: Any) -> Operator:
+    schema = function._schema
+    name = schema.name
+    base: str = name.partition("::")[2].rstrip("_").removesuffix("_like").removesuffix("_strided")
+    base = base.removesuffix("_permuted").removesuffix("_quantized")
+    is_view = all(one.alias_info and not one.alias_info.is_write for one in schema.returns)
+    written: list[int | str] = []
+    unread: list[int | str] = []
+    for position, argument in enumerate(schema.arguments):
+        is_written = argument.alias_info is not None and argument.alias_info.is_write
+        if is_written or argument.name in _WRITES.get(name, ()):
+            keys = [argument.name] if argument.kwarg_only else [position, argument.name]
+            written += keys
+            unread += keys * argument.is_out
+    return Operator(
+        name=str(function),
+        written=tuple(written),
+        unread=tuple(unread),
+        is_empty=base in _EMPTY or base in _RESIZE,
+        scratch=_SCRATCH.get(name, ()),
+        is_view=is_view and bool(schema.returns) and name not in _ENTRIES,
+        is_entry=name in _ENTRIES,
+        is_random=torch.Tag.nondeterministic_seeded in function.tags,
+        is_deferred=_is_deferred(name),
+        non_blocking=_named(schema, "non_blocking"),
+        arguments=tuple((one.name, one.default_value) for one in schema.arguments),
+    )
+
+
+def _is_deferred(name: str) -> bool:
+    is_collective = name.startswith(("c10d::", "_c10d_functional")) and "wait" not in name
+    return is_collective or name.startswith("aten::set_")
+
+
+def _named(schema: Any, name: str) -> tuple[int | str, ...]:
+    names = [argument.name for argument in schema.arguments]
+    return (names.index(name), name) if name in names else ()

@@ -1,0 +1,178 @@
+"""One run of the diagnosed function, in a scope of the seed, and what is written down of it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..data.search import Search
+from ..scope.seeded import seeded
+from ..sources.registry import select_sources
+from ..support.modes import Deterministic
+from ..support.remarks import remark
+from .capture import Taker
+from .keeping import Kept
+from .outcome import Outcome
+from .places import is_inner
+from .places import shown as shown_place
+from .reach import Reached, reach
+from .regions import seen_regions
+from .trace import Tables, Trace
+from .tracer import Tracer
+from .witness import Witness
+
+_PATIENCE_S = 2.0  # after which a run is announced
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Attributes:
+        trace: its operations.
+        outcome: what the function returned; empty after an error.
+        error: the exception and its place, empty if there was none.
+        reached: what the function could reach at the start.
+        used: the names of the sources that it has drawn from.
+        reseeded: the names of the sources that were seeded inside, with another seed.
+        uncompared: the types of what has no bits to compare.
+        regions: the number of compiled regions that ran.
+        seconds: how long it took.
+        first_draw: the operation that drew first from torch's generator, and its line; or empty.
+    """
+
+    trace: Trace
+    outcome: Outcome
+    error: str
+    reached: Reached
+    used: tuple[str, ...]
+    reseeded: tuple[str, ...]
+    uncompared: set[str]
+    regions: int
+    seconds: float
+    first_draw: str
+
+
+class Program:
+    """A function with its arguments, its seed, and what is put back before each run."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seed: int,
+        restore: Iterable[Any],
+        deterministic: Deterministic,
+    ) -> None:
+        self.function, self.args, self.kwargs, self.seed = function, args, kwargs, seed
+        self.deterministic: Deterministic = deterministic
+        self.restored = [*restore]
+        self.names = _names(function, args, kwargs)
+        self.kept = Kept(self.restored, (*args, *kwargs.values()))
+        self.tables = Tables()
+        self.name: str = getattr(function, "__name__", type(function).__name__)
+        self._began = time.perf_counter()
+
+    def run(
+        self,
+        what: str,
+        focus: tuple[int, Taker] | None = None,
+        witness: Witness | None = None,
+        kept: Kept | None = None,
+        **options: Any,
+    ) -> Run:
+        """Run the function once; `options` are those of `seeded`."""
+        if time.perf_counter() - self._began > _PATIENCE_S:
+            remark(f"diagnose: {what}")
+        args, kwargs = self._prepared(kept or self.kept)
+        reached = reach(self.function, self.names, self.kept.storages())
+        options = {"deterministic": self.deterministic} | options
+        tracer = Tracer(self.tables, focus)
+        if focus is not None:
+            focus[1].reached = reached
+        result, error = None, ""
+        with seeded(self.seed, **options) as scope:
+            sources = [*select_sources(), *reached.generators.values()]
+            watching = witness.watching(sources, tracer.paused) if witness else nullcontext()
+            began = time.perf_counter()
+            try:
+                with seen_regions(tracer), tracer, watching:
+                    result = self.function(*args, **kwargs)
+            except Exception as raised:
+                error = _described(raised)
+            seconds = time.perf_counter() - began
+            used, reseeded = scope.used(), scope.reseeded
+        outcome = Outcome(result)
+        uncompared = tracer.uncompared | outcome.uncompared
+        return Run(
+            tracer.finish(),
+            outcome,
+            error,
+            reached,
+            used,
+            reseeded,
+            uncompared,
+            tracer.regions,
+            seconds,
+            _first_draw(tracer, reached),
+        )
+
+    def modules(self) -> list[nn.Module]:
+        """Return the modules that the function can reach."""
+        root = {**self.names, self.name: self.function}
+        return [thing for _, thing in Search(root, "") if isinstance(thing, nn.Module)]
+
+    def seconds(self, **options: Any) -> float:
+        """Return how long a run takes that nothing looks at."""
+        args, kwargs = self._prepared(self.kept)
+        with seeded(self.seed, **({"deterministic": self.deterministic} | options)):
+            began = time.perf_counter()
+            self.function(*args, **kwargs)
+            _synchronize()
+            return time.perf_counter() - began
+
+    def _prepared(self, kept: Kept) -> tuple[list[Any], dict[str, Any]]:
+        """Put the kept states back, and return the arguments for a run."""
+        self.kept.restore()
+        if kept is not self.kept:
+            kept.restore()
+        given = self.kept.given
+        return [*map(given, self.args)], {name: given(one) for name, one in self.kwargs.items()}
+
+
+def _first_draw(tracer: Tracer, reached: Reached) -> str:
+    if tracer.first_draw is None:
+        return ""
+    operation, place, holder = tracer.first_draw
+    inside = "" if holder is None else f" in {reached.name_of(holder)}"
+    return f"{operation}{inside}, {shown_place(place)}"
+
+
+def _names(function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return the arguments by the names of the parameters."""
+    try:
+        return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+    except ValueError:  # a function of C
+        return {**{f"argument {i}": one for i, one in enumerate(args)}, **kwargs}
+
+
+def _described(error: Exception) -> str:
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    places = [(f.f_code, f.f_lasti) for f, _ in frames if not is_inner(f.f_code)]
+    where = f", at {shown_place(places[-1])}" if places else ""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}{where}"
+
+
+def _synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
