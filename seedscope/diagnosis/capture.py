@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from .contents import digest_of
+from .effects import default_generator, leaves, read_by, tensors_of
 from .memory import storage_id
 from .operators import Operator
 from .places import Place, callers, owner
 from .reach import Reached
-from .tracer import default_generator, leaves, tensors_of
 
 REPLAYS = 10
 
@@ -86,7 +86,7 @@ class Taker:
         self._when_taken()
         with torch._C.DisableTorchFunction():
             copies = _copied((args, kwargs))
-            inputs = [*tensors_of(operator.unread, args, kwargs, is_left_out=True)]
+            inputs = read_by(operator, args, kwargs)
             held = {n: self.reached.path_of(one) for n, one in enumerate(inputs)}
             frame = sys._getframe(2)
             holder = owner(frame)

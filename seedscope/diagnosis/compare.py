@@ -85,7 +85,8 @@ def _in_lane(one: Trace, other: Trace, lane: int) -> Difference | None:
         return added or found
     if a == len(first) and b == len(second):
         return added and replace(added, is_harmless=True)
-    return added or Difference(PATH, *(next(iter(x), None) for x in (first[a:], second[b:])), last)
+    ends = next(iter(first[a:]), None), next(iter(second[b:]), None)
+    return added or Difference(PATH, *ends, last)
 
 
 def _at(one: Trace, other: Trace, i: int, j: int, last: int | None) -> Difference | None:

@@ -14,9 +14,29 @@ _RESIZE = ("resize", "resize_as", "_resize_output")
 # What `torch.tensor(...)` calls with the values that it has taken from Python.
 _ENTRIES = ("aten::lift_fresh", "aten::lift")
 
-# Results that torch leaves partly unwritten, or that are workspaces: what reads them is compared.
-# By `python -m benchmarks scratch`: two runs over memory of other contents.
-_SCRATCH: dict[str, tuple[int, ...]] = {}
+# Results that torch may leave unwritten in part: workspaces, and the state of a generator that was
+# not needed. What reads them is compared. The first was found by running torch's samples twice,
+# over memory of other contents (tests/diagnosis/test_torch_samples.py); the others run on GPUs, and
+# are by torch's native_functions.yaml and the sources of the kernels.
+_SCRATCH: dict[str, tuple[int, ...]] = {
+    "aten::_ctc_loss": (1,),
+    "aten::_cudnn_rnn": (3, 4),
+    "aten::cudnn_batch_norm": (3,),
+    "aten::_scaled_dot_product_flash_attention": (6, 7),
+    "aten::_scaled_dot_product_cudnn_attention": (6, 7),
+    "aten::_scaled_dot_product_efficient_attention": (2, 3),
+    "aten::_flash_attention_forward": (2, 3),
+    "aten::_efficient_attention_forward": (2, 3),
+}
+
+# Operators that write all of their first argument, and do not read it.
+_FILLS = (
+    *("copy_", "zero_", "fill_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_"),
+    *("cauchy_", "geometric_", "log_normal_"),
+)
+
+# Operators that only move bits: a copy of unwritten memory is unwritten memory.
+_COPIES = ("aten::copy_", "aten::clone", "aten::_to_copy")
 
 # Operators that write to arguments although their schemas do not say so.
 _WRITES = {
@@ -33,9 +53,10 @@ class Operator(NamedTuple):
     Attributes:
         name: such as `aten.add_.Tensor`.
         written: the positions and the names of the arguments that it writes to.
-        unread: those of `written` whose content it does not read: `out=`.
+        unread: those of `written` whose content it does not read, such as `out=`.
         is_empty: whether it leaves its results unwritten.
         scratch: the numbers of the results that it may leave partly unwritten.
+        is_copy: whether it only copies.
         is_view: whether it only returns views of its arguments, and so reads nothing.
         is_entry: whether its argument is a value of Python that becomes a tensor.
         is_random: whether it draws from a generator.
@@ -49,6 +70,7 @@ class Operator(NamedTuple):
     unread: tuple[int | str, ...] = ()
     is_empty: bool = False
     scratch: tuple[int, ...] = ()
+    is_copy: bool = False
     is_view: bool = False
     is_entry: bool = False
     is_random: bool = False
@@ -68,6 +90,7 @@ def _from_schema(function: Any) -> Operator:
     name = schema.name
     base: str = name.partition("::")[2].rstrip("_").removesuffix("_like").removesuffix("_strided")
     base = base.removesuffix("_permuted").removesuffix("_quantized")
+    short = name.partition("::")[2]
     is_view = all(one.alias_info and not one.alias_info.is_write for one in schema.returns)
     written: list[int | str] = []
     unread: list[int | str] = []
@@ -76,11 +99,12 @@ def _from_schema(function: Any) -> Operator:
         if is_written or argument.name in _WRITES.get(name, ()):
             keys = [argument.name] if argument.kwarg_only else [position, argument.name]
             written += keys
-            unread += keys * argument.is_out
+            unread += keys * (argument.is_out or (position == 0 and short in _FILLS))
     return Operator(
         name=str(function),
         written=tuple(written),
         unread=tuple(unread),
+        is_copy=name in _COPIES,
         is_empty=base in _EMPTY or base in _RESIZE,
         scratch=_SCRATCH.get(name, ()),
         is_view=is_view and bool(schema.returns) and name not in _ENTRIES,
