@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from .contents import digest_of
 from .effects import default_generator, leaves, read_by, tensors_of
 from .memory import storage_id
 from .operators import Operator
-from .places import Place, callers, owner
+from .places import Place, callers, calling, owner
 from .reach import Reached
 
 REPLAYS = 10
@@ -88,7 +87,7 @@ class Taker:
             copies = _copied((args, kwargs))
             inputs = read_by(operator, args, kwargs)
             held = {n: self.reached.path_of(one) for n, one in enumerate(inputs)}
-            frame = sys._getframe(2)
+            frame = calling()
             holder = owner(frame)
             self.found = capture = Capture(
                 operator,

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..support.digests import bytes_of, form_of, is_plain, word_sum
+from ..support.memory import map_at
 
-_FAKES = ("FakeTensor", "FunctionalTensor")
+#: Classes of tensors that stand for others.
+WITHOUT_CONTENT = ("FakeTensor", "FunctionalTensor")
 _PIECE = 2**20  # bytes that one thread hashes at a time
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
@@ -44,7 +46,7 @@ def digests(tensor: Tensor, pool: Executor | None = None) -> list[Digest]:
         except (RuntimeError, NotImplementedError):  # a dtype of less than a byte
             return []
         if flat.device.type == "cpu":
-            found.append(Digest(_hash(form, flat.numpy(), pool)))
+            found.append(Digest(_hash(form, _memory_of(flat), pool)))
         else:
             found.append(Digest(word_sum(flat), _hash(form)))
     return found
@@ -65,7 +67,8 @@ def digest_of(values: list[Any]) -> tuple[int, ...]:
 
 def has_content(tensor: Tensor) -> bool:
     """Return whether a tensor has content: a meta tensor, a fake and a lazy one have none."""
-    return not (is_lazy(tensor) or tensor.device.type == "meta" or type(tensor).__name__ in _FAKES)
+    stands_for = type(tensor).__name__ in WITHOUT_CONTENT
+    return not (stands_for or is_lazy(tensor) or tensor.device.type == "meta")
 
 
 def is_lazy(tensor: Tensor) -> bool:
@@ -126,6 +129,14 @@ def _hash(form: bytes, content: Any = b"", pool: Executor | None = None) -> int:
         for digest in map(_digest, pieces) if pool is None else pool.map(_digest, pieces):
             sha.update(digest)
     return int.from_bytes(sha.digest()[:8], "little")
+
+
+def _memory_of(flat: Tensor) -> Any:
+    """Return the bytes of a tensor on the host, without a copy.
+
+    `flat.numpy()` would forbid the program to resize the tensor later.
+    """
+    return map_at(flat, flat.data_ptr(), len(flat)) if len(flat) else b""
 
 
 def _digest(piece: Any) -> bytes:

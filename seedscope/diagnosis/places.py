@@ -33,6 +33,12 @@ def is_inner(code: CodeType) -> bool:
     return found
 
 
+def calling() -> FrameType | None:
+    """Return the frame that called the caller of this; None in a thread of autograd."""
+    frame = sys._getframe(1).f_back
+    return None if frame is None else frame.f_back
+
+
 def caller(frame: FrameType | None) -> Place | None:
     """Return the innermost place outside of torch, Python and this package."""
     while frame is not None:
@@ -103,7 +109,3 @@ def caller_text(stack: list[Place]) -> str:
 def source_of(place: Place | None) -> str:
     """Return the text of the line, or nothing."""
     return "" if place is None else linecache.getline(place[0].co_filename, line_of(place)).strip()
-
-
-def here(depth: int = 1) -> FrameType:
-    return sys._getframe(depth + 1)

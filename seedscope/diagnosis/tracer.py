@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ from torch.utils._python_dispatch import (
 
 from ..support.compiler import opaque
 from ..support.torch_internals import backward_node, next_sequence_number
-from .contents import digests, has_own_dispatch
-from .effects import Effects, constants, generator_of
+from .contents import WITHOUT_CONTENT, digests, has_content, has_own_dispatch
+from .effects import Effects, constants, generator_of, leaves
 from .operators import Operator, operator_of
-from .places import Place, caller, owner
+from .places import Place, caller, calling, owner
 from .trace import Tables, Trace
 
 #: Called in place of an operation that is looked at: (operator, function, args, kwargs) -> result.
@@ -69,8 +68,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self._is_passed_by() or _is_housekeeping(func):
             return func(*args, **kwargs)
-        if any(has_own_dispatch(one) for one in types):
-            return NotImplemented  # the subclass calls operations on the tensors inside
+        for one in types:
+            if one.__name__ in WITHOUT_CONTENT:
+                return func(*args, **kwargs)
+            if has_own_dispatch(one):
+                return NotImplemented  # the subclass calls operations on the tensors inside
         return self.record(operator_of(func), func, args, kwargs)
 
     def region(self, run: Any, region: Any, inputs: list[Any]) -> Any:
@@ -92,12 +94,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Call `function`, and write down what it read and what it wrote."""
         with torch._C.DisableTorchFunction():
             before = self._effects.before(operator, args, kwargs)
-        frame = sys._getframe(2)
+        frame = calling()
         place = caller(frame)
         if self._focus is not None and self._focus[0] == len(self.trace) and not self._lane():
             result = self._focus[1](operator, function, args, kwargs)
         else:
             result = function(*args, **kwargs)
+        if _is_pretended(result, args, kwargs):
+            return result
         with torch._C.DisableTorchFunction():
             after = self._effects.after(operator, before, args, kwargs, result)
             if operator.is_random and self.first_draw is None:
@@ -157,12 +161,20 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
 
+def _is_pretended(*values: Any) -> bool:
+    """Return whether an operation has computed nothing, on meta tensors or fake ones."""
+    first = next(leaves(values, torch.Tensor), None)
+    return first is not None and not has_content(first)
+
+
 def _is_housekeeping(function: Any) -> bool:
     """Return whether an operation belongs to no program: it marks a time, or unpickles a tensor.
 
     Tensors from a loader's workers are unpickled in the order in which they arrive.
     """
-    return function.namespace == "profiler" or sys._getframe(2).f_code in _REBUILDING
+    frame = calling()
+    is_rebuilding = frame is not None and frame.f_code in _REBUILDING
+    return is_rebuilding or function.namespace == "profiler"
 
 
 _REBUILDING = {

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..support.memory import copy_at, is_addressable, map_at
 from .base import Source
-from .memory import copy_at, is_addressable, map_at
 from .numpy import Memory, find_gauss, map_gauss
 from .python import PythonState, layout_is_known, map_words
 

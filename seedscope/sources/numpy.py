@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.interrupts import in_one_step
+from ..support.memory import copy_at, is_addressable, map_at
 from ..support.showing import shown
 from .base import Source, same_state
-from .memory import copy_at, is_addressable, map_at
 from .mersenne import can_go_on
 from .watch import unwatched
 

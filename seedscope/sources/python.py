@@ -8,9 +8,9 @@ import struct
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..support.memory import copy_at, is_addressable, map_at
 from ..support.showing import shown
 from .base import Source, same_state
-from .memory import copy_at, is_addressable, map_at
 from .mersenne import can_go_on
 from .watch import unwatched
 

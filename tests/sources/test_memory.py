@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from seedscope import Snapshot, seeded, snapshot
-from seedscope.sources import memory
 from seedscope.sources.numpy import NumPy
 from seedscope.sources.python import Python
 from seedscope.sources.registry import select_sources
+from seedscope.support import memory
 
 [PYTHON], [NUMPY] = select_sources(["python"]), select_sources(["numpy"])
 

@@ -1,4 +1,4 @@
-"""Generator states in memory, as bytes: the public calls box each word into an integer."""
+"""Memory at an address, as bytes: the public calls box each word, or have effects of their own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+"""Two processes that diagnose a step with an asynchronous collective."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from seedscope import diagnose
+
+
+def step() -> torch.Tensor:
+    values = torch.rand(1_000_000) + dist.get_rank()
+    work = dist.all_reduce(values, async_op=True)
+    work.wait()
+    return (values * 2).sum()
+
+
+def worker(rank: int, file: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    print(diagnose(step, seed=3), flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    mp.spawn(worker, (sys.argv[1],), nprocs=2)
