@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import NoneType
 from typing import Any
 
@@ -158,7 +159,7 @@ def _by_value(found: Evidence) -> Cause:
     if (cause := _by_generator(found)) is not None:
         return cause
     if found.changed:
-        return _state(found, [*found.changed])
+        return _state(found, _mixed(found.changed))
     asked = [f"{what}, at {shown(place)}" for place, what in found.witness.asked.items()]
     if asked:
         more = f"; and {len(asked) - _SHOWN} more" * (len(asked) > _SHOWN)
@@ -191,6 +192,16 @@ def _by_generator(found: Evidence) -> Cause | None:
     return Cause(
         GENERATOR_OUTSIDE, f"a generator made before the block: {'; '.join(texts)}", holders
     )
+
+
+def _mixed(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return the paths, plain values and contents in turns: either may be the reason."""
+    is_plain = [all(isinstance(mark, (str, NoneType)) for mark in one) for one in changed.values()]
+    groups = [
+        [p for p, plain in zip(changed, is_plain, strict=True) if plain is kind]
+        for kind in (True, False)
+    ]
+    return [path for pair in zip_longest(*groups) for path in pair if path is not None]
 
 
 def holders_of(found: Evidence, paths: Iterable[str]) -> list[tuple[str, Any]]:

@@ -157,7 +157,10 @@ def _describe(result: Divergence, trace: Trace, index: int, found: Evidence) -> 
     place = trace.tables.places.values[trace.places[index]]
     result.operation = trace.operation(index)
     result.where, result.source = shown(place), source_of(place)
+    last = None if found.difference is None else found.difference.last
     forward = trace.forward[index]
+    if forward < 0 and last is not None and trace.places[last] == trace.places[index]:
+        forward = trace.forward[last]  # a gradient that is kept belongs to the operation before
     if forward >= 0:
         result.forward = _step(trace, forward)[1]
     captures = found.captures
@@ -166,7 +169,8 @@ def _describe(result: Divergence, trace: Trace, index: int, found: Evidence) -> 
         result.arguments = first.arguments if result.values is None else ""
         result.module = first.inside
         result.where = caller_text(first.stack) or result.where
-        result.amount = _amount(captures)
+        if found.difference is not None and found.difference.kind == RESULT:
+            result.amount = _amount(captures)
 
 
 def _amount(captures: list[Capture]) -> Amount | None:

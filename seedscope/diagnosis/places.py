@@ -89,7 +89,7 @@ def shown(place: Place | None) -> str:
     if place is None:
         return "(no Python code outside of torch)"
     path = place[0].co_filename
-    for folder in (os.getcwd(), *_INSTALLED):
+    for folder in (*_INSTALLED, os.getcwd()):
         if path.startswith(os.path.join(folder, "")):
             path = os.path.relpath(path, folder)
             break
