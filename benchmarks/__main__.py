@@ -10,6 +10,7 @@ import sys
 SUITES = {
     "data_throughput": "what SeededDataset and seeded_loader cost, and what resuming takes",
     "determinism_cost": "what each determinism setting costs small networks on the CPU",
+    "diagnosis_overhead": "what the trace of diagnose costs a step, beside other ways to compare",
     "evaluation_overhead": "what entering and leaving evaluating(model) costs",
     "gpu": "everything that a GPU can tell, within a number of seconds",
     "op_atlas": "which operations repeat on the CPU, beside what three lists say",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .call import Call, default_generator, leaves
 from .contents import digest_of
-from .effects import default_generator, leaves, read_by, tensors_of
 from .memory import storage_id
 from .operators import Operator
 from .places import Place, callers, calling, owner
@@ -26,7 +26,7 @@ class Capture:
     Attributes:
         operator: the operator.
         arguments: the arguments that are no tensors and are not the defaults, as text.
-        inputs, outputs: copies of the tensors, before and after.
+        outputs: copies of what it wrote.
         held: where the function holds an input, by the number of the input.
         inside: the module or optimizer in whose method it was called, with its class; or empty.
         stack: the places outside of torch, the innermost first.
@@ -38,7 +38,6 @@ class Capture:
 
     operator: Operator
     arguments: str
-    inputs: list[Tensor]
     held: dict[int, str]
     inside: str
     stack: list[Place]
@@ -81,34 +80,35 @@ class Taker:
         self._is_replayed = is_replayed
         self._threads = threads
 
-    def __call__(self, operator: Operator, function: Any, args: Any, kwargs: Any) -> Any:
+    def __call__(self, call: Call) -> Any:
         self._when_taken()
         with torch._C.DisableTorchFunction():
-            copies = _copied((args, kwargs))
-            inputs = read_by(operator, args, kwargs)
+            copies = _copied((call.args, call.kwargs))
+            inputs = call.read()
             held = {n: self.reached.path_of(one) for n, one in enumerate(inputs)}
             frame = calling()
             holder = owner(frame)
             self.found = capture = Capture(
-                operator,
-                _arguments(operator, args, kwargs),
-                [*leaves(copies, Tensor)],
+                call.operator,
+                call.unusual(),
                 {number: path for number, path in held.items() if path is not None},
                 "" if holder is None else self.reached.name_of(holder),
                 callers(frame),
                 input_digests=[digest_of([one]) for one in inputs],
             )
-            states = _Generators(inputs, args, kwargs) if self._is_replayed else None
-        result = function(*args, **kwargs)
+            states = _Generators(call) if self._is_replayed else None
+        result = call.run()
         with torch._C.DisableTorchFunction():
-            outputs = [*tensors_of(operator.written, args, kwargs), *leaves(result)]
-            capture.outputs = _copied(outputs)
+            capture.outputs = _copied(call.results(result))
             capture.digest = digest_of(capture.outputs)
             if states is not None:
-                self._replay(capture, states, function, copies)
+                self._replay(capture, states, call.function, copies)
         return result
 
     def _replay(self, capture: Capture, states: _Generators, function: Any, copies: Any) -> None:
+        if capture.operator.is_deferred:
+            capture.failure = "what other processes or storages take part in is not replayed"
+            return
         after = states.read()
         count = torch.get_num_threads()
         try:
@@ -119,9 +119,8 @@ class Taker:
                     found = capture.with_threads.setdefault(threads, set())
                 for _ in range(REPLAYS):
                     states.write(states.before)
-                    args, kwargs = _copied(copies)
-                    result = function(*args, **kwargs)
-                    outputs = [*tensors_of(capture.operator.written, args, kwargs), *leaves(result)]
+                    call = Call(capture.operator, function, *_copied(copies))
+                    outputs = call.results(call.run())
                     found.add(digest := digest_of(outputs))
                     if digest != capture.digest and capture.other is None:
                         capture.other = outputs
@@ -135,9 +134,9 @@ class Taker:
 class _Generators:
     """The generators that an operation may draw from."""
 
-    def __init__(self, inputs: list[Tensor], args: Any, kwargs: Any) -> None:
-        given = [*leaves((args, kwargs), torch.Generator)]
-        devices = {one.device for one in inputs} | {torch.device("cpu")}
+    def __init__(self, call: Call) -> None:
+        given = [*leaves((call.args, call.kwargs), torch.Generator)]
+        devices = {one.device for _, one in call.tensors} | {torch.device("cpu")}
         defaults = [default_generator(device) for device in devices]
         self._generators = [one for one in (*given, *defaults) if one is not None]
         self.before = self.read()
@@ -185,16 +184,3 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: _mapped(one, change) for key, one in value.items()}
     return value
-
-
-def _arguments(operator: Operator, args: Any, kwargs: Any) -> str:
-    """Return the arguments that are no tensors and no defaults, such as `accumulate=True`."""
-    given = dict(zip((name for name, _ in operator.arguments), args, strict=False)) | kwargs
-    defaults = dict(operator.arguments)
-    return ", ".join(
-        f"{name}={value!r:.80}"
-        for name, value in given.items()
-        if isinstance(value, (bool, int, float, complex, str, list))
-        and not [*leaves(value, Tensor)]
-        and defaults.get(name) != value
-    )

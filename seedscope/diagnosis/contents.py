@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..support.digests import bytes_of, form_of, is_plain, word_sum
+from ..support.digests import bytes_of, is_plain, word_sum
 from ..support.memory import map_at
 
 #: Classes of tensors that stand for others.
 WITHOUT_CONTENT = ("FakeTensor", "FunctionalTensor")
-_PIECE = 2**20  # bytes that one thread hashes at a time
+_PIECE = 2**21  # bytes that one thread hashes at a time
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
     torch.sparse_bsr: ("crow_indices", "col_indices"),
@@ -40,15 +40,15 @@ def digests(tensor: Tensor, pool: Executor | None = None) -> list[Digest]:
     """
     found = []
     for part in parts(tensor):
-        form = form_of(part) + str(tensor.layout).encode()
+        form = f"{part.dtype}{part.shape}{tensor.layout}".encode()
         try:
-            flat = bytes_of(part)
+            content = _memory_of(part) if part.device.type == "cpu" else bytes_of(part)
         except (RuntimeError, NotImplementedError):  # a dtype of less than a byte
             return []
-        if flat.device.type == "cpu":
-            found.append(Digest(_hash(form, _memory_of(flat), pool)))
+        if isinstance(content, Tensor):
+            found.append(Digest(word_sum(content), _hash(form)))
         else:
-            found.append(Digest(word_sum(flat), _hash(form)))
+            found.append(Digest(_hash(form, content, pool)))
     return found
 
 
@@ -88,6 +88,10 @@ def text_digest(text: str) -> int:
 
 def parts(tensor: Tensor) -> Iterator[Tensor]:
     """Yield the plain tensors that make up `tensor`; none of one that has no content of its own."""
+    if type(tensor) in (Tensor, nn.Parameter) and is_plain(tensor):
+        if tensor.device.type != "meta":
+            yield tensor
+        return
     if not has_content(tensor):
         return
     if hasattr(tensor, "__tensor_flatten__"):
@@ -131,12 +135,14 @@ def _hash(form: bytes, content: Any = b"", pool: Executor | None = None) -> int:
     return int.from_bytes(sha.digest()[:8], "little")
 
 
-def _memory_of(flat: Tensor) -> Any:
-    """Return the bytes of a tensor on the host, without a copy.
+def _memory_of(tensor: Tensor) -> Any:
+    """Return the bytes of a tensor on the host, without a copy where they lie in order.
 
-    `flat.numpy()` would forbid the program to resize the tensor later.
+    `tensor.numpy()` would forbid the program to resize the tensor later.
     """
-    return map_at(flat, flat.data_ptr(), len(flat)) if len(flat) else b""
+    if not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
+        tensor = bytes_of(tensor)
+    return map_at(tensor, tensor.data_ptr(), tensor.nbytes) if tensor.nbytes else b""
 
 
 def _digest(piece: Any) -> bytes:

@@ -55,16 +55,23 @@ def explain(program: Program, runs: list[Run]) -> Report:
     witness = Witness()
     pair = _first_pair(runs)
     if pair is not None:
-        pair, witness, captures = _look(program, runs, pair)
+        captures: list[Capture] = []
+        if not program.is_in_step:
+            pair, witness, captures = _look(program, runs, pair)
         found = Evidence(pair.difference, runs[pair.first], runs[pair.second], witness, captures)
         _tell(program, report, pair, found)
     elif not report.error:
         report.reproducible = True
-        if any(run.reseeded for run in runs):
+        if any(run.reseeded for run in runs) and not program.is_in_step:
             witness = Witness()
             program.run("where a source is seeded", witness=witness)
     _tell_of_sources(report, runs, witness)
     report.notes = _notes(runs, witness, report)
+    if program.is_in_step and pair is not None:
+        report.notes.append(
+            "this process runs in step with others of its group, so that nothing was run again to "
+            "look at the difference"
+        )
     return report
 
 
@@ -116,7 +123,8 @@ def _tell(program: Program, report: Report, pair: Pair, found: Evidence) -> None
     report.cause, report.because = cause.kind, cause.text
     slowest = max(found.one.seconds, found.other.seconds)
     others = holders_of(found, found.changed)
-    report.remedies = remedies(program, cause, others, slowest)
+    if not program.is_in_step:
+        report.remedies = remedies(program, cause, others, slowest)
     if not any(one.helps for one in report.remedies):
         report.advice = advice_of(cause)
     named = [one for one in marks_shown(found.changed) if one not in cause.text]

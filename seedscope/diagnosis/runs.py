@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..data.search import Search
@@ -125,6 +126,13 @@ class Program:
             _first_draw(tracer, reached),
         )
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether other processes take part in each run, so that all need the same number of runs."""
+        distributed = torch.distributed
+        is_on = distributed.is_available() and distributed.is_initialized()
+        return is_on and distributed.get_world_size() > 1
+
     def modules(self) -> list[nn.Module]:
         """Return the modules that the function can reach."""
         root = {**self.names, self.name: self.function}
@@ -172,7 +180,5 @@ def _described(error: Exception) -> str:
 
 
 def _synchronize() -> None:
-    import torch
-
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()

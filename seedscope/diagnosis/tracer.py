@@ -17,14 +17,15 @@ from torch.utils._python_dispatch import (
 
 from ..support.compiler import opaque
 from ..support.torch_internals import backward_node, next_sequence_number
+from .call import Call, leaves
 from .contents import WITHOUT_CONTENT, digests, has_content, has_own_dispatch
-from .effects import Effects, constants, generator_of, leaves
+from .effects import Effects, Found
 from .operators import Operator, operator_of
 from .places import Place, caller, calling, owner
 from .trace import Tables, Trace
 
-#: Called in place of an operation that is looked at: (operator, function, args, kwargs) -> result.
-Look = Callable[[Operator, Any, Any, Any], Any]
+#: Called in place of an operation that is looked at; returns what the operation returns.
+Look = Callable[[Call], Any]
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -73,7 +74,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func(*args, **kwargs)
             if has_own_dispatch(one):
                 return NotImplemented  # the subclass calls operations on the tensors inside
-        return self.record(operator_of(func), func, args, kwargs)
+        return self.record(Call(operator_of(func), func, args, kwargs))
 
     def region(self, run: Any, region: Any, inputs: list[Any]) -> Any:
         """Run a compiled region as one operation, if this thread is traced."""
@@ -88,28 +89,29 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         self.regions += 1
         written = tuple(getattr(region, "mutated_input_idxs", ()))
-        return self.record(Operator("compiled region", written), function, tuple(inputs), {})
+        operator = Operator("compiled region", written)
+        return self.record(Call(operator, function, tuple(inputs), {}))
 
-    def record(self, operator: Operator, function: Any, args: Any, kwargs: Any) -> Any:
-        """Call `function`, and write down what it read and what it wrote."""
+    def record(self, call: Call) -> Any:
+        """Run a call, and write down what it read and what it wrote."""
         with torch._C.DisableTorchFunction():
-            before = self._effects.before(operator, args, kwargs)
+            before = self._effects.before(call)
         frame = calling()
         place = caller(frame)
         if self._focus is not None and self._focus[0] == len(self.trace) and not self._lane():
-            result = self._focus[1](operator, function, args, kwargs)
+            result = self._focus[1](call)
         else:
-            result = function(*args, **kwargs)
-        if _is_pretended(result, args, kwargs):
+            result = call.run()
+        if _is_pretended(call, result):
             return result
         with torch._C.DisableTorchFunction():
-            after = self._effects.after(operator, before, args, kwargs, result)
-            if operator.is_random and self.first_draw is None:
-                is_given, state = generator_of(args, kwargs)
+            after = self._effects.after(call, before, result)
+            if call.operator.is_random and self.first_draw is None:
+                is_given, state = call.generator()
                 if state is not None and not is_given and digests(state) != before.generator:
-                    self.first_draw = operator.name, place, owner(frame)
+                    self.first_draw = call.operator.name, place, owner(frame)
         with self._lock:
-            self._add(operator, [*before.found, *after], place, constants(args, kwargs))
+            self._add(call, [*before.found, *after], place)
         return result
 
     def finish(self) -> Trace:
@@ -142,7 +144,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _lane(self) -> int:
         return self._lanes.setdefault(threading.get_ident(), len(self._lanes))
 
-    def _add(self, operator: Operator, found: Any, place: Any, text: str) -> None:
+    def _add(self, call: Call, found: Found, place: Place | None) -> None:
         trace, tables = self.trace, self.trace.tables
         for number, kind, digest in found:
             trace.add_entry(number, kind, digest.value, digest.form)
@@ -153,17 +155,19 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             forward = self._nodes.get(node, -1)
         trace.add(
-            tables.operations.number(operator.name),
-            tables.constants.number(text),
+            tables.operations.number(call.operator.name),
+            tables.constants.number(call.constants()),
             tables.places.number(place),
             self._lane(),
             forward,
         )
 
 
-def _is_pretended(*values: Any) -> bool:
+def _is_pretended(call: Call, result: Any) -> bool:
     """Return whether an operation has computed nothing, on meta tensors or fake ones."""
-    first = next(leaves(values, torch.Tensor), None)
+    first = result
+    if not isinstance(first, torch.Tensor):
+        first = call.tensors[0][1] if call.tensors else next(leaves(result, torch.Tensor), None)
     return first is not None and not has_content(first)
 
 

@@ -69,7 +69,7 @@ def test_settings_are_left_alone_by_default_and_strict_if_that_is_asked():
     assert seen == [False, False, True, True]
 
 
-@pytest.mark.parametrize("function", [differing, lambda: 1 / 0, index_put])
+@pytest.mark.parametrize("function", [differing, lambda: 1 / 0])
 def test_nothing_is_different_afterwards(function, two_threads):
     model = nn.Sequential(nn.Identity(), nn.Dropout())
     model[1].eval()
@@ -264,19 +264,16 @@ def test_one_process_cannot_show_the_order_of_a_set():
     command = [sys.executable, "-c", SET_ORDER]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}
     outputs = [
-        subprocess.run(
-            command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True
-        )
-        for _ in range(6)
+        subprocess.check_output(command, text=True, cwd=ROOT, env=environment) for _ in range(6)
     ]
-    texts = [one.stdout.partition("\n") for one in outputs]
+    texts = [one.partition("\n") for one in outputs]
     assert len({order for order, _, _ in texts}) > 1, "the order is another in each process"
     for _, _, report in texts:
         assert report.startswith("reproducible")
         assert "one process cannot show the order of sets of strings" in " ".join(report.split())
     fixed = environment | {"PYTHONHASHSEED": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=fixed, check=True)
-    assert "sets of strings" not in " ".join(done.stdout.split())
+    text = subprocess.check_output(command, text=True, cwd=ROOT, env=fixed)
+    assert "sets of strings" not in " ".join(text.split())
 
 
 SET_ORDER = """

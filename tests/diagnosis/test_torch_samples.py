@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from traced import traces
 
 from seedscope import seeded
+from seedscope.diagnosis.call import Call, leaves
 from seedscope.diagnosis.compare import first_difference
 from seedscope.diagnosis.contents import digest_of
-from seedscope.diagnosis.effects import leaves, read_by, tensors_of
 from seedscope.diagnosis.operators import operator_of
 
 DTYPES = (torch.float32, torch.int64, torch.complex64)
@@ -80,13 +80,13 @@ class Writes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        operator = operator_of(func)
-        written = [id(one) for one in tensors_of(operator.written, args, kwargs)]
-        read = [one for one in read_by(operator, args, kwargs) if id(one) not in written]
+        call = Call(operator_of(func), func, args, kwargs)
+        written = [id(one) for one in call.written()]
+        read = [one for one in call.read() if id(one) not in written]
         before = [digest_of([one]) for one in read]
-        result = func(*args, **kwargs)
+        result = call.run()
         if [digest_of([one]) for one in read] != before:
-            self.found.add(operator.name)
+            self.found.add(call.operator.name)
         return result
 
 

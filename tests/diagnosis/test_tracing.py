@@ -297,3 +297,5 @@ def test_results_of_collectives_are_compared_once_they_have_come(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("reproducible: 2 runs of step are equal") == 2
+    assert "rank 0 True" in done.stdout
+    assert "rank 1 False ['this process runs in step with others" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import torch
 import torch.distributed as dist
@@ -18,9 +19,16 @@ def step() -> torch.Tensor:
     return (values * 2).sum()
 
 
+def differing() -> torch.Tensor:
+    return step() * (time.perf_counter_ns() % 1_000_003)
+
+
 def worker(rank: int, file: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     print(diagnose(step, seed=3), flush=True)
+    # In one process alone: a second look would wait for the other one for ever.
+    report = diagnose(differing if rank else step, seed=3)
+    print("rank", rank, report.reproducible, report.notes, flush=True)
     dist.destroy_process_group()
 
 
