@@ -34,7 +34,10 @@ class Call:
     def __init__(
         self, operator: Operator, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> None:
-        self.operator, self.function, self.args, self.kwargs = operator, function, args, kwargs
+        self.operator: Operator = operator
+        self.function: Callable[..., Any] = function
+        self.args: Any = args
+        self.kwargs: dict[str, Any] = kwargs
         self.tensors: list[tuple[int | str, Tensor]] = []
         keyed: Iterable[tuple[int | str, Any]] = (*enumerate(args), *kwargs.items())
         for key, value in keyed:

@@ -55,6 +55,24 @@ class Capture:
         return len(self.replays) > 1
 
 
+class Namer:
+    """Notes the module or the optimizer around the operation at which a tracer calls it.
+
+    Attributes:
+        inside: its path and class; empty if there is none.
+        reached: what the function holds in this run.
+    """
+
+    def __init__(self) -> None:
+        self.inside: str = ""
+        self.reached: Reached = Reached()
+
+    def __call__(self, call: Call) -> Any:
+        holder = owner(calling())
+        self.inside = "" if holder is None else self.reached.name_of(holder)
+        return call.run()
+
+
 class Taker:
     """Takes the operation at which a tracer calls it.
 

@@ -8,12 +8,11 @@ from itertools import zip_longest
 from types import NoneType
 from typing import Any
 
-from .capture import REPLAYS, Capture
+from .capture import REPLAYS
 from .compare import CONSTANT, RESULT, Difference
-from .places import Place, shown
-from .runs import Run
+from .evidence import Evidence
+from .places import shown
 from .trace import GENERATOR, INPUT, UNWRITTEN
-from .witness import Witness
 
 OPERATION = "operation"
 THREADS = "number of threads"
@@ -35,41 +34,11 @@ class Cause:
         kind: one of the names above.
         text: what is known, in one line.
         holders: what could be restored to make it go away: (path, thing).
-        is_confirmed: whether replays, equal inputs or a restored state have shown it.
     """
 
     kind: str
     text: str
     holders: list[tuple[str, Any]] = field(default_factory=list)
-    is_confirmed: bool = False
-
-
-@dataclass
-class Evidence:
-    """What is known of a difference.
-
-    Attributes:
-        difference: where the runs part; None if only what they returned differs.
-        one, other: the runs.
-        witness: what a later run has drawn and asked for.
-        captures: the operation as later runs had it.
-    """
-
-    difference: Difference | None
-    one: Run
-    other: Run
-    witness: Witness
-    captures: list[Capture]
-
-    @property
-    def changed(self) -> dict[str, tuple[Any, Any]]:
-        return self.one.reached.changed(self.other.reached)
-
-    @property
-    def seeded(self) -> dict[str, Place | None]:
-        """The sources that were seeded inside with a seed that is not the scope's."""
-        names = {*self.one.reseeded, *self.other.reseeded}
-        return {name: self.witness.seeded.get(name) for name in sorted(names)}
 
 
 def find_cause(found: Evidence) -> Cause:
@@ -84,7 +53,6 @@ def find_cause(found: Evidence) -> Cause:
             return Cause(
                 UNINITIALISED,
                 "it reads memory that nothing has written, such as that of torch.empty",
-                is_confirmed=True,
             )
     return _by_tensor(found) or _by_value(found)
 
@@ -92,38 +60,25 @@ def find_cause(found: Evidence) -> Cause:
 def _operation(found: Evidence) -> Cause:
     captures = found.captures
     if not captures:
-        return Cause(OPERATION, "inputs equal, outputs different; it was not reached again")
+        return Cause(OPERATION, "it was not reached again, so that it could not be replayed")
     first = captures[0]
     if first.is_confirmed:
         text = f"{len(first.replays)} results in {REPLAYS} replays on the same inputs"
-        return Cause(OPERATION, f"this operation itself does not repeat: {text}", [], True)
-    counts = _thread_counts(found)
-    if len(counts) > 1:
+        return Cause(OPERATION, f"this operation itself does not repeat: {text}")
+    counts = found.thread_counts
+    if len({frozenset(one) for one in first.with_threads.values()}) > 1:
         by_count = " and ".join(map(str, counts))
-        results = {frozenset(one) for one in first.with_threads.values()}
-        return Cause(
-            THREADS,
-            f"torch had {by_count} threads, and the operation rounds differently with each",
-            is_confirmed=len(results) > 1,
-        )
+        text = f"torch had {by_count} threads, and the operation rounds differently with each"
+        return Cause(THREADS, text)
     digests = [one.input_digests for one in captures]
     if any(one != digests[0] for one in digests):
         return Cause(
             UNSEEN,
             "an input was changed where torch does not see it: through a NumPy view, by another "
             "thread, by C or Triton code",
-            is_confirmed=True,
         )
     why = f": {first.failure}" if first.failure else f", and {REPLAYS} replays gave one result"
-    return Cause(OPERATION, f"inputs equal as far as operations tell, outputs different{why}")
-
-
-def _thread_counts(found: Evidence) -> list[int]:
-    difference = found.difference
-    if difference is None or difference.first is None or difference.second is None:
-        return []
-    one, other = found.one.trace, found.other.trace
-    return sorted({one.threads[difference.first], other.threads[difference.second]})
+    return Cause(OPERATION, f"nothing that torch shows has changed before it{why}")
 
 
 def _generator(found: Evidence, difference: Difference) -> Cause:
@@ -176,7 +131,7 @@ def _by_seeding(found: Evidence) -> Cause:
         f"{name} was seeded at {shown(place)}" if place else f"{name} was seeded"
         for name, place in found.seeded.items()
     ]
-    return Cause(SEEDED, f"{'; '.join(places)}, with a seed that is not the scope's", [], True)
+    return Cause(SEEDED, f"{'; '.join(places)}, with a seed that is not the scope's")
 
 
 def _by_generator(found: Evidence) -> Cause | None:

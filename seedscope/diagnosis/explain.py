@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from .amount import Amount, amount
-from .capture import Capture, Taker
+from .capture import Capture
 from .causes import (
-    Evidence,
     advice_of,
     find_cause,
     holders_of,
@@ -16,6 +14,7 @@ from .causes import (
     marks_shown,
 )
 from .compare import CONSTANT, PATH, RESULT, Difference, first_difference
+from .evidence import Evidence, first_evidence, look
 from .places import caller_text, shown, source_of
 from .regions import ADVICE as REGIONS
 from .remedies import remedies
@@ -24,22 +23,7 @@ from .runs import Program, Run
 from .trace import Trace
 from .witness import Witness
 
-_LOOKS = 3  # how often an earlier difference may show while the first one is looked at
 _CHANGED = 5
-
-
-@dataclass
-class Pair:
-    """Two runs, by their numbers, and where they part; `difference` is None if they do not."""
-
-    first: int
-    second: int
-    difference: Difference | None
-
-    @property
-    def order(self) -> float:
-        found = self.difference
-        return float("inf") if found is None or found.first is None else found.first
 
 
 def explain(program: Program, runs: list[Run]) -> Report:
@@ -53,13 +37,12 @@ def explain(program: Program, runs: list[Run]) -> Report:
         error=_error(runs),
     )
     witness = Witness()
-    pair = _first_pair(runs)
-    if pair is not None:
-        captures: list[Capture] = []
+    found = first_evidence(runs)
+    if found is not None:
         if not program.is_in_step:
-            pair, witness, captures = _look(program, runs, pair)
-        found = Evidence(pair.difference, runs[pair.first], runs[pair.second], witness, captures)
-        _tell(program, report, pair, found)
+            found = look(program, runs, found)
+        witness = found.witness
+        _tell(program, report, found)
     elif not report.error:
         report.reproducible = True
         if any(run.reseeded for run in runs) and not program.is_in_step:
@@ -67,7 +50,7 @@ def explain(program: Program, runs: list[Run]) -> Report:
             program.run("where a source is seeded", witness=witness)
     _tell_of_sources(report, runs, witness)
     report.notes = _notes(runs, witness, report)
-    if program.is_in_step and pair is not None:
+    if program.is_in_step and found is not None:
         report.notes.append(
             "this process runs in step with others of its group, so that nothing was run again to "
             "look at the difference"
@@ -75,51 +58,9 @@ def explain(program: Program, runs: list[Run]) -> Report:
     return report
 
 
-def _first_pair(runs: list[Run]) -> Pair | None:
-    """Return the two runs that part first; None if all are equal."""
-    pairs = []
-    for number, other in enumerate(runs[1:], 1):
-        difference = first_difference(runs[0].trace, other.trace)
-        differs = difference is not None and not difference.is_harmless
-        if differs or runs[0].outcome.first_difference(other.outcome):
-            pairs.append(Pair(0, number, difference))
-    return min(pairs, key=lambda pair: pair.order, default=None)
-
-
-def _look(program: Program, runs: list[Run], pair: Pair) -> tuple[Pair, Witness, list[Capture]]:
-    """Run again to see the operation at which runs part, and what happens before it.
-
-    The runs are added to `runs`.
-    """
-    for _ in range(_LOOKS):
-        witness = Witness()
-        index = pair.difference.first if pair.difference else None
-        threads = tuple(_threads(pair, runs))
-        takers = [Taker(True, threads, witness.stop_asking), Taker()]
-        for number, taker in enumerate(takers):
-            focus = None if index is None else (index, taker)
-            seen = None if number else witness
-            runs.append(program.run("a look at the difference", focus, seen))
-        now = _first_pair(runs)
-        if now is None or now.order >= pair.order:
-            break
-        pair = now
-    return pair, witness, [taker.found for taker in takers if taker.found is not None]
-
-
-def _threads(pair: Pair, runs: list[Run]) -> list[int]:
-    """Return the numbers of threads that torch had in the two runs, if they differ."""
-    found = pair.difference
-    if found is None or found.kind != RESULT or found.first is None or found.second is None:
-        return []
-    one, other = runs[pair.first].trace, runs[pair.second].trace
-    counts = {one.threads[found.first], other.threads[found.second]}
-    return sorted(counts) if len(counts) > 1 else []
-
-
-def _tell(program: Program, report: Report, pair: Pair, found: Evidence) -> None:
+def _tell(program: Program, report: Report, found: Evidence) -> None:
     cause = find_cause(found)
-    report.first_divergence = _divergence(program, pair, found)
+    report.first_divergence = _divergence(found)
     report.cause, report.because = cause.kind, cause.text
     slowest = max(found.one.seconds, found.other.seconds)
     others = holders_of(found, found.changed)
@@ -131,13 +72,13 @@ def _tell(program: Program, report: Report, pair: Pair, found: Evidence) -> None
     report.changed = named[:_CHANGED]
 
 
-def _divergence(program: Program, pair: Pair, found: Evidence) -> Divergence:
+def _divergence(found: Evidence) -> Divergence:
     difference = found.difference
     one, other = found.one.trace, found.other.trace
     result = Divergence(
         index=None,
         operations=(len(one), len(other)),
-        runs=(pair.first + 1, pair.second + 1),
+        runs=(found.numbers[0] + 1, found.numbers[1] + 1),
         what=kind_of(difference),
     )
     if difference is None:
@@ -165,17 +106,13 @@ def _describe(result: Divergence, trace: Trace, index: int, found: Evidence) -> 
     place = trace.tables.places.values[trace.places[index]]
     result.operation = trace.operation(index)
     result.where, result.source = shown(place), source_of(place)
-    last = None if found.difference is None else found.difference.last
-    forward = trace.forward[index]
-    if forward < 0 and last is not None and trace.places[last] == trace.places[index]:
-        forward = trace.forward[last]  # a gradient that is kept belongs to the operation before
-    if forward >= 0:
-        result.forward = _step(trace, forward)[1]
+    if found.forward is not None:
+        result.forward = _step(trace, found.forward)[1]
     captures = found.captures
     if captures:
         first = captures[0]
         result.arguments = first.arguments if result.values is None else ""
-        result.module = first.inside
+        result.module = found.inside or first.inside
         result.where = caller_text(first.stack) or result.where
         if found.difference is not None and found.difference.kind == RESULT:
             result.amount = _amount(captures)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..support.conditions import devices, versions
 from .amount import Amount
+from .causes import OPERATION
 from .remedies import Remedy
 
 _LABEL = 23  # columns
@@ -142,11 +143,19 @@ class Report:
             f"{found.operations[0]:,} on"
         )
 
+    def _why(self) -> str:
+        found = self.first_divergence
+        if found is not None and found.inputs_equal and self.cause == OPERATION:
+            return f"yes: {self.because}"
+        return f"{self.cause}: {self.because}"
+
     def _rows(self) -> Any:
         yield "raised", self.error
         if self.first_divergence is not None:
             yield from _of_divergence(self.first_divergence)
-            yield "cause", f"{self.cause}: {self.because}" if self.because else self.cause
+            is_told = self.first_divergence.inputs_equal and self.cause == OPERATION
+            yield "inputs equal" if is_told else "cause", self._why()
+            yield "max difference", str(self.first_divergence.amount or "")
             for remedy in self.remedies:
                 yield "what to do" if remedy.helps else "does not help", str(remedy)
             yield "what to do", self.advice
@@ -180,6 +189,3 @@ def _of_divergence(found: Divergence) -> Any:
     if found.values is not None:
         for run, value in zip(found.runs, found.values, strict=True):
             yield f"value in run {run}", value
-    if found.inputs_equal is not None:
-        yield "inputs equal", "yes" if found.inputs_equal else "no"
-    yield "max difference", str(found.amount) if found.amount else ""

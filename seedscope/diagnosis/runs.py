@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from ..scope.seeded import seeded
 from ..sources.registry import select_sources
 from ..support.modes import Deterministic
 from ..support.remarks import remark
-from .capture import Taker
+from .capture import Namer, Taker
 from .keeping import Kept
 from .outcome import Outcome
 from .places import is_inner
@@ -73,19 +73,22 @@ class Program:
         restore: Iterable[Any],
         deterministic: Deterministic,
     ) -> None:
-        self.function, self.args, self.kwargs, self.seed = function, args, kwargs, seed
+        self.function: Callable[..., Any] = function
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.seed: int = seed
         self.deterministic: Deterministic = deterministic
-        self.restored = [*restore]
-        self.names = _names(function, args, kwargs)
-        self.kept = Kept(self.restored, (*args, *kwargs.values()))
-        self.tables = Tables()
+        self.restored: list[Any] = [*restore]
+        self.names: dict[str, Any] = _names(function, args, kwargs)
+        self.kept: Kept = Kept(self.restored, (*args, *kwargs.values()))
+        self.tables: Tables = Tables()
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self._began = time.perf_counter()
 
     def run(
         self,
         what: str,
-        focus: tuple[int, Taker] | None = None,
+        focus: Mapping[int, Taker | Namer] | None = None,
         witness: Witness | None = None,
         kept: Kept | None = None,
         **options: Any,
@@ -97,8 +100,8 @@ class Program:
         reached = reach(self.function, self.names, self.kept.storages())
         options = {"deterministic": self.deterministic} | options
         tracer = Tracer(self.tables, focus)
-        if focus is not None:
-            focus[1].reached = reached
+        for look in (focus or {}).values():
+            look.reached = reached
         result, error = None, ""
         with seeded(self.seed, **options) as scope:
             sources = [*select_sources(), *reached.generators.values()]
@@ -128,7 +131,7 @@ class Program:
 
     @property
     def is_in_step(self) -> bool:
-        """Whether other processes take part in each run, so that all need the same number of runs."""
+        """Whether other processes take part in each run, so that all have to run equally often."""
         distributed = torch.distributed
         is_on = distributed.is_available() and distributed.is_initialized()
         return is_on and distributed.get_world_size() > 1

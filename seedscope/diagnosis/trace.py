@@ -44,9 +44,9 @@ class Tables:
     """The tables that all runs share, so that equal numbers mean equal values."""
 
     def __init__(self) -> None:
-        self.operations = Table()
-        self.constants = Table()  # the arguments that are no tensors, as text
-        self.places = Table()  # (code, instruction) of the caller, or None
+        self.operations: Table = Table()
+        self.constants: Table = Table()  # the arguments that are no tensors, as text
+        self.places: Table = Table()  # (code, instruction) of the caller, or None
 
 
 class DeviceSums:
@@ -57,7 +57,7 @@ class DeviceSums:
     def __init__(self) -> None:
         self._full: list[torch.Tensor] = []
         self._buffer: torch.Tensor | None = None
-        self._targets = array("Q")  # where in the trace each belongs
+        self._targets: array[int] = array("Q")  # where in the trace each belongs
 
     def add(self, value: torch.Tensor, target: int) -> None:
         place = len(self._targets) % self._SIZE
@@ -78,16 +78,18 @@ class Trace:
     """The operations of one run."""
 
     def __init__(self, tables: Tables) -> None:
-        self.tables = tables
-        self.operations = array("I")
-        self.constants = array("I")
-        self.places = array("I")
-        self.lanes = array("H")  # the thread, by the order in which threads appear
-        self.threads = array("H")  # the number of torch's threads
-        self.forward = array("q")  # the forward operation of one of the backward; else -1
-        self._ends = array("Q")
-        self._what = array("H")
-        self._digests = array("Q")
+        self.tables: Tables = tables
+        self.operations: array[int] = array("I")
+        self.constants: array[int] = array("I")
+        self.places: array[int] = array("I")
+        self.lanes: array[int] = array("H")  # the thread, by the order in which threads appear
+        self.threads: array[int] = array("H")  # the number of torch's threads
+        self.forward: array[int] = array(
+            "q"
+        )  # the forward operation of one of the backward; else -1
+        self._ends: array[int] = array("Q")
+        self._what: array[int] = array("H")
+        self._digests: array[int] = array("Q")
         self._sums: dict[torch.device, DeviceSums] = {}
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -33,16 +33,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         tables: the tables of all runs.
-        focus: the number of an operation of the first thread, and what is called in its place.
+        focus: what is called in place of an operation of the first thread, by its number.
     """
 
-    def __init__(self, tables: Tables, focus: tuple[int, Look] | None = None) -> None:
+    def __init__(self, tables: Tables, focus: Mapping[int, Look] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = Trace(tables)
-        self.regions = 0  # compiled ones
+        self.trace: Trace = Trace(tables)
+        self.regions: int = 0  # compiled ones
         #: The first operation that draws from a default generator: name, place, owner.
         self.first_draw: tuple[str, Place | None, Any] | None = None
-        self._focus = focus
+        self._focus: Mapping[int, Look] = focus or {}
         self._process = os.getpid()
         self._lanes: dict[int, int] = {}
         self._nodes: dict[int, int] = {}  # the forward operation of each node of autograd
@@ -52,7 +52,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._effects = Effects(self._pool)
 
     #: Operations that take functions, such as torch.cond, come here too.
-    supports_higher_order_operators = True
+    supports_higher_order_operators: bool = True
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -98,10 +98,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             before = self._effects.before(call)
         frame = calling()
         place = caller(frame)
-        if self._focus is not None and self._focus[0] == len(self.trace) and not self._lane():
-            result = self._focus[1](call)
-        else:
-            result = call.run()
+        look = self._focus.get(len(self.trace)) if not self._lane() else None
+        result = call.run() if look is None else look(call)
         if _is_pretended(call, result):
             return result
         with torch._C.DisableTorchFunction():

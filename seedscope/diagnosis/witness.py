@@ -56,7 +56,7 @@ class Witness:
         self.drawn: dict[str, Place] = {}
         self.seeded: dict[str, Place] = {}
         self.asked: dict[Place, str] = {}
-        self.is_blind = False
+        self.is_blind: bool = False
         self._is_over = False
         self._paused: Callable[[], Any] = nullcontext
         self._sources: list[Source] = []
