@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .contents import parts
 
+_MANY = 2**24
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -30,7 +31,8 @@ class Amount(NamedTuple):
     elements: int
 
     def __str__(self) -> str:
-        ulp = "" if self.ulp is None else f" (ulp {self.ulp:,})"
+        # Numbers of other signs or sizes are so far apart that the steps between say nothing.
+        ulp = "" if self.ulp is None or self.ulp >= _MANY else f" (ulp {self.ulp:,})"
         return f"{self.largest:.2g}{ulp}, {self.differing:,} of {self.elements:,} elements"
 
 

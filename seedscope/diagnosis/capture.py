@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from .places import Place, callers, calling, owner
 from .reach import Reached
 
 REPLAYS = 10
+_PROBES = 4
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Capture:
         other: the outputs of a replay that differ from these.
         with_threads: the same by another number of threads.
         failure: why it could not be replayed.
+        count: the number of replays.
     """
 
     operator: Operator
@@ -48,6 +50,7 @@ class Capture:
     other: list[Any] | None = None
     with_threads: dict[int, set[tuple[int, ...]]] = field(default_factory=dict)
     failure: str = ""
+    count: int = 0
 
     @property
     def is_confirmed(self) -> bool:
@@ -80,6 +83,7 @@ class Taker:
         is_replayed: whether to run the operation again on copies of its inputs.
         threads: other numbers of threads to replay it with.
         when_taken: called before the operation runs.
+        replays: how often it is replayed.
 
     Attributes:
         found: the operation; None if the run has not come to it.
@@ -91,12 +95,14 @@ class Taker:
         is_replayed: bool = False,
         threads: tuple[int, ...] = (),
         when_taken: Callable[[], None] = lambda: None,
+        replays: int = REPLAYS,
     ) -> None:
         self.found: Capture | None = None
         self.reached: Reached = Reached()
         self._when_taken = when_taken
         self._is_replayed = is_replayed
         self._threads = threads
+        self._count = replays
 
     def __call__(self, call: Call) -> Any:
         self._when_taken()
@@ -135,10 +141,11 @@ class Taker:
                 if threads is not None:
                     torch.set_num_threads(threads)
                     found = capture.with_threads.setdefault(threads, set())
-                for _ in range(REPLAYS):
+                for _ in range(self._count):
                     states.write(states.before)
                     call = Call(capture.operator, function, *_copied(copies))
                     outputs = call.results(call.run())
+                    capture.count += threads is None
                     found.add(digest := digest_of(outputs))
                     if digest != capture.digest and capture.other is None:
                         capture.other = outputs
@@ -147,6 +154,37 @@ class Taker:
         finally:
             torch.set_num_threads(count)
             states.write(after)
+
+
+class Prober:
+    """Replays every operation, to catch one that differs only where no digest slows it down.
+
+    A digest gives the threads of an operation the time to fall asleep. After the copy of its inputs
+    they are awake.
+
+    Attributes:
+        found: the first operation whose replays differ; None if there is none.
+        index: its number.
+        reached: what the function holds in this run.
+        trace: the trace of the run, as far as it has come.
+    """
+
+    def __init__(self) -> None:
+        self.found: Capture | None = None
+        self.index: int = -1
+        self.reached: Reached = Reached()
+        self.trace: Sized = ()
+
+    def __call__(self, call: Call) -> Any:
+        if self.found is not None or call.operator.is_view or call.operator.is_empty:
+            return call.run()
+        taker = Taker(True, replays=_PROBES)
+        taker.reached = self.reached
+        result = taker(call)
+        capture = taker.found
+        if capture is not None and capture.is_confirmed:
+            self.found, self.index = capture, len(self.trace)
+        return result
 
 
 class _Generators:

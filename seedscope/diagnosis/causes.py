@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from types import NoneType
 from typing import Any
 
-from .capture import REPLAYS
 from .compare import CONSTANT, RESULT, Difference
 from .evidence import Evidence
 from .places import shown
@@ -22,8 +22,10 @@ SEEDED = "seeded inside"
 GENERATOR_OUTSIDE = "generator from outside"
 STATE = "state left from the run before"
 OUTSIDE = "value from outside"
+ORDER = "order of a set or of addresses"
 
 _SHOWN = 3  # paths or places
+_NUMBER = re.compile(r"\[\d+\]|#\d+")
 
 
 @dataclass
@@ -44,7 +46,11 @@ class Cause:
 def find_cause(found: Evidence) -> Cause:
     """Return the cause, by what differs first."""
     difference = found.difference
+    if found.is_hidden and difference is None:
+        return Cause(OPERATION, "threads race, and no replay of an operation has shown for which")
     if difference is not None and difference.kind == RESULT:
+        if difference.is_rewired:
+            return _another_tensor(found)
         if difference.inputs_are_equal:
             return _operation(found)
         if not difference.has(INPUT) and difference.has(GENERATOR):
@@ -63,7 +69,7 @@ def _operation(found: Evidence) -> Cause:
         return Cause(OPERATION, "it was not reached again, so that it could not be replayed")
     first = captures[0]
     if first.is_confirmed:
-        text = f"{len(first.replays)} results in {REPLAYS} replays on the same inputs"
+        text = f"{len(first.replays)} results in {first.count} replays on the same inputs"
         return Cause(OPERATION, f"this operation itself does not repeat: {text}")
     counts = found.thread_counts
     if len({frozenset(one) for one in first.with_threads.values()}) > 1:
@@ -77,8 +83,15 @@ def _operation(found: Evidence) -> Cause:
             "an input was changed where torch does not see it: through a NumPy view, by another "
             "thread, by C or Triton code",
         )
-    why = f": {first.failure}" if first.failure else f", and {REPLAYS} replays gave one result"
-    return Cause(OPERATION, f"nothing that torch shows has changed before it{why}")
+    why = first.failure or f"{first.count} replays gave one result, so that it differs rarely"
+    return Cause(OPERATION, f"nothing that torch shows has changed before it; {why}")
+
+
+def _another_tensor(found: Evidence) -> Cause:
+    held = "" if not found.captures else ", ".join(found.captures[0].held.values())
+    which = f", such as {held} in one run" if held else ""
+    text = f"another tensor was given to it{which}: the order of a set, of addresses or of threads"
+    return Cause(ORDER, text)
 
 
 def _generator(found: Evidence, difference: Difference) -> Cause:
@@ -113,9 +126,11 @@ def _by_value(found: Evidence) -> Cause:
         return _by_seeding(found)
     if (cause := _by_generator(found)) is not None:
         return cause
-    if found.changed:
-        return _state(found, _mixed(found.changed))
     asked = [f"{what}, at {shown(place)}" for place, what in found.witness.asked.items()]
+    if found.changed:
+        cause = _state(found, _mixed(found.changed))
+        cause.text += f"; and it asked for {asked[0]}" if asked else ""
+        return cause
     if asked:
         more = f"; and {len(asked) - _SHOWN} more" * (len(asked) > _SHOWN)
         return Cause(OUTSIDE, f"before it, the program asked for {'; '.join(asked[:_SHOWN])}{more}")
@@ -150,13 +165,18 @@ def _by_generator(found: Evidence) -> Cause | None:
 
 
 def _mixed(changed: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Return the paths, plain values and contents in turns: either may be the reason."""
-    is_plain = [all(isinstance(mark, (str, NoneType)) for mark in one) for one in changed.values()]
-    groups = [
-        [p for p, plain in zip(changed, is_plain, strict=True) if plain is kind]
-        for kind in (True, False)
-    ]
-    return [path for pair in zip_longest(*groups) for path in pair if path is not None]
+    """Return the paths, plain values and contents in turns: either may be the reason.
+
+    What is deep inside, or private, comes later.
+    """
+    groups: tuple[list[str], list[str]] = ([], [])
+    for path in sorted(changed, key=_depth):
+        groups[all(isinstance(mark, (str, NoneType)) for mark in changed[path])].append(path)
+    return [path for pair in zip_longest(*reversed(groups)) for path in pair if path is not None]
+
+
+def _depth(path: str) -> tuple[int, int]:
+    return path.count("._"), len(re.findall(r"[.\[]", path))
 
 
 def holders_of(found: Evidence, paths: Iterable[str]) -> list[tuple[str, Any]]:
@@ -179,12 +199,18 @@ def _state(found: Evidence, paths: list[str]) -> Cause:
 
 
 def marks_shown(changed: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Return what has changed as text: the path, and the values if they are short."""
+    """Return what has changed as text: the path, and the values if they are short.
+
+    Items of one list are one text.
+    """
+    alike: dict[str, list[str]] = {}
+    for path, (before, after) in changed.items():
+        is_short = isinstance(before, (str, NoneType)) and isinstance(after, (str, NoneType))
+        values = f" ({_shown_mark(before)}, then {_shown_mark(after)})" if is_short else ""
+        alike.setdefault(_NUMBER.sub("", path), []).append(path + values)
     return [
-        f"{path} ({_shown_mark(before)}, then {_shown_mark(after)})"
-        if isinstance(before, (str, NoneType)) and isinstance(after, (str, NoneType))
-        else path
-        for path, (before, after) in changed.items()
+        first if not more else f"{first} and {len(more)} more like it"
+        for first, *more in alike.values()
     ]
 
 
@@ -198,14 +224,29 @@ _ADVICE = {
     UNSEEN: "wait for the thread, or copy the memory that others write",
     UNINITIALISED: "write the memory before it is read: torch.zeros in place of torch.empty",
     SEEDED: "remove the call, or give it scope.derive(...)",
-    GENERATOR_OUTSIDE: "make the generator inside the block, or name it in restore",
+    GENERATOR_OUTSIDE: "make the generator inside the block, so that it has the scope's entropy",
     STATE: "make it inside the function, or name what holds it in restore",
-    OUTSIDE: "give it to the function as an argument",
+    ORDER: "give the objects an order of their own: a list, or sorted by name",
 }
 
 
-def advice_of(cause: Cause) -> str:
-    """Return what to do where nothing that was tried has helped."""
+def advice_of(cause: Cause, found: Evidence, restored: list[int]) -> str:
+    """Return what to do where nothing that was tried has helped.
+
+    `restored` are the `id`s of what is put back before each run.
+    """
+    if cause.kind == OUTSIDE:
+        if found.witness.asked:
+            return "take it before, and give it to the function as an argument"
+        return (
+            "look for it with less around: num_workers=0 shows the lines of a loader's data, and "
+            "one thread those of others"
+        )
+    if cause.kind == STATE:
+        if not found.still_differs:
+            return "it happens in the first run alone: call the function once before, or reset it"
+        if not [one for one in cause.holders if id(one[1]) not in restored]:
+            return "restore holds no plain attributes and globals: set it anew inside the function"
     return _ADVICE[cause.kind]
 
 

@@ -25,7 +25,9 @@ class Difference:
         last: the index of the last operation that is common to both, in the first trace.
         entries: the pairs of entries that differ.
         meets: after how many operations of each the paths are the same again, if they are.
-        is_harmless: whether one run has operations that the other lacks, and all else is equal.
+        is_harmless: whether one run has operations that the other lacks, none of which writes to
+            its arguments, and all else is equal.
+        is_rewired: whether other operations have written what it reads than in the other run.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Difference:
     entries: tuple[tuple[Entry, Entry], ...] = ()
     meets: tuple[int, int] | None = None
     is_harmless: bool = False
+    is_rewired: bool = False
 
     def has(self, kind: int) -> bool:
         """Return whether an entry of that kind differs."""
@@ -78,7 +81,7 @@ def _in_lane(one: Trace, other: Trace, lane: int) -> Difference | None:
         if found.kind == PATH:
             meets = _meets(one, other, first[a:], second[b:])
             found = replace(found, meets=meets)
-            if meets is not None and 0 in meets:
+            if meets is not None and _is_added(one, other, first[a:], second[b:], meets):
                 added = added or found
                 a, b = a + meets[0], b + meets[1]
                 continue
@@ -89,6 +92,18 @@ def _in_lane(one: Trace, other: Trace, lane: int) -> Difference | None:
     return added or Difference(PATH, *ends, last)
 
 
+def _is_added(
+    one: Trace, other: Trace, first: list[int], second: list[int], meets: tuple[int, int]
+) -> bool:
+    """Return whether the operations before two paths meet belong to one alone, and add nothing.
+
+    Those that write to their arguments may change what was there before.
+    """
+    added = [one.operations[i] for i in first[: meets[0]]]
+    added += [other.operations[i] for i in second[: meets[1]]]
+    return 0 in meets and one.tables.writing.isdisjoint(added)
+
+
 def _at(one: Trace, other: Trace, i: int, j: int, last: int | None) -> Difference | None:
     """Return how an operation of one trace differs from one of the other."""
     if one.operations[i] != other.operations[j]:
@@ -97,7 +112,8 @@ def _at(one: Trace, other: Trace, i: int, j: int, last: int | None) -> Differenc
     if one.constants[i] != other.constants[j]:
         return Difference(CONSTANT, i, j, last, differs)
     if any(entry.kind == OUTPUT for entry, _ in differs):
-        return Difference(RESULT, i, j, last, differs)
+        is_rewired = one.wiring[i] != other.wiring[j]
+        return Difference(RESULT, i, j, last, differs, is_rewired=is_rewired)
     return None
 
 

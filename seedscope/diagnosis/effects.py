@@ -24,10 +24,12 @@ class Before:
     Attributes:
         found: the digests of what no operation before it has written.
         unwritten: those of memory that nothing has written, by the `id` of the tensor.
+        writers: the numbers of the operations that have written what it reads.
     """
 
     found: Found = field(default_factory=list)
     unwritten: dict[int, list[Digest]] = field(default_factory=dict)
+    writers: list[int] = field(default_factory=list)
 
     @property
     def generator(self) -> list[Digest]:
@@ -49,11 +51,15 @@ class Effects:
         self._memory = Memory()
         self._pool = pool
 
-    def before(self, call: Call) -> Before:
-        """Return the digests of what a call reads and no operation before it has written."""
+    def before(self, call: Call, index: int) -> Before:
+        """Return the digests of what a call reads and no operation before it has written.
+
+        `index` is the number of the operation.
+        """
         result = Before()
         for number, tensor in enumerate(call.read()):
-            state = self._memory.state(tensor)
+            state, writer = self._memory.state(tensor)
+            result.writers.append(writer)
             if state is KNOWN:
                 continue
             digests = self._digests(tensor)
@@ -62,14 +68,14 @@ class Effects:
             if state is EMPTY:
                 result.unwritten[id(tensor)] = digests
             else:
-                self._memory.write(tensor)  # as if: it has been compared
+                self._memory.write(tensor, index)  # as if: it has been compared
         if call.operator.is_random:
             is_given, state_of_it = call.generator()
             if state_of_it is not None:
                 result.found += [(is_given, GENERATOR, d) for d in contents.digests(state_of_it)]
         return result
 
-    def after(self, call: Call, before: Before, result: Any) -> Found:
+    def after(self, call: Call, index: int, before: Before, result: Any) -> Found:
         """Return the digests of what a call has written."""
         operator = call.operator
         is_late = operator.is_deferred or _is_late(call, result)
@@ -84,7 +90,7 @@ class Effects:
                 self._memory.set(tensor, EMPTY)
             else:
                 found += [(number, OUTPUT, one) for one in digests]
-                self._memory.write(tensor)
+                self._memory.write(tensor, index)
         # A result in the memory of an argument is a view, or has been written above.
         known = {storage_id(one) for _, one in call.tensors} - {None}
         values = [result] if isinstance(result, Tensor) else leaves(result)
@@ -98,7 +104,7 @@ class Effects:
                 self._memory.set(value, None if is_late else EMPTY)
             else:
                 found += [(place, OUTPUT, one) for one in self._digests(value)]
-                self._memory.set(value, KNOWN)
+                self._memory.set(value, KNOWN, index)
         return found
 
     def _digests(self, tensor: Tensor) -> list[Digest]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .capture import Capture, Namer, Taker
+from .capture import Capture, Namer, Prober, Taker
 from .compare import RESULT, Difference, first_difference
 from .places import Place
 from .runs import Program, Run
 from .witness import Witness
 
+_BARE = 3  # runs without a trace
 _LOOKS = 3  # how often an earlier difference may show while the first one is looked at
 
 
@@ -25,6 +26,8 @@ class Evidence:
         witness: what a later run has drawn and asked for.
         captures: the operation as later runs had it.
         inside: the module around its forward operation, if it belongs to a backward.
+        still_differs: whether the runs that looked at it differ as well.
+        is_hidden: whether the runs with a trace are equal, and those without one differ.
     """
 
     numbers: tuple[int, int]
@@ -34,12 +37,20 @@ class Evidence:
     witness: Witness = field(default_factory=Witness)
     captures: list[Capture] = field(default_factory=list)
     inside: str = ""
+    still_differs: bool = True
+    is_hidden: bool = False
 
     @property
     def order(self) -> float:
         """When the runs part, in operations of the first one."""
         found = self.difference
         return float("inf") if found is None or found.first is None else found.first
+
+    @property
+    def is_of_operation(self) -> bool:
+        """Whether an operation gave another result for equal inputs."""
+        found = self.difference
+        return found is not None and found.kind == RESULT and found.inputs_are_equal
 
     @property
     def changed(self) -> dict[str, tuple[Any, Any]]:
@@ -93,8 +104,8 @@ def look(program: Program, runs: list[Run], found: Evidence) -> Evidence:
     """
     for _ in range(_LOOKS):
         seen = _look_once(program, runs, found)
-        now = first_evidence(runs)
-        if now is None or now.order >= found.order:
+        now = first_evidence([one for one in runs if not one.error])
+        if now is None or not now.is_of_operation or now.order >= found.order:
             break
         found = now
     return seen
@@ -110,6 +121,35 @@ def _look_once(program: Program, runs: list[Run], found: Evidence) -> Evidence:
         if found.forward is not None:
             focus[found.forward] = namer
         seen = None if number else witness
-        runs.append(program.run("a look at the difference", focus, seen))
+        runs.append(program.run("a look at the difference", focus, witness=seen))
     captures = [taker.found for taker in takers if taker.found is not None]
-    return replace(found, witness=witness, captures=captures, inside=namer.inside)
+    still_differs = first_evidence(runs[-2:]) is not None
+    return replace(
+        found,
+        witness=witness,
+        captures=captures,
+        inside=namer.inside,
+        still_differs=still_differs,
+    )
+
+
+def look_without_a_trace(program: Program, runs: list[Run]) -> Evidence | None:
+    """Return the evidence of a difference that a trace hides; None if there is none.
+
+    The digests of a trace slow a program down: threads that race for an operation otherwise may
+    then run one after another. So what the function returns and leaves is compared in runs without
+    a trace; not with those that have one, since some of torch's formulas take another path under a
+    dispatch mode. If it differs, a run that replays each operation looks for the one.
+    """
+    outcomes = [program.run_bare().outcome for _ in range(_BARE)]
+    differing = [one for one in outcomes[1:] if outcomes[0].first_difference(one) is not None]
+    if not differing:
+        return None
+    prober = Prober()
+    probed = program.run("replays of every operation", always=prober)
+    if prober.found is None:
+        one, other = (replace(runs[0], outcome=each) for each in (outcomes[0], differing[0]))
+        return Evidence((0, 1), one, other, None, is_hidden=True)
+    last = prober.index - 1 if prober.index else None
+    found = Difference(RESULT, prober.index, prober.index, last)
+    return Evidence((0, 1), runs[0], probed, found, captures=[prober.found], is_hidden=True)

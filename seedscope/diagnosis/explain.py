@@ -7,6 +7,7 @@ import os
 from .amount import Amount, amount
 from .capture import Capture
 from .causes import (
+    GENERATOR_OUTSIDE,
     advice_of,
     find_cause,
     holders_of,
@@ -14,16 +15,24 @@ from .causes import (
     marks_shown,
 )
 from .compare import CONSTANT, PATH, RESULT, Difference, first_difference
-from .evidence import Evidence, first_evidence, look
+from .evidence import Evidence, first_evidence, look, look_without_a_trace
 from .places import caller_text, shown, source_of
 from .regions import ADVICE as REGIONS
 from .remedies import remedies
-from .report import Divergence, Report
+from .report import Divergence, Report, counted
 from .runs import Program, Run
 from .trace import Trace
 from .witness import Witness
 
 _CHANGED = 5
+_IN_STEP = (
+    "this process runs in step with others of its group, so that nothing was run again to look at "
+    "the difference"
+)
+_HIDDEN = (
+    "the runs with a trace are equal, and those without one differ: threads race, and a trace "
+    "slows them down"
+)
 
 
 def explain(program: Program, runs: list[Run]) -> Report:
@@ -36,25 +45,24 @@ def explain(program: Program, runs: list[Run]) -> Report:
         operations=[len(run.trace) for run in runs],
         error=_error(runs),
     )
-    witness = Witness()
     found = first_evidence(runs)
-    if found is not None:
-        if not program.is_in_step:
-            found = look(program, runs, found)
-        witness = found.witness
-        _tell(program, report, found)
+    if program.is_in_step:
+        if found is not None:
+            report.notes.append(_IN_STEP)
+    elif found is not None:
+        found = look(program, runs, found)
     elif not report.error:
-        report.reproducible = True
-        if any(run.reseeded for run in runs) and not program.is_in_step:
-            witness = Witness()
-            program.run("where a source is seeded", witness=witness)
+        found = look_without_a_trace(program, runs)
+        if found is not None:
+            report.notes.append(_HIDDEN)
+    report.reproducible = found is None and not report.error
+    witness = Witness() if found is None else found.witness
+    if found is not None:
+        _tell(program, report, found)
+    elif any(run.reseeded for run in runs) and not program.is_in_step:
+        program.run("where a source is seeded", witness=witness)
     _tell_of_sources(report, runs, witness)
-    report.notes = _notes(runs, witness, report)
-    if program.is_in_step and found is not None:
-        report.notes.append(
-            "this process runs in step with others of its group, so that nothing was run again to "
-            "look at the difference"
-        )
+    report.notes += _notes(runs, witness, report)
     return report
 
 
@@ -62,12 +70,12 @@ def _tell(program: Program, report: Report, found: Evidence) -> None:
     cause = find_cause(found)
     report.first_divergence = _divergence(found)
     report.cause, report.because = cause.kind, cause.text
-    slowest = max(found.one.seconds, found.other.seconds)
     others = holders_of(found, found.changed)
     if not program.is_in_step:
-        report.remedies = remedies(program, cause, others, slowest)
-    if not any(one.helps for one in report.remedies):
-        report.advice = advice_of(cause)
+        report.remedies = remedies(program, cause, others, found)
+    helps = any(one.helps for one in report.remedies)
+    if not helps or cause.kind == GENERATOR_OUTSIDE:
+        report.advice = advice_of(cause, found, [id(one) for one in program.restored])
     named = [one for one in marks_shown(found.changed) if one not in cause.text]
     report.changed = named[:_CHANGED]
 
@@ -147,7 +155,7 @@ def _values(one: Trace, other: Trace, difference: Difference) -> tuple[str, str]
 def _error(runs: list[Run]) -> str:
     for number, run in enumerate(runs, 1):
         if run.error:
-            return f"in run {number}, after {len(run.trace):,} operations: {run.error}"
+            return f"in run {number}, after {counted(len(run.trace), 'operation')}: {run.error}"
     return ""
 
 
@@ -167,13 +175,13 @@ def _notes(runs: list[Run], witness: Witness, report: Report) -> list[str]:
     notes = []
     if report.reproducible and os.environ.get("PYTHONHASHSEED", "random") == "random":
         notes.append(
-            "one process cannot show the order of sets of strings, which is another in each "
-            "process: seedscope run --seed fixes it"
+            "one process cannot show the order of sets of strings (seedscope run fixes it)"
         )
     if uncompared := sorted({name for run in runs for name in run.uncompared}):
         notes.append(f"not compared, since it has no bits to read: {', '.join(uncompared)}")
     if regions := max(run.regions for run in runs):
-        notes.append(f"{regions} calls of compiled regions are one operation each: {REGIONS}")
+        calls = counted(regions, "call")
+        notes.append(f"{calls} of compiled regions, each one operation here: {REGIONS}")
     if witness.is_blind:
         notes.append("a debugger or a coverage tool is in the way of the lines of draws")
     if not all(run.reached.is_whole for run in runs):
@@ -191,6 +199,6 @@ def _added(one: Trace, other: Trace, found: Difference, number: int) -> str:
     is_first = found.meets[0] > 0
     step = _step(one, found.first) if is_first else _step(other, found.second)
     return (
-        f"run {1 if is_first else number} alone has {max(found.meets)} operations from "
+        f"run {1 if is_first else number} alone has {counted(max(found.meets), 'operation')} from "
         f"{step[0]} at {step[1]} on; all others are equal"
     )

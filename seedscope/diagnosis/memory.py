@@ -22,14 +22,15 @@ class Memory:
 
     def __init__(self) -> None:
         # A storage's Python object lives as long as the storage, and so does a reference to it.
-        self._states: dict[int, tuple[Any, int]] = {}
+        self._states: dict[int, tuple[Any, int, int]] = {}
 
-    def state(self, tensor: Tensor) -> int | None:
-        """Return KNOWN, EMPTY, or None for memory from outside."""
+    def state(self, tensor: Tensor) -> tuple[int | None, int]:
+        """Return KNOWN, EMPTY, or None for memory from outside, and which operation set that."""
         found = self._states.get(id(storage_of(tensor)))
-        return None if found is None else found[1]
+        return (None, -1) if found is None else found[1:]
 
-    def set(self, tensor: Tensor, state: int | None) -> None:
+    def set(self, tensor: Tensor, state: int | None, by: int = -1) -> None:
+        """Set the state of the memory of a tensor, by the operation of that number."""
         storage = storage_of(tensor)
         if storage is None:
             return
@@ -37,15 +38,15 @@ class Memory:
         if state is None:
             self._states.pop(key, None)
         elif (found := self._states.get(key)) is not None:
-            self._states[key] = found[0], state
+            self._states[key] = found[0], state, by
         else:
             forget = self._states.pop
-            self._states[key] = weakref.ref(storage, lambda _: forget(key, None)), state
+            self._states[key] = weakref.ref(storage, lambda _: forget(key, None)), state, by
 
-    def write(self, tensor: Tensor) -> None:
+    def write(self, tensor: Tensor, by: int) -> None:
         """Note that an operation has written to `tensor`: all of its memory, or a part."""
-        if self.state(tensor) is not KNOWN and covers(tensor):
-            self.set(tensor, KNOWN)
+        if self.state(tensor)[0] is KNOWN or covers(tensor):
+            self.set(tensor, KNOWN, by)
 
 
 def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import operator
 import re
 import types
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from ..data.functions import Place
 from ..data.search import Search
 from ..sources.base import Source
 from ..sources.generators import KINDS, is_governed
+from ..support.showing import shown
 from . import contents
 from .contents import has_content, is_lazy
 from .keeping import can_keep
@@ -91,7 +94,7 @@ def reach(function: Any, arguments: dict[str, Any], restored: set[int]) -> Reach
     found = Reached()
     name = getattr(function, "__name__", type(function).__name__)
     root = {**arguments, f"{name}()": function}
-    leaves = (Tensor, *KINDS, functools._lru_cache_wrapper)
+    leaves = (Tensor, *KINDS, functools._lru_cache_wrapper, _BaseDataLoaderIter)
     things: dict[int, tuple[str, Any]] = {}  # by the id of a place: what is there
     kept: list[Place] = []  # so that no other place gets the id of one
     tensors = set[int]()
@@ -102,13 +105,18 @@ def reach(function: Any, arguments: dict[str, Any], restored: set[int]) -> Reach
                 continue  # an optimizer has those of the model
             tensors.add(id(thing))
         path = _readable(place.path())
+        if ".dynamo_ctx" in path:
+            continue  # what the compiler keeps
         kept.append(place)
         things.setdefault(id(place), (path, thing))  # its class comes later, at the same place
         mark = _mark(thing, path, found, restored)
         if mark is not None:
             path = _numbered(path, found.marks)
             found.marks[path] = mark
-            if (holder := _holder(place, things)) is not None:
+            holder = _holder(place, things)
+            if any(thing is argument for argument in arguments.values()):
+                holder = path, thing
+            if holder is not None:
                 found.holders[path] = holder
         _note(thing, path, found)
         if isinstance(thing, Tensor) and has_content(thing) and thing.grad is not None:
@@ -138,14 +146,24 @@ def _mark(thing: Any, path: str, found: Reached, restored: set[int]) -> Any:
         if isinstance(thing, kind):
             return None if is_governed(thing) else _generator_mark(make, thing, path, found)
     if type(thing) is np.ndarray and not thing.dtype.hasobject:
-        return hashlib.sha1(thing.tobytes(), usedforsecurity=False).hexdigest()
+        return (hashlib.sha1(thing.tobytes(), usedforsecurity=False).digest(),)
+    return _plain_mark(thing)
+
+
+def _plain_mark(thing: Any) -> Any:
+    """Return what tells whether a number, a text, a cache or an iterator has changed."""
     if isinstance(thing, _VALUES):
-        return f"{thing!r:.100}"
+        text = shown(thing)
+        return text if len(text) < 60 else (text, hash(thing))
+    if isinstance(thing, _BaseDataLoaderIter):
+        return "an iterator that the loader keeps"
     if isinstance(thing, functools._lru_cache_wrapper):
         info = thing.cache_info()
         return f"{info.currsize} cached, {info.misses} misses"
     if isinstance(thing, types.GeneratorType):
         return None if thing.gi_frame is None else thing.gi_frame.f_lasti
+    if isinstance(thing, itertools.count):
+        return repr(thing)
     if isinstance(thing, Iterator) and type(thing).__module__ in _ITERATORS:
         return operator.length_hint(thing, -1)
     return None

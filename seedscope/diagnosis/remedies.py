@@ -11,7 +11,8 @@ import torch
 
 from .causes import OPERATION, SEEDED, THREADS, UNINITIALISED, Cause
 from .compare import first_difference
-from .keeping import Kept
+from .evidence import Evidence
+from .outcome import Outcome
 from .runs import Program, Run
 
 Holders = list[tuple[str, Any]]
@@ -50,20 +51,23 @@ class Remedy(NamedTuple):
         return f"{self.name}; measured here: {results}{time}"
 
 
-def remedies(program: Program, cause: Cause, others: Holders, slowest_s: float) -> list[Remedy]:
+def remedies(program: Program, cause: Cause, others: Holders, evidence: Evidence) -> list[Remedy]:
     """Try what may help against the cause, and stop at the first that does.
 
     Args:
         program: what differs from run to run.
         cause: why.
         others: what else a run has left changed and could be restored: (path, thing).
-        slowest_s: the seconds of the slower of the two runs.
+        evidence: what is known of the difference.
     """
+    slowest_s = max(evidence.one.seconds, evidence.other.seconds)
     count = _RUNS if slowest_s < _SLOW_S else 2
     tried = []
-    for name, options, threads, kept in _candidates(cause, others):
+    for name, options, threads, kept in _candidates(program, cause, others, evidence):
         with _threads(threads):
             found = _try(program, name, count, kept, options)
+            if found.helps and cause.kind == OPERATION:
+                found = _without_a_trace(program, found, options)
         if found.helps and cause.kind == OPERATION and slowest_s < _SLOW_S:
             found = found._replace(ratio=_ratio(program, options, threads))
         tried.append(found)
@@ -72,7 +76,9 @@ def remedies(program: Program, cause: Cause, others: Holders, slowest_s: float) 
     return tried
 
 
-def _candidates(cause: Cause, others: Holders) -> Iterator[tuple[str, Any, int | None, Any]]:
+def _candidates(
+    program: Program, cause: Cause, others: Holders, evidence: Evidence
+) -> Iterator[tuple[str, Any, int | None, Any]]:
     if cause.kind == OPERATION:
         yield "seeded(..., deterministic=True)", {"deterministic": True}, None, None
         yield "torch.set_num_threads(1)", {}, 1, None
@@ -82,12 +88,18 @@ def _candidates(cause: Cause, others: Holders) -> Iterator[tuple[str, Any, int |
         options = {"deterministic": True, "fill_uninitialized_memory": True}
         name = "seeded(..., deterministic=True, fill_uninitialized_memory=True)"
         yield name, options, None, None
-    elif cause.kind != SEEDED and cause.holders:
-        known = [id(thing) for _, thing in cause.holders]
+    elif cause.kind != SEEDED and evidence.still_differs:
+        # Runs that do not differ any more would be equal with any remedy.
+        restored = [id(thing) for thing in program.restored]
+        first = [one for one in cause.holders if id(one[1]) not in restored]
+        known = [*restored, *(id(thing) for _, thing in first)]
         more = [one for one in others if id(one[1]) not in known]
-        for holders in (cause.holders, [*cause.holders, *more])[: 1 + bool(more)]:
+        for holders in (first, [*first, *more])[: 1 + bool(more)]:
+            holders = [one for one in holders if program.can_keep(one[1])]
+            if not holders:
+                continue
             paths = ", ".join(["...", *(path for path, _ in holders)])
-            yield f"restore=[{paths}]", {}, None, Kept([thing for _, thing in holders])
+            yield f"restore=[{paths}]", {}, None, program.keep([thing for _, thing in holders])
 
 
 def _try(program: Program, name: str, count: int, kept: Any, options: Any) -> Remedy:
@@ -101,8 +113,19 @@ def _try(program: Program, name: str, count: int, kept: Any, options: Any) -> Re
     return Remedy(name, len(different), count)
 
 
+def _without_a_trace(program: Program, found: Remedy, options: Any) -> Remedy:
+    """Return the remedy as runs show it that no digest slows down."""
+    outcomes: list[Outcome] = []
+    for _ in range(found.runs):
+        outcome = program.run_bare(**options).outcome
+        if all(outcome.first_difference(other) for other in outcomes):
+            outcomes.append(outcome)
+    return found._replace(results=len(outcomes))
+
+
 def _differ(one: Run, other: Run) -> bool:
-    is_same = first_difference(one.trace, other.trace) is None
+    found = first_difference(one.trace, other.trace)
+    is_same = found is None or found.is_harmless
     return not is_same or one.outcome.first_difference(other.outcome) is not None
 
 
@@ -110,9 +133,9 @@ def _ratio(program: Program, options: Any, threads: int | None) -> float:
     """Return the time with a remedy to that without, in turns; medians."""
     without, with_it = [], []
     for _ in range(_TIMED + 1):
-        without.append(program.seconds())
+        without.append(program.run_bare().seconds)
         with _threads(threads):
-            with_it.append(program.seconds(**options))
+            with_it.append(program.run_bare(**options).seconds)
     # The first of each warms up.
     return statistics.median(with_it[1:]) / statistics.median(without[1:])
 

@@ -102,7 +102,7 @@ class Report:
         lines = textwrap.wrap(self._headline(), 79)
         for label, text in self._rows():
             if text:
-                first, *more = textwrap.wrap(text, 79 - _LABEL, break_long_words=False)
+                first, *more = textwrap.wrap(text, 79 - _LABEL)
                 lines.append(f"  {label:<{_LABEL - 2}}{first}")
                 lines += [" " * _LABEL + line for line in more]
         return "\n".join(lines)
@@ -133,15 +133,17 @@ class Report:
             return f"not reproducible: {self.name} raised"
         found = self.first_divergence
         if self.reproducible:
-            size = f"{self.operations[0]:,} operations"
+            size = counted(self.operations[0], "operation")
             return f"reproducible: {count} of {self.name} are equal, {size}"
         assert found is not None
+        if max(found.runs) > 2:
+            count = "runs {} and {}".format(*found.runs)
         if found.index is None:
-            return f"not reproducible: {count} differ in what {self.name} returns"
-        return (
-            f"not reproducible: {count} differ from operation {found.index:,} of "
-            f"{found.operations[0]:,} on"
-        )
+            return f"not reproducible: {count} differ in what {self.name} returns or leaves"
+        length = found.operations[0]
+        if found.index > length:
+            return f"not reproducible: {count} differ after operation {length:,}, the last of run 1"
+        return f"not reproducible: {count} differ from operation {found.index:,} of {length:,} on"
 
     def _why(self) -> str:
         found = self.first_divergence
@@ -166,6 +168,11 @@ class Report:
         yield "left changed", ", ".join(self.changed)
         for note in self.notes:
             yield "note", note
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 operation`, `2 operations`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _of_divergence(found: Divergence) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,8 +18,8 @@ from ..scope.seeded import seeded
 from ..sources.registry import select_sources
 from ..support.modes import Deterministic
 from ..support.remarks import remark
-from .capture import Namer, Taker
-from .keeping import Kept
+from .capture import Namer, Prober, Taker
+from .keeping import Kept, can_keep
 from .outcome import Outcome
 from .places import is_inner
 from .places import shown as shown_place
@@ -61,6 +61,14 @@ class Run:
     first_draw: str
 
 
+class Bare(NamedTuple):
+    """A run that nothing looked at: what it returned and left, its error, and its seconds."""
+
+    outcome: Outcome
+    error: str
+    seconds: float
+
+
 class Program:
     """A function with its arguments, its seed, and what is put back before each run."""
 
@@ -80,7 +88,7 @@ class Program:
         self.deterministic: Deterministic = deterministic
         self.restored: list[Any] = [*restore]
         self.names: dict[str, Any] = _names(function, args, kwargs)
-        self.kept: Kept = Kept(self.restored, (*args, *kwargs.values()))
+        self.kept: Kept = self.keep(self.restored)
         self.tables: Tables = Tables()
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self._began = time.perf_counter()
@@ -89,6 +97,7 @@ class Program:
         self,
         what: str,
         focus: Mapping[int, Taker | Namer] | None = None,
+        always: Prober | None = None,
         witness: Witness | None = None,
         kept: Kept | None = None,
         **options: Any,
@@ -99,9 +108,12 @@ class Program:
         args, kwargs = self._prepared(kept or self.kept)
         reached = reach(self.function, self.names, self.kept.storages())
         options = {"deterministic": self.deterministic} | options
-        tracer = Tracer(self.tables, focus)
-        for look in (focus or {}).values():
-            look.reached = reached
+        tracer = Tracer(self.tables, focus, always)
+        for look in (*(focus or {}).values(), always):
+            if look is not None:
+                look.reached = reached
+        if always is not None:
+            always.trace = tracer.trace
         result, error = None, ""
         with seeded(self.seed, **options) as scope:
             sources = [*select_sources(), *reached.generators.values()]
@@ -114,7 +126,7 @@ class Program:
                 error = _described(raised)
             seconds = time.perf_counter() - began
             used, reseeded = scope.used(), scope.reseeded
-        outcome = Outcome(result)
+        outcome = Outcome(result, self.restored)
         uncompared = tracer.uncompared | outcome.uncompared
         return Run(
             tracer.finish(),
@@ -141,21 +153,44 @@ class Program:
         root = {**self.names, self.name: self.function}
         return [thing for _, thing in Search(root, "") if isinstance(thing, nn.Module)]
 
-    def seconds(self, **options: Any) -> float:
-        """Return how long a run takes that nothing looks at."""
+    def can_keep(self, thing: Any) -> bool:
+        """Return whether `keep` can keep a thing."""
+        if not isinstance(thing, Iterator):
+            return can_keep(thing)
+        try:
+            self.keep([thing])
+        except TypeError:
+            return False
+        return True
+
+    def keep(self, things: list[Any]) -> Kept:
+        """Return what puts things back before a run, besides those of `restore`."""
+        return Kept(things, (*self.args, *self.kwargs.values()))
+
+    def run_bare(self, **options: Any) -> Bare:
+        """Run the function once, as it runs when nothing looks at it."""
         args, kwargs = self._prepared(self.kept)
+        result, error = None, ""
         with seeded(self.seed, **({"deterministic": self.deterministic} | options)):
+            _wake_threads()
             began = time.perf_counter()
-            self.function(*args, **kwargs)
+            try:
+                result = self.function(*args, **kwargs)
+            except Exception as raised:
+                error = _described(raised)
             _synchronize()
-            return time.perf_counter() - began
+            seconds = time.perf_counter() - began
+        return Bare(Outcome(result, self.restored), error, seconds)
 
     def _prepared(self, kept: Kept) -> tuple[list[Any], dict[str, Any]]:
         """Put the kept states back, and return the arguments for a run."""
         self.kept.restore()
         if kept is not self.kept:
             kept.restore()
-        given = self.kept.given
+
+        def given(argument: Any) -> Any:
+            return kept.given(self.kept.given(argument))
+
         return [*map(given, self.args)], {name: given(one) for name, one in self.kwargs.items()}
 
 
@@ -170,16 +205,27 @@ def _first_draw(tracer: Tracer, reached: Reached) -> str:
 def _names(function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """Return the arguments by the names of the parameters."""
     try:
-        return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
-    except ValueError:  # a function of C
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function of C
         return {**{f"argument {i}": one for i, one in enumerate(args)}, **kwargs}
+    try:
+        return dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function)[:100])
+        raise TypeError(f"{name}{signature} is not given its arguments: {error}") from None
 
 
 def _described(error: Exception) -> str:
     frames = [*traceback.walk_tb(error.__traceback__)]
     places = [(f.f_code, f.f_lasti) for f, _ in frames if not is_inner(f.f_code)]
     where = f", at {shown_place(places[-1])}" if places else ""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}{where}"
+    text = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}{': ' * bool(text)}{text}{where}"
+
+
+def _wake_threads() -> None:
+    """Wake torch's threads: those that wake up too late for a race do not show it."""
+    torch.zeros(2**18).add_(1)
 
 
 def _synchronize() -> None:

@@ -1,6 +1,6 @@
 """What one run did: its operations in order, with digests of what they read and wrote.
 
-Memory: 26 bytes for an operation and 10 for each digest.
+Memory: 34 bytes for an operation and 10 for each digest.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Tables:
     def __init__(self) -> None:
         self.operations: Table = Table()
         self.constants: Table = Table()  # the arguments that are no tensors, as text
+        self.writing: set[int] = set()  # the numbers of operations that write to their arguments
         self.places: Table = Table()  # (code, instruction) of the caller, or None
 
 
@@ -84,9 +85,9 @@ class Trace:
         self.places: array[int] = array("I")
         self.lanes: array[int] = array("H")  # the thread, by the order in which threads appear
         self.threads: array[int] = array("H")  # the number of torch's threads
-        self.forward: array[int] = array(
-            "q"
-        )  # the forward operation of one of the backward; else -1
+        self.wiring: array[int] = array("Q")  # by which operations what it reads was written
+        #: The forward operation of one of the backward; else -1.
+        self.forward: array[int] = array("q")
         self._ends: array[int] = array("Q")
         self._what: array[int] = array("H")
         self._digests: array[int] = array("Q")
@@ -112,13 +113,16 @@ class Trace:
             value = form
         self._digests.append(value)
 
-    def add(self, operation: int, constants: int, place: int, lane: int, forward: int) -> None:
+    def add(
+        self, operation: int, constants: int, place: int, lane: int, forward: int, wiring: int
+    ) -> None:
         self.operations.append(operation)
         self.constants.append(constants)
         self.places.append(place)
         self.lanes.append(min(lane, 2**16 - 1))
         self.threads.append(min(torch.get_num_threads(), 2**16 - 1))
         self.forward.append(forward)
+        self.wiring.append(wiring)
         self._ends.append(len(self._digests))
 
     def finish(self) -> None:
@@ -138,7 +142,11 @@ class Trace:
     def equals(self, other: Trace) -> bool:
         """Return whether all records are equal, byte for byte."""
         ours, theirs = vars(self), vars(other)
-        names = [name for name, one in ours.items() if type(one) is array and name != "places"]
+        names = [
+            name
+            for name, one in ours.items()
+            if type(one) is array and name not in ("places", "wiring")
+        ]
         return all(ours[name] == theirs[name] for name in names)
 
     def lane(self, number: int) -> list[int]:

@@ -34,15 +34,22 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Args:
         tables: the tables of all runs.
         focus: what is called in place of an operation of the first thread, by its number.
+        always: what is called in place of every other one of that thread.
     """
 
-    def __init__(self, tables: Tables, focus: Mapping[int, Look] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        focus: Mapping[int, Look] | None = None,
+        always: Look | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace: Trace = Trace(tables)
         self.regions: int = 0  # compiled ones
         #: The first operation that draws from a default generator: name, place, owner.
         self.first_draw: tuple[str, Place | None, Any] | None = None
         self._focus: Mapping[int, Look] = focus or {}
+        self._always = always
         self._process = os.getpid()
         self._lanes: dict[int, int] = {}
         self._nodes: dict[int, int] = {}  # the forward operation of each node of autograd
@@ -94,22 +101,23 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def record(self, call: Call) -> Any:
         """Run a call, and write down what it read and what it wrote."""
+        index = len(self.trace)
         with torch._C.DisableTorchFunction():
-            before = self._effects.before(call)
+            before = self._effects.before(call, index)
         frame = calling()
         place = caller(frame)
-        look = self._focus.get(len(self.trace)) if not self._lane() else None
+        look = None if self._lane() else self._focus.get(index, self._always)
         result = call.run() if look is None else look(call)
         if _is_pretended(call, result):
             return result
         with torch._C.DisableTorchFunction():
-            after = self._effects.after(call, before, result)
+            after = self._effects.after(call, index, before, result)
             if call.operator.is_random and self.first_draw is None:
                 is_given, state = call.generator()
                 if state is not None and not is_given and digests(state) != before.generator:
                     self.first_draw = call.operator.name, place, owner(frame)
         with self._lock:
-            self._add(call, [*before.found, *after], place)
+            self._add(call, [*before.found, *after], place, before.writers)
         return result
 
     def finish(self) -> Trace:
@@ -142,7 +150,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _lane(self) -> int:
         return self._lanes.setdefault(threading.get_ident(), len(self._lanes))
 
-    def _add(self, call: Call, found: Found, place: Place | None) -> None:
+    def _add(self, call: Call, found: Found, place: Place | None, writers: list[int]) -> None:
         trace, tables = self.trace, self.trace.tables
         for number, kind, digest in found:
             trace.add_entry(number, kind, digest.value, digest.form)
@@ -152,12 +160,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._nodes.setdefault(next_sequence_number() - 1, len(trace))
         else:
             forward = self._nodes.get(node, -1)
+        number = tables.operations.number(call.operator.name)
+        if call.operator.written:
+            tables.writing.add(number)
         trace.add(
-            tables.operations.number(call.operator.name),
+            number,
             tables.constants.number(call.constants()),
             tables.places.number(place),
             self._lane(),
             forward,
+            hash(tuple(writers)) % 2**64,
         )
 
 

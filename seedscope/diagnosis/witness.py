@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..sources.base import Source
-from .places import Place, caller, is_inner, is_installed
+from .places import Place, caller, callers, is_inner, is_installed
 
 #: What functions in C return that no seed determines.
 _OUTSIDE: dict[Any, str] = {
@@ -36,10 +36,20 @@ _OUTSIDE: dict[Any, str] = {
     os.scandir: "files",
     os.stat: "files",
     open: "files",
-    os.getpid: "the process",
 }
 # Modules of Python through which a program asks for them. All others ask for reasons of their own.
-_THROUGH = ("random", "uuid", "secrets", "datetime", "pathlib", "glob", "tempfile")
+_THROUGH = (
+    *(
+        "random",
+        "uuid",
+        "secrets",
+        "datetime",
+        "pathlib",
+        "glob",
+        "genericpath",
+        "torch.serialization",
+    ),
+)
 
 
 class Witness:
@@ -127,15 +137,15 @@ class Witness:
         except TypeError:  # a function that cannot be hashed
             return
         if what is not None and _is_asked(frame):
-            place = caller(frame)
-            if place is not None:
-                self.asked.setdefault(place, what)
+            stack = callers(frame)
+            if stack:
+                own = (place for place in stack if not is_installed(place))
+                self.asked.setdefault(next(own, stack[0]), what)
 
 
 def _is_asked(frame: FrameType) -> bool:
     """Return whether a program asks, by itself or through a module of Python."""
-    module = str(frame.f_globals.get("__name__")).partition(".")[0]
-    return module in _THROUGH or not is_inner(frame.f_code)
+    return frame.f_globals.get("__name__") in _THROUGH or not is_inner(frame.f_code)
 
 
 def _can_be_read(source: Source) -> bool:

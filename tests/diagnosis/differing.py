@@ -49,8 +49,8 @@ def differs(operation: str, cause: str, *words: str) -> Any:
 )
 def index_put_on_two_threads():
     def step():
-        places = torch.randint(0, 50, (100_000,))
-        return torch.zeros(50).index_put_((places,), torch.randn(100_000), accumulate=True)
+        places = torch.randint(0, 50, (2_000_000,))
+        return torch.zeros(50).index_put_((places,), torch.randn(2_000_000), accumulate=True)
 
     return (step,)
 
@@ -64,6 +64,17 @@ def a_reduction_under_another_number_of_threads():
         return values.logsumexp(0)
 
     return step, torch.randn(1_000_003, generator=torch.Generator().manual_seed(1))
+
+
+@differs("aten.addmm", "order of a set", "another tensor was given to it", "a list, or sorted")
+def layers_in_the_order_of_their_addresses():
+    def step(values):
+        layers = [nn.Linear(4, 4) for _ in range(6)]
+        for layer in random.SystemRandom().sample(layers, 6):  # as a set of modules has them
+            values = layer(values)
+        return values
+
+    return step, torch.ones(2, 4)
 
 
 # --------------------------------------------------------------------------- generators

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,16 +19,20 @@ from differing import EXPECTED
 from test_gallery import made
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from traced import trace
 
 from helpers import ROOT
 from seedscope import assert_reproducible, current_scope, diagnose, seeded, snapshot
+from seedscope.diagnosis.runs import Program
+from seedscope.diagnosis.trace import Tables
+from seedscope.diagnosis.tracer import Tracer
 
 pytestmark = pytest.mark.usefixtures("the_outer_state_is_intact")
 
 
 def index_put():
-    places = torch.randint(0, 50, (100_000,))
-    return torch.zeros(50).index_put_((places,), torch.randn(100_000), accumulate=True)
+    places = torch.randint(0, 50, (2_000_000,))
+    return torch.zeros(50).index_put_((places,), torch.randn(2_000_000), accumulate=True)
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def test_every_run_has_the_seed_and_a_scope_of_its_own():
         seen.append((current_scope().seed, torch.rand(1).item(), torch.initial_seed()))
 
     assert diagnose(step, seed=1029, runs=4).reproducible
-    assert len(seen) == 4
+    assert len(seen) == 4 + 3, "three without a trace"
     assert {*seen} == {seen[0]}
     assert seen[0][0] == seen[0][2] == 1029
     assert current_scope() is None
@@ -66,7 +72,7 @@ def test_settings_are_left_alone_by_default_and_strict_if_that_is_asked():
     diagnose(lambda: seen.append(torch.are_deterministic_algorithms_enabled()), seed=1)
     strict = lambda: seen.append(torch.are_deterministic_algorithms_enabled())  # noqa: E731
     diagnose(strict, seed=1, deterministic=True)
-    assert seen == [False, False, True, True]
+    assert seen == [False] * 5 + [True] * 5
 
 
 @pytest.mark.parametrize("function", [differing, lambda: 1 / 0])
@@ -183,11 +189,11 @@ def test_a_difference_of_later_runs_is_found():
 
     def step():
         calls.append(1)
-        return torch.ones(3) * (len(calls) == 3)
+        return torch.ones(3) * (len(calls) == 7)
 
     assert diagnose(step, seed=1).first_divergence is None
     calls.clear()
-    assert diagnose(step, seed=1, runs=3).first_divergence.runs == (1, 3)
+    assert diagnose(step, seed=1, runs=7).first_divergence.runs == (1, 7)
 
 
 def test_the_report_has_everything_as_text_html_and_json():
@@ -325,3 +331,152 @@ def test_a_source_that_is_seeded_inside_is_told_even_if_runs_are_equal():
     assert report.reproducible
     assert "numpy" in report.seeded_inside
     assert "test_diagnose.py" in report.seeded_inside["numpy"] or report.notes
+
+
+def test_what_restore_names_is_compared_as_a_run_leaves_it():
+    array = np.zeros(2)
+    report = diagnose(lambda: array.__setitem__(0, time.perf_counter()), seed=1, restore=[array])
+    assert not report.reproducible
+    assert report.first_divergence.what == "restore[0]"
+    assert array[0] == 0
+
+
+def test_a_scheduler_that_is_forgotten_shows_in_the_optimizer():
+    with seeded(1):
+        model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+
+    def step(model):
+        model(torch.ones(2)).sum().backward()
+        optimizer.step()
+        scheduler.step()
+
+    report = diagnose(step, model, seed=1, restore=[model, optimizer])
+    assert report.first_divergence.what == "restore[1]['param_groups'][0]['lr']"
+    assert "scheduler" in str(report.remedies[0])
+    assert report.remedies[0].helps
+    restore = [model, optimizer, scheduler]
+    assert diagnose(step, model, seed=1, restore=restore).reproducible
+
+
+def test_operations_of_one_run_that_write_are_no_trifle():
+    weight, calls = torch.zeros(2), []
+
+    def step():
+        loss = torch.ones(3).sin()
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            weight.add_(1)
+        return loss.cos().tan().relu()
+
+    report = diagnose(step, seed=1)
+    assert not report.reproducible
+    assert report.first_divergence.paths[1][0] == "aten.add_.Tensor"
+
+
+def test_operations_of_one_run_that_change_nothing_are_a_note():
+    calls = []
+
+    def step():
+        loss = torch.ones(3).sin()
+        calls.append(1)
+        if len(calls) == 1:
+            torch.zeros(2)
+        return loss.cos().tan().relu()
+
+    report = diagnose(step, seed=1)
+    assert report.reproducible
+    assert any(
+        note.startswith("run 1 alone has 1 operation from aten.zeros") for note in report.notes
+    )
+
+
+def test_what_happens_in_the_first_run_alone_is_told_as_that():
+    cache = {}
+
+    def step(values):
+        if "scale" not in cache:
+            cache["scale"] = torch.rand(3)
+        return values * cache["scale"] + torch.rand(3)
+
+    report = diagnose(step, torch.ones(3), seed=1)
+    assert report.cause == "state left from the run before"
+    assert report.remedies == [], "later runs are equal with any remedy"
+    assert "first run alone" in report.advice
+
+
+def test_what_is_restored_already_is_not_proposed():
+    module = nn.Identity()
+    module.count = 0
+
+    def step(module, values):
+        module.count += 1
+        return values * module.count
+
+    report = diagnose(step, module, torch.ones(2), seed=1, restore=[module])
+    assert "module.count" in report.because
+    assert not report.remedies
+    assert "no plain attributes" in report.advice
+
+
+class Result:
+    def __init__(self, value):
+        self.parts = {"name": {value, "b"}, "path": Path(f"/tmp/{value}")}
+
+
+def test_objects_sets_and_paths_are_compared():
+    calls = []
+
+    def step():
+        calls.append(1)
+        return Result(str(len(calls)))
+
+    report = diagnose(step, seed=1)
+    assert report.first_divergence.what == "result.parts['name']"
+    assert diagnose(lambda: Result("a"), seed=1).reproducible
+
+
+def test_a_result_without_bits_is_told():
+    report = diagnose(object, seed=1)
+    assert any("builtins.object" in note for note in report.notes)
+
+
+def test_a_race_that_a_trace_hides_is_found(two_threads, monkeypatch):
+    """A step whose race shows only without a trace: here the traced runs have one thread."""
+    run = Program.run
+
+    def with_one_thread(self, what, *args, **kwargs):
+        torch.set_num_threads(2 if "always" in kwargs else 1)
+        try:
+            return run(self, what, *args, **kwargs)
+        finally:
+            torch.set_num_threads(2)
+
+    monkeypatch.setattr(Program, "run", with_one_thread)
+    report = diagnose(index_put, seed=1)
+    assert not report.reproducible
+    assert report.cause == "operation"
+    assert report.first_divergence.operation == "aten.index_put_.default"
+    assert any("without one differ" in note for note in report.notes)
+
+
+def test_a_trace_takes_less_than_200_bytes_of_memory_for_an_operation():
+    with seeded(1):
+        model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(50)])
+
+    def step():
+        for _ in range(10):
+            model(torch.ones(2, 8)).sum().backward()
+
+    tables = Tables()
+    trace(step, tables)  # the tables and what torch makes once
+    tracemalloc.start()
+    try:
+        with seeded(3, deterministic=False), Tracer(tables) as tracer:
+            step()
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(tracer.trace) > 3000
+    assert size / len(tracer.trace) < 200
