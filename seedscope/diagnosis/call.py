@@ -51,7 +51,7 @@ class Call:
 
     def read(self) -> list[Tensor]:
         """Return the tensors whose content the operation reads."""
-        if self.operator.is_view:
+        if self.operator.is_view or self.operator.is_empty:
             return []
         unread = self.operator.unread
         return [one for key, one in self.tensors if key not in unread]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from .trace import GENERATOR, INPUT, OUTPUT, UNWRITTEN, Entry, Trace
 #: What differs first: which operation is called, with which numbers, or what it gives.
 PATH, CONSTANT, RESULT = "path", "constant", "result"
 
-_WINDOW = 500  # operations in which two paths are looked at for where they meet again
+_WINDOW = 300  # operations in which two paths are looked at for where they meet again
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,11 @@ def _in_lane(one: Trace, other: Trace, lane: int) -> Difference | None:
             a, b = a + 1, b + 1
             continue
         if found.kind == PATH:
-            meets = _meets(one, other, first[a:], second[b:])
+            meets = _meets(one, other, first[a : a + _WINDOW], second[b : b + _WINDOW])
             found = replace(found, meets=meets)
-            if meets is not None and _is_added(one, other, first[a:], second[b:], meets):
+            if meets is not None and _is_added(
+                one, other, first[a : a + meets[0]], second[b : b + meets[1]]
+            ):
                 added = added or found
                 a, b = a + meets[0], b + meets[1]
                 continue
@@ -89,19 +90,19 @@ def _in_lane(one: Trace, other: Trace, lane: int) -> Difference | None:
     if a == len(first) and b == len(second):
         return added and replace(added, is_harmless=True)
     ends = next(iter(first[a:]), None), next(iter(second[b:]), None)
-    return added or Difference(PATH, *ends, last)
+    meets = len(first) - a, len(second) - b
+    is_harmless = _is_added(one, other, first[a:], second[b:])
+    return replace(added or Difference(PATH, *ends, last, meets=meets), is_harmless=is_harmless)
 
 
-def _is_added(
-    one: Trace, other: Trace, first: list[int], second: list[int], meets: tuple[int, int]
-) -> bool:
+def _is_added(one: Trace, other: Trace, first: list[int], second: list[int]) -> bool:
     """Return whether the operations before two paths meet belong to one alone, and add nothing.
 
     Those that write to their arguments may change what was there before.
     """
-    added = [one.operations[i] for i in first[: meets[0]]]
-    added += [other.operations[i] for i in second[: meets[1]]]
-    return 0 in meets and one.tables.writing.isdisjoint(added)
+    added = [one.operations[i] for i in first] + [other.operations[j] for j in second]
+    is_of_one = not (first and second)
+    return is_of_one and one.tables.writing.isdisjoint(added)
 
 
 def _at(one: Trace, other: Trace, i: int, j: int, last: int | None) -> Difference | None:
@@ -147,14 +148,23 @@ def _numbered(entries: list[Entry]) -> Iterator[tuple[int, Entry]]:
 
 
 def _meets(one: Trace, other: Trace, first: list[int], second: list[int]) -> tuple[int, int] | None:
-    """Return after how many operations of each the two paths run along together again."""
-    names = [one.operations[i] for i in first[:_WINDOW]]
-    others = [other.operations[i] for i in second[:_WINDOW]]
-    matcher = difflib.SequenceMatcher(None, names, others, autojunk=False)
-    # Three in a row, or up to the end of both: one alone is likely to be chance.
-    blocks = [b for b in matcher.get_matching_blocks() if b.size]
-    for block in blocks:
-        is_end = (block.a + block.size, block.b + block.size) == (len(names), len(others))
-        if block.size >= 3 or is_end:
-            return block.a, block.b
+    """Return after how many operations of each the two paths run along together again.
+
+    That is where an operation is the same to the bit, or three operations follow in the same order.
+    """
+    for total in range(1, len(first) + len(second)):
+        for a in range(max(0, total - len(second) + 1), min(total, len(first) - 1) + 1):
+            if _are_together(one, other, first[a : a + 3], second[total - a : total - a + 3]):
+                return a, total - a
     return None
+
+
+def _are_together(one: Trace, other: Trace, first: list[int], second: list[int]) -> bool:
+    names = [one.operations[i] for i in first], [other.operations[j] for j in second]
+    if names[0][:1] != names[1][:1]:
+        return False
+    if len(first) == 3 and names[0] == names[1]:
+        return True
+    entries = one.entries(first[0])
+    has_result = any(entry.kind == OUTPUT for entry in entries)
+    return has_result and _at(one, other, first[0], second[0], None) is None

@@ -41,6 +41,8 @@ def digests(tensor: Tensor, pool: Executor | None = None) -> list[Digest]:
     found = []
     for part in parts(tensor):
         form = f"{part.dtype}{part.shape}{tensor.layout}".encode()
+        if not _has_its_memory(part):
+            return []
         try:
             content = _memory_of(part) if part.device.type == "cpu" else bytes_of(part)
         except (RuntimeError, NotImplementedError):  # a dtype of less than a byte
@@ -121,7 +123,8 @@ def _parts_by_layout(tensor: Tensor) -> tuple[Tensor, ...]:
 def _scales(tensor: Tensor) -> tuple[Tensor, ...]:
     if tensor.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams):
         return tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
-    return (torch.tensor([tensor.q_scale(), float(tensor.q_zero_point())], dtype=torch.float64),)
+    values = [tensor.q_scale(), float(tensor.q_zero_point())]
+    return (torch.tensor(values, dtype=torch.float64, device="cpu"),)
 
 
 def _hash(form: bytes, content: Any = b"", pool: Executor | None = None) -> int:
@@ -140,9 +143,20 @@ def _memory_of(tensor: Tensor) -> Any:
 
     `tensor.numpy()` would forbid the program to resize the tensor later.
     """
+    if tensor._is_zerotensor():  # of forward-mode derivatives: it has no memory
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
     if not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
         tensor = bytes_of(tensor)
     return map_at(tensor, tensor.data_ptr(), tensor.nbytes) if tensor.nbytes else b""
+
+
+def _has_its_memory(tensor: Tensor) -> bool:
+    """Return whether the memory of a tensor is there: FSDP frees that of its parameters."""
+    if not tensor.numel() or tensor._is_zerotensor():
+        return True
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in steps)
+    return (last + 1) * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _digest(piece: Any) -> bytes:

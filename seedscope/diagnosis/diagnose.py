@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from ..scope.options import Options
 from ..seeds import check_seed
 from ..support.compiler import opaque
 from ..support.modes import Deterministic
 from .explain import explain
+from .modes import read_modes, write_modes
 from .report import Report
 from .runs import Program
+
+_TRIES = 3
 
 
 @opaque
@@ -31,10 +32,11 @@ def diagnose(
     """Return a report that names the first operation that differs between runs, and why.
 
     `fn(*args, **kwargs)` runs several times, each time in `seeded(seed)`. The results of all
-    operations of torch are compared bit for bit, then what `fn` returns. If runs differ, `fn`
-    runs again to look at the operation: it is replayed on its own inputs, and what may help is
-    tried. After the call every source, setting, module mode and what `restore` names are as
-    before.
+    operations of torch are compared bit for bit, then what `fn` returns and leaves. If they are
+    equal, three runs without a trace are compared, which shows races that a trace hides. If runs
+    differ, `fn` runs again to look at the operation: it is replayed on its own inputs, and what may
+    help is tried. After the call every source, setting, module mode and what `restore` names are
+    as before.
 
     Args:
         fn: the function. Bind arguments of its own that are named as those of `diagnose` by
@@ -45,9 +47,9 @@ def diagnose(
         runs: the number of runs to compare, from 2 on.
         deterministic: the setting of the runs, as for `seeded`; `False` leaves the settings as
             they are.
-        restore: what is put back before each run: modules (with gradients and modes), optimizers,
-            whatever has `state_dict` and `load_state_dict`, tensors, NumPy arrays, generators of
-            random numbers, and iterators among the arguments.
+        restore: what is put back before each run but the first: modules (with gradients, modes
+            and parts), optimizers, whatever has `state_dict` and `load_state_dict`, tensors, NumPy
+            arrays, generators of random numbers, and iterators among the arguments.
 
     Raises:
         TypeError: `fn` is a coroutine or generator function, or `restore` has something that
@@ -81,7 +83,8 @@ def _check(fn: Any, runs: Any, restore: Any) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be a function, got {fn!r:.100}")
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    if any(is_kind(inspect.unwrap(fn)) for is_kind in kinds):
+    called = (inspect.unwrap(fn), vars(type(fn)).get("__call__"))
+    if any(is_kind(one) for is_kind in kinds for one in called):
         raise TypeError(
             f"{fn!r:.100} is a coroutine or generator function: give a function that runs it to "
             "its end"
@@ -94,14 +97,32 @@ def _check(fn: Any, runs: Any, restore: Any) -> None:
 
 @contextmanager
 def _put_back(program: Program) -> Iterator[None]:
-    """Put back what the runs have changed: kept states, modes of modules, the number of threads."""
-    threads = torch.get_num_threads()
-    modes = [(module, module.training) for module in program.modules()]
+    """Put back what the runs have changed: kept states, modes of modules and of the process."""
+    modes = read_modes()
+    training = [(module, module.training) for module in program.modules()]
+
+    def put_back() -> None:
+        try:
+            program.kept.restore()
+        finally:
+            for module, mode in training:
+                module.training = mode
+            write_modes(modes)
+
     try:
         yield
     finally:
-        program.kept.restore()
-        for module, training in modes:
-            module.training = training
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+        _to_the_end(put_back)
+
+
+def _to_the_end(function: Callable[[], None]) -> None:
+    """Call a function; again if Ctrl-C came in its middle, and raise that at the end."""
+    interrupt: KeyboardInterrupt | None = None
+    for _ in range(_TRIES):
+        try:
+            function()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import contents
 from .call import Call, leaves, text
 from .contents import Digest
-from .memory import EMPTY, KNOWN, Memory, storage_id
+from .memory import EMPTY, KNOWN, Memory, memory_size, storage_id
 from .trace import GENERATOR, INPUT, OUTPUT, UNWRITTEN
 
 Found = list[tuple[int, int, Digest]]  # the place, the kind and the digest
@@ -25,11 +25,15 @@ class Before:
         found: the digests of what no operation before it has written.
         unwritten: those of memory that nothing has written, by the `id` of the tensor.
         writers: the numbers of the operations that have written what it reads.
+        sizes: the bytes of memory behind each argument that it may resize.
+        taken: the tensors from outside that are known from now on.
     """
 
     found: Found = field(default_factory=list)
     unwritten: dict[int, list[Digest]] = field(default_factory=dict)
     writers: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    taken: list[Tensor] = field(default_factory=list)
 
     @property
     def generator(self) -> list[Digest]:
@@ -69,11 +73,19 @@ class Effects:
                 result.unwritten[id(tensor)] = digests
             else:
                 self._memory.write(tensor, index)  # as if: it has been compared
+                result.taken.append(tensor)
         if call.operator.is_random:
             is_given, state_of_it = call.generator()
             if state_of_it is not None:
                 result.found += [(is_given, GENERATOR, d) for d in contents.digests(state_of_it)]
+        if call.operator.is_empty:
+            result.sizes = [memory_size(one) for one in call.written()]
         return result
+
+    def forget(self, before: Before) -> None:
+        """Take back what `before` has noted, for an operation that raised."""
+        for tensor in before.taken:
+            self._memory.set(tensor, None)
 
     def after(self, call: Call, index: int, before: Before, result: Any) -> Found:
         """Return the digests of what a call has written."""
@@ -87,7 +99,8 @@ class Effects:
             if is_late:
                 self._memory.set(tensor, None)
             elif is_empty or _is_untouched(digests, before.unwritten.get(id(tensor))):
-                self._memory.set(tensor, EMPTY)
+                if not before.sizes or before.sizes[number] < memory_size(tensor):
+                    self._memory.set(tensor, EMPTY)
             else:
                 found += [(number, OUTPUT, one) for one in digests]
                 self._memory.write(tensor, index)

@@ -26,7 +26,7 @@ class Evidence:
         witness: what a later run has drawn and asked for.
         captures: the operation as later runs had it.
         inside: the module around its forward operation, if it belongs to a backward.
-        still_differs: whether the runs that looked at it differ as well.
+        still_differs: whether a later run differs from the second one, too.
         is_hidden: whether the runs with a trace are equal, and those without one differ.
     """
 
@@ -123,7 +123,7 @@ def _look_once(program: Program, runs: list[Run], found: Evidence) -> Evidence:
         seen = None if number else witness
         runs.append(program.run("a look at the difference", focus, witness=seen))
     captures = [taker.found for taker in takers if taker.found is not None]
-    still_differs = first_evidence(runs[-2:]) is not None
+    still_differs = first_evidence([found.other, runs[-1]]) is not None
     return replace(
         found,
         witness=witness,

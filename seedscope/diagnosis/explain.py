@@ -184,6 +184,8 @@ def _notes(runs: list[Run], witness: Witness, report: Report) -> list[str]:
         notes.append(f"{calls} of compiled regions, each one operation here: {REGIONS}")
     if witness.is_blind:
         notes.append("a debugger or a coverage tool is in the way of the lines of draws")
+    if witness.is_cut:
+        notes.append("the program runs many lines, so that only its first draws have a line")
     if not all(run.reached.is_whole for run in runs):
         notes.append("the function holds more than the 100,000 objects that were looked at")
     for number, other in enumerate(runs[1 : report.runs], 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,8 +41,9 @@ class Memory:
         elif (found := self._states.get(key)) is not None:
             self._states[key] = found[0], state, by
         else:
-            forget = self._states.pop
-            self._states[key] = weakref.ref(storage, lambda _: forget(key, None)), state, by
+            # A function of C: in one of Python, Ctrl-C could come, and would be lost.
+            forget = partial(self._states.pop, key)
+            self._states[key] = weakref.ref(storage, forget), state, by
 
     def write(self, tensor: Tensor, by: int) -> None:
         """Note that an operation has written to `tensor`: all of its memory, or a part."""
@@ -58,6 +60,12 @@ def storage_id(tensor: Tensor) -> int | None:
     """Return what identifies the storage while it lives."""
     storage = storage_of(tensor)
     return None if storage is None else id(storage)
+
+
+def memory_size(tensor: Tensor) -> int:
+    """Return the number of bytes of the memory behind a tensor."""
+    storage = storage_of(tensor)
+    return 0 if storage is None else storage.nbytes()
 
 
 def covers(tensor: Tensor) -> bool:

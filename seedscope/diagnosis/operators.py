@@ -8,16 +8,20 @@ from typing import Any, NamedTuple
 import torch
 
 # Operators that make memory without writing to it. `resize_` may add such memory.
-_EMPTY = ("empty", "new_empty", "_empty_affine_quantized", "_empty_per_channel_affine_quantized")
-_RESIZE = ("resize", "resize_as", "_resize_output")
+_EMPTY = (
+    *("empty", "empty_like", "empty_strided", "empty_permuted", "empty_quantized"),
+    *("new_empty", "new_empty_strided"),
+    *("_empty_affine_quantized", "_empty_per_channel_affine_quantized"),
+    *("resize_", "resize_as_", "_resize_output_", "resize", "resize_as", "_resize_output"),
+)
 
 # What `torch.tensor(...)` calls with the values that it has taken from Python.
 _ENTRIES = ("aten::lift_fresh", "aten::lift")
 
 # Results that torch may leave unwritten in part: workspaces, and the state of a generator that was
 # not needed. What reads them is compared. The first was found by running torch's samples twice,
-# over memory of other contents (tests/diagnosis/test_torch_samples.py); the others run on GPUs, and
-# are by torch's native_functions.yaml and the sources of the kernels.
+# over memory of other contents (tests/diagnosis/test_operator_samples.py); the others run on GPUs,
+# and are by torch's native_functions.yaml and the sources of the kernels.
 _SCRATCH: dict[str, tuple[int, ...]] = {
     "aten::_ctc_loss": (1,),
     "aten::_cudnn_rnn": (3, 4),
@@ -35,8 +39,12 @@ _FILLS = (
     *("cauchy_", "geometric_", "log_normal_"),
 )
 
-# Operators that only move bits: a copy of unwritten memory is unwritten memory.
-_COPIES = ("aten::copy_", "aten::clone", "aten::_to_copy")
+# Operators that only move bits: a copy of unwritten memory is unwritten memory, and memory that was
+# unwritten is so, but for a part, after one that writes to a part.
+_COPIES = (
+    *("copy_", "clone", "_to_copy", "index_put_", "_index_put_impl_", "index_copy_", "scatter_"),
+    *("masked_scatter_", "masked_fill_", "index_fill_", "put_"),
+)
 
 # Operators that write to arguments although their schemas do not say so.
 _WRITES = {
@@ -88,8 +96,6 @@ def operator_of(function: Any) -> Operator:
 def _from_schema(function: Any) -> Operator:
     schema = function._schema
     name = schema.name
-    base: str = name.partition("::")[2].rstrip("_").removesuffix("_like").removesuffix("_strided")
-    base = base.removesuffix("_permuted").removesuffix("_quantized")
     short = name.partition("::")[2]
     is_view = all(one.alias_info and not one.alias_info.is_write for one in schema.returns)
     written: list[int | str] = []
@@ -104,8 +110,8 @@ def _from_schema(function: Any) -> Operator:
         name=str(function),
         written=tuple(written),
         unread=tuple(unread),
-        is_copy=name in _COPIES,
-        is_empty=base in _EMPTY or base in _RESIZE,
+        is_copy=short in _COPIES,
+        is_empty=short in _EMPTY,
         scratch=_SCRATCH.get(name, ()),
         is_view=is_view and bool(schema.returns) and name not in _ENTRIES,
         is_entry=name in _ENTRIES,

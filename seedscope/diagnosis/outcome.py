@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from .contents import digest_of, has_content
+from ..support.kinds import is_a
+from ..support.showing import shown
+from .contents import digest_of, has_content, is_lazy
 
 _DEEPEST = 30
 _VALUES = (bool, int, float, complex, str, bytes, type(None))
@@ -56,57 +58,75 @@ def _leaves(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
     if parts is None:
         yield path, value
         return
-    if isinstance(value, (list, tuple)):
-        yield f"len({path})", len(value)
+    names = [name for name, _ in parts]
+    if is_a(value, (list, tuple, Mapping)):
+        yield f"the form of {path}", f"{type(value).__name__} of {names}"
     for name, part in parts:
         yield from _leaves(path + name, part, depth + 1)
 
 
-def _parts(value: Any) -> Iterable[tuple[str, Any]] | None:
+def _parts(value: Any) -> list[tuple[str, Any]] | None:
     """Return the parts of a value with their names; None of a leaf."""
-    if isinstance(value, nn.Module):
+    kind = type(value)
+    if issubclass(kind, nn.Module):
         grads = {name: one.grad for name, one in value.named_parameters()}
         return [("", value.state_dict()), (".grad", grads)]
-    if isinstance(value, type):
+    if issubclass(kind, type):
         return None
-    if callable(getattr(value, "state_dict", None)):
+    if callable(getattr(kind, "state_dict", None)):
         return [("", value.state_dict())]
-    if isinstance(value, Mapping):
-        return [(f"[{key!r:.60}]", one) for key, one in value.items()]
-    if isinstance(value, (list, tuple)):
+    if issubclass(kind, Mapping):
+        return [(f"[{_key(key, n)}]", one) for n, (key, one) in enumerate(value.items())]
+    if issubclass(kind, (list, tuple)):
         return [(f"[{number}]", one) for number, one in enumerate(value)]
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
         return [(f".{name}", getattr(value, name, None)) for name in names]
     if _has_plain_attributes(value):
         return [(f".{name}", one) for name, one in vars(value).items()]
     return None
 
 
+def _key(key: Any, number: int) -> str:
+    """Return the key of a dict as a path shows it; an object's own form may have its address."""
+    is_plain = type(key) in (str, bool, float, type(None)) or is_a(key, int)
+    return f"{key!r}" if is_plain else f"{type(key).__name__} {number}"
+
+
 def _has_plain_attributes(value: Any) -> bool:
     """Return whether what an object of Python holds is in its attributes."""
     others = (ModuleType, FunctionType, Tensor, np.ndarray, np.generic, PurePath, set, frozenset)
-    is_other = isinstance(value, others)
+    is_other = is_a(value, others)
     return not is_other and bool(getattr(value, "__dict__", None))
 
 
 def _digest(leaf: Any) -> tuple[Any, str] | None:
-    if isinstance(leaf, Tensor):
+    """Return what tells two leaves apart, and a short form; None if there are no bits to read."""
+    if is_a(leaf, Tensor):
         found = digest_of([leaf])
-        if not found and has_content(leaf):
+        form = f"{type(leaf).__name__} of {leaf.dtype}"
+        if not (is_lazy(leaf) or leaf.is_nested):
+            form += f", shape {[*leaf.shape]}"
+        if not has_content(leaf):
+            return form, form
+        if not found:
             return None
-        form = f"a tensor of {leaf.dtype}, shape {[*leaf.shape]}"
-        return found, f"{leaf.item()!r}" if leaf.numel() == 1 and leaf.is_floating_point() else form
-    if isinstance(leaf, (np.ndarray, np.generic)) and not leaf.dtype.hasobject:
-        text = f"{leaf.dtype}{leaf.shape}".encode()
-        sha = hashlib.sha1(text + leaf.tobytes(), usedforsecurity=False)
-        return sha.digest(), repr(
-            leaf
-        ) if leaf.size == 1 else f"an array of {leaf.dtype}, {leaf.shape}"
-    if isinstance(leaf, PurePath):
+        is_number = leaf.numel() == 1 and leaf.is_floating_point()
+        return found, repr(leaf.item()) if is_number else form
+    if is_a(leaf, (np.ndarray, np.generic)) and not leaf.dtype.hasobject:
+        content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+        sha = hashlib.sha1(f"{leaf.dtype}{leaf.shape}".encode(), usedforsecurity=False)
+        sha.update(content.data)
+        form = repr(leaf) if leaf.size == 1 else f"an array of {leaf.dtype}, {leaf.shape}"
+        return sha.digest(), form
+    if is_a(leaf, PurePath):
         leaf = str(leaf)
-    elif isinstance(leaf, (set, frozenset)) and all(isinstance(one, _VALUES) for one in leaf):
+    elif is_a(leaf, (set, frozenset)) and all(is_a(one, _VALUES) for one in leaf):
         leaf = repr(sorted(leaf, key=repr))
-    if isinstance(leaf, _VALUES):
-        return (type(leaf).__name__, repr(leaf)), f"{leaf!r:.100}"
+    if type(leaf) in _VALUES:
+        # Python refuses to write a number of more than 4300 digits.
+        text = hex(leaf) if type(leaf) is int else repr(leaf)
+        return (type(leaf).__name__, text), shown(leaf)
+    if is_a(leaf, _VALUES):
+        return type(leaf).__name__, f"a {type(leaf).__name__}"
     return None

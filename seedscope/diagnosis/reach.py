@@ -22,11 +22,14 @@ from ..data.functions import Place
 from ..data.search import Search
 from ..sources.base import Source
 from ..sources.generators import KINDS, is_governed
+from ..support.kinds import is_a
 from ..support.showing import shown
+from ..support.torch_internals import compiled_graphs
 from . import contents
 from .contents import has_content, is_lazy
 from .keeping import can_keep
 from .memory import storage_id, storage_of
+from .modes import read_modes
 from .outcome import Outcome
 
 _ITERATORS = ("builtins", "itertools")
@@ -98,14 +101,16 @@ def reach(function: Any, arguments: dict[str, Any], restored: set[int]) -> Reach
     things: dict[int, tuple[str, Any]] = {}  # by the id of a place: what is there
     kept: list[Place] = []  # so that no other place gets the id of one
     tensors = set[int]()
+    found.marks |= {name: f"{value}" for name, value in read_modes().items()}
+    found.marks["graphs of torch.compile"] = f"{compiled_graphs()}"
     search = Search(root, "", leaves, with_scalars=True)
     for place, thing in search:
-        if isinstance(thing, Tensor):
+        if is_a(thing, Tensor):
             if id(thing) in tensors:
                 continue  # an optimizer has those of the model
             tensors.add(id(thing))
         path = _readable(place.path())
-        if ".dynamo_ctx" in path:
+        if ".dynamo_ctx" in path or "._inner_convert" in path:
             continue  # what the compiler keeps
         kept.append(place)
         things.setdefault(id(place), (path, thing))  # its class comes later, at the same place
@@ -119,7 +124,7 @@ def reach(function: Any, arguments: dict[str, Any], restored: set[int]) -> Reach
             if holder is not None:
                 found.holders[path] = holder
         _note(thing, path, found)
-        if isinstance(thing, Tensor) and has_content(thing) and thing.grad is not None:
+        if is_a(thing, Tensor) and has_content(thing) and thing.is_leaf and thing.grad is not None:
             found.marks[f"{path}.grad"] = _tensor_mark(thing.grad, restored)
             found.hold(thing.grad, f"{path}.grad")
             if path in found.holders:
@@ -129,42 +134,43 @@ def reach(function: Any, arguments: dict[str, Any], restored: set[int]) -> Reach
 
 
 def _note(thing: Any, path: str, found: Reached) -> None:
-    if isinstance(thing, Tensor) and has_content(thing):
+    if is_a(thing, Tensor) and has_content(thing):
         found.hold(thing, path)
-    elif isinstance(thing, (nn.Module, torch.optim.Optimizer)):
+    elif is_a(thing, (nn.Module, torch.optim.Optimizer)):
         found.modules.setdefault(id(thing), path)
-        own = thing.parameters(recurse=False) if isinstance(thing, nn.Module) else ()
+        own = thing.parameters(recurse=False) if is_a(thing, nn.Module) else ()
         if any(is_lazy(one) for one in own):
             found.lazy.append(path)
 
 
 def _mark(thing: Any, path: str, found: Reached, restored: set[int]) -> Any:
     """Return what tells whether a thing has changed; None for what is judged by its parts."""
-    if isinstance(thing, Tensor):
+    if is_a(thing, Tensor):
         return _tensor_mark(thing, restored) if has_content(thing) else None
     for kind, make in KINDS.items():
-        if isinstance(thing, kind):
+        if is_a(thing, kind):
             return None if is_governed(thing) else _generator_mark(make, thing, path, found)
     if type(thing) is np.ndarray and not thing.dtype.hasobject:
-        return (hashlib.sha1(thing.tobytes(), usedforsecurity=False).digest(),)
+        content = np.ascontiguousarray(thing).reshape(-1).view(np.uint8)
+        return (hashlib.sha1(content.data, usedforsecurity=False).digest(),)
     return _plain_mark(thing)
 
 
 def _plain_mark(thing: Any) -> Any:
     """Return what tells whether a number, a text, a cache or an iterator has changed."""
-    if isinstance(thing, _VALUES):
+    if is_a(thing, _VALUES):
         text = shown(thing)
         return text if len(text) < 60 else (text, hash(thing))
-    if isinstance(thing, _BaseDataLoaderIter):
+    if is_a(thing, _BaseDataLoaderIter):
         return "an iterator that the loader keeps"
-    if isinstance(thing, functools._lru_cache_wrapper):
+    if is_a(thing, functools._lru_cache_wrapper):
         info = thing.cache_info()
         return f"{info.currsize} cached, {info.misses} misses"
-    if isinstance(thing, types.GeneratorType):
+    if is_a(thing, types.GeneratorType):
         return None if thing.gi_frame is None else thing.gi_frame.f_lasti
-    if isinstance(thing, itertools.count):
+    if is_a(thing, itertools.count):
         return repr(thing)
-    if isinstance(thing, Iterator) and type(thing).__module__ in _ITERATORS:
+    if is_a(thing, Iterator) and type(thing).__module__ in _ITERATORS:
         return operator.length_hint(thing, -1)
     return None
 

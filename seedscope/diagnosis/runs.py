@@ -91,6 +91,7 @@ class Program:
         self.kept: Kept = self.keep(self.restored)
         self.tables: Tables = Tables()
         self.name: str = getattr(function, "__name__", type(function).__name__)
+        self._has_run = False
         self._began = time.perf_counter()
 
     def run(
@@ -150,8 +151,8 @@ class Program:
 
     def modules(self) -> list[nn.Module]:
         """Return the modules that the function can reach."""
-        root = {**self.names, self.name: self.function}
-        return [thing for _, thing in Search(root, "") if isinstance(thing, nn.Module)]
+        root = {**self.names, f"{self.name}()": self.function}
+        return [thing for _, thing in Search(root, "") if issubclass(type(thing), nn.Module)]
 
     def can_keep(self, thing: Any) -> bool:
         """Return whether `keep` can keep a thing."""
@@ -183,8 +184,10 @@ class Program:
         return Bare(Outcome(result, self.restored), error, seconds)
 
     def _prepared(self, kept: Kept) -> tuple[list[Any], dict[str, Any]]:
-        """Put the kept states back, and return the arguments for a run."""
-        self.kept.restore()
+        """Put the kept states back, and return the arguments for a run; the first needs nothing."""
+        if self._has_run:
+            self.kept.restore()
+        self._has_run = True
         if kept is not self.kept:
             kept.restore()
 
@@ -219,7 +222,10 @@ def _described(error: Exception) -> str:
     frames = [*traceback.walk_tb(error.__traceback__)]
     places = [(f.f_code, f.f_lasti) for f, _ in frames if not is_inner(f.f_code)]
     where = f", at {shown_place(places[-1])}" if places else ""
-    text = str(error).partition("\n")[0][:200]
+    try:
+        text = str(error).partition("\n")[0][:200]
+    except Exception:
+        text = "(its text cannot be read)"
     return f"{type(error).__name__}{': ' * bool(text)}{text}{where}"
 
 

@@ -107,7 +107,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         frame = calling()
         place = caller(frame)
         look = None if self._lane() else self._focus.get(index, self._always)
-        result = call.run() if look is None else look(call)
+        try:
+            result = call.run() if look is None else look(call)
+        except BaseException:
+            self._effects.forget(before)
+            raise
         if _is_pretended(call, result):
             return result
         with torch._C.DisableTorchFunction():
@@ -120,9 +124,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add(call, [*before.found, *after], place, before.writers)
         return result
 
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        self._pool.shutdown()
+
     def finish(self) -> Trace:
         """Return the trace, with the sums from the devices."""
-        self._pool.shutdown()
         self.trace.finish()
         return self.trace
 

@@ -52,6 +52,9 @@ _THROUGH = (
 )
 
 
+_PATIENCE_S = 1.0  # for all looks at the sources
+
+
 class Witness:
     """What a run has drawn and asked for, each with the line outside of torch and Python.
 
@@ -59,6 +62,7 @@ class Witness:
         drawn: the place of the first draw from each source, by its name.
         seeded: the places where a source was seeded, by its name.
         asked: what was asked for, by place, in the order of the first times.
+        is_cut: whether the program has too many lines to look after each of them.
         is_blind: whether a debugger or a coverage tool is in the way, so that nothing was seen.
     """
 
@@ -67,7 +71,9 @@ class Witness:
         self.seeded: dict[str, Place] = {}
         self.asked: dict[Place, str] = {}
         self.is_blind: bool = False
+        self.is_cut: bool = False
         self._is_over = False
+        self._patience_s = _PATIENCE_S
         self._paused: Callable[[], Any] = nullcontext
         self._sources: list[Source] = []
         self._states: list[Any] = []
@@ -121,6 +127,9 @@ class Witness:
 
     def _look(self) -> None:
         """Note which sources the last line has drawn from."""
+        if not self._sources:
+            return
+        began = time.perf_counter()
         with self._paused():
             for number, source in enumerate(self._sources):
                 present = source.capture()
@@ -128,6 +137,10 @@ class Witness:
                     self._states[number] = present
                     if self._line is not None:
                         self.drawn.setdefault(source.name, self._line)
+
+        self._patience_s -= time.perf_counter() - began
+        if self._patience_s < 0:  # a loop of many lines
+            self._sources, self.is_cut = [], True
 
     def _on_call(self, frame: FrameType, event: str, function: Any) -> None:
         if event != "c_call" or self._is_over:

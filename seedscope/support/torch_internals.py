@@ -188,3 +188,10 @@ def compiled_graph() -> Any:
     except ImportError:  # before torch 2.6
         return None
     return module.CompiledFxGraph
+
+
+def compiled_graphs() -> int:
+    """Return how many graphs torch.compile has made in this process; 0 where it does not tell."""
+    dynamo: Any = sys.modules.get("torch._dynamo.utils")
+    counters = getattr(dynamo, "counters", {})
+    return int(counters.get("stats", {}).get("unique_graphs", 0))
