@@ -96,7 +96,8 @@ def _divergence(found: Evidence) -> Divergence:
         return result
     index = difference.first
     result.index = len(one) + 1 if index is None else index + 1
-    result.meets = difference.meets
+    if None not in (difference.first, difference.second):
+        result.meets = difference.meets
     if difference.last is not None:
         result.last_common = _step(one, difference.last)
     if difference.kind == PATH:

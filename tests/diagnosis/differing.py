@@ -52,7 +52,7 @@ def index_put_on_two_threads():
         places = torch.randint(0, 50, (2_000_000,))
         return torch.zeros(50).index_put_((places,), torch.randn(2_000_000), accumulate=True)
 
-    return (step,)
+    return step, {"runs": 6}  # on a busy machine the threads may take turns in two of them
 
 
 @differs("aten.logsumexp", "number of threads", "1 and 2 threads")

