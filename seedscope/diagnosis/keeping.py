@@ -149,7 +149,7 @@ def _keep_dict(held: dict[Any, Any]) -> PutBack:
     before = dict(held)
 
     def put_back() -> None:
-        if [*held.items()] != [*before.items()] or any(held[k] is not before[k] for k in before):
+        if [*held] != [*before] or any(held[name] is not before[name] for name in before):
             held.clear()
             held.update(before)
 

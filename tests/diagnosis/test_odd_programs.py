@@ -151,15 +151,17 @@ def test_a_dtype_and_a_frozen_weight_are_put_back():
 
 def test_parts_that_a_run_adds_to_a_module_are_taken_out():
     model = nn.Sequential(linear(2, 2), nn.Identity())
-    head = model[1]
+    head, weight = model[1], model[0].weight
 
     def step(model):
         model[1] = nn.ReLU()
+        model[0].weight = nn.Parameter(torch.zeros(2, 2))
         model.register_buffer("late", torch.ones(2))
         return model(torch.ones(2))
 
     assert diagnose(step, model, seed=1, restore=[model]).reproducible
     assert model[1] is head
+    assert model[0].weight is weight
     assert [*dict(model.named_buffers())] == []
 
 
