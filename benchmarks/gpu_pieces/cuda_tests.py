@@ -12,25 +12,32 @@ from ..items import Found, Item, Slot
 from ..record import code_digest
 
 GROUP = "tests"
+#: Files with their expected seconds. A hundred operations are diagnosed, with 20 to 50 runs each.
+LONG = {"test_documented_operations.py": 60.0}
 _TESTS = Path(__file__).parents[2] / "tests"
 _MARKED = re.compile(r"^(pytestmark = |@|.*\bmarks=)pytest\.mark\.cuda\b", re.MULTILINE)
 
 
 def items() -> list[Item]:
     """Return an item for each file with tests that need a GPU; only pytest must be installed."""
+    return [_item(path) for path in _files() if path.name not in LONG]
+
+
+def long_items() -> list[Item]:
+    """Return the items of the files that take too long for the piece of the tests."""
+    return [_item(path) for path in _files() if path.name in LONG]
+
+
+def _files() -> list[Path]:
     tests = sorted(_TESTS.rglob("test_*.py"), key=lambda path: path.name)
-    files = [path for path in tests if _MARKED.search(path.read_text())]
+    return [path for path in tests if _MARKED.search(path.read_text())]
+
+
+def _item(path: Path) -> Item:
     # Each file has its own process, because pytest loads a module only once.
-    return [
-        Item(
-            GROUP,
-            path.name,
-            partial(_run, path=str(path)),
-            _seconds(path.read_text()),
-            f"tests, {path.name}",
-        )
-        for path in files
-    ]
+    seconds = LONG.get(path.name) or _seconds(path.read_text())
+    run = partial(_run, path=str(path))
+    return Item(GROUP, path.name, run, seconds, f"tests, {path.name}")
 
 
 def _seconds(text: str) -> float:

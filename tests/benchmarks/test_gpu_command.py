@@ -234,7 +234,10 @@ def test_the_pieces_come_in_the_order_of_their_importance():
 # --------------------------------------------------------------- what the pieces report
 
 
-@pytest.mark.parametrize("item", cuda_tests.items(), ids=lambda item: item.name)
+ALL_TESTS = [*cuda_tests.items(), *cuda_tests.long_items()]
+
+
+@pytest.mark.parametrize("item", ALL_TESTS, ids=lambda item: item.name)
 def test_the_tests_that_need_a_gpu_need_no_extra(item):
     """Each of their files is collected where only torch and pytest are installed."""
     blocked = ("hypothesis", "sklearn", "rich", "pandas", "albumentations", "xdist", "scipy")
@@ -244,7 +247,8 @@ for name in {blocked!r}:
     sys.modules[name] = None
 from benchmarks.gpu_pieces import cuda_tests
 from benchmarks.items import Slot
-(item,) = (item for item in cuda_tests.items() if item.name == {item.name!r})
+items = [*cuda_tests.items(), *cuda_tests.long_items()]
+(item,) = (item for item in items if item.name == {item.name!r})
 found = item.measure(Slot(0.0, lambda found: None))["tests"]
 assert found
 for name, test in found.items():
