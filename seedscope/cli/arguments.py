@@ -102,11 +102,19 @@ def seed(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
-    return number
+def integer_from(least: int, what: str) -> Callable[[str], int]:
+    """Return the type of an option that is an integer from `least`, above 0, on."""
+
+    def integer(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        if number < least:
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+        return number
+
+    return integer
+
+
+positive: Callable[[str], int] = integer_from(1, "a positive integer")

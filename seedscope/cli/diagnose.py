@@ -7,7 +7,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from .arguments import command, seed
+from .arguments import command, integer_from, seed
 from .messages import Unusable, show, show_json
 
 
@@ -29,19 +29,13 @@ def add(commands: Any) -> None:
         "--seed", metavar="N", type=seed, default=1029, help="the seed (default: %(default)s)"
     )
     parser.add_argument(
-        "--runs", metavar="N", type=_runs, default=2, help="runs to compare (default: %(default)s)"
+        "--runs",
+        metavar="N",
+        type=integer_from(2, "an integer from 2 on"),
+        default=2,
+        help="runs to compare (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
-
-
-def _runs(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"must be an integer from 2 on, got {text!r}")
-    return number
 
 
 def _execute(options: argparse.Namespace) -> int:

@@ -250,10 +250,8 @@ def advice_of(cause: Cause, found: Evidence, restored: list[int]) -> str:
     return _ADVICE[cause.kind]
 
 
-def kind_of(difference: Difference | None) -> str:
+def kind_of(difference: Difference) -> str:
     """Return which part of an operation differs first, as words."""
-    if difference is None:
-        return "what the function returns"
     if difference.kind == CONSTANT:
         return "a number among its arguments"
     return "its result" if difference.kind == RESULT else "which operation is called"

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..support.digests import bytes_of, is_plain, word_sum
 from ..support.memory import map_at
 
+#: Classes of values that are compared as they are.
+VALUES = (bool, int, float, complex, str, bytes, type(None))
 #: Classes of tensors that stand for others.
 WITHOUT_CONTENT = ("FakeTensor", "FunctionalTensor")
 _PIECE = 2**21  # bytes that one thread hashes at a time
@@ -43,10 +46,7 @@ def digests(tensor: Tensor, pool: Executor | None = None) -> list[Digest]:
         form = f"{part.dtype}{part.shape}{tensor.layout}".encode()
         if not _has_its_memory(part):
             return []
-        try:
-            content = _memory_of(part) if part.device.type == "cpu" else bytes_of(part)
-        except (RuntimeError, NotImplementedError):  # a dtype of less than a byte
-            return []
+        content = _memory_of(part) if part.device.type == "cpu" else bytes_of(part)
         if isinstance(content, Tensor):
             found.append(Digest(word_sum(content), _hash(form)))
         else:
@@ -82,6 +82,13 @@ def has_own_dispatch(kind: type) -> bool:
     """Return whether a class of tensors handles the operations on it by itself."""
     own: Any = getattr(kind, "__torch_dispatch__", None)
     return own is not torch._C._disabled_torch_dispatch_impl
+
+
+def array_digest(array: Any) -> bytes:
+    """Return the digest of a NumPy array or number, which holds no Python objects."""
+    sha = hashlib.sha1(f"{array.dtype}{array.shape}".encode(), usedforsecurity=False)
+    sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return sha.digest()
 
 
 def text_digest(text: str) -> int:

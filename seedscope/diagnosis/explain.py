@@ -83,17 +83,13 @@ def _tell(program: Program, report: Report, found: Evidence) -> None:
 def _divergence(found: Evidence) -> Divergence:
     difference = found.difference
     one, other = found.one.trace, found.other.trace
-    result = Divergence(
-        index=None,
-        operations=(len(one), len(other)),
-        runs=(found.numbers[0] + 1, found.numbers[1] + 1),
-        what=kind_of(difference),
-    )
+    numbers = found.numbers[0] + 1, found.numbers[1] + 1
+    sizes = len(one), len(other)
     if difference is None:
         leaf = found.one.outcome.first_difference(found.other.outcome)
         assert leaf is not None
-        result.what, result.values = leaf[0], leaf[1:]
-        return result
+        return Divergence(None, sizes, numbers, leaf[0], values=leaf[1:])
+    result = Divergence(None, sizes, numbers, kind_of(difference))
     index = difference.first
     result.index = len(one) + 1 if index is None else index + 1
     if None not in (difference.first, difference.second):

@@ -64,7 +64,7 @@ class Operator(NamedTuple):
         unread: those of `written` whose content it does not read, such as `out=`.
         is_empty: whether it leaves its results unwritten.
         scratch: the numbers of the results that it may leave partly unwritten.
-        is_copy: whether it only copies.
+        is_copy: whether it only moves bits, so that what was unwritten stays so, all or in part.
         is_view: whether it only returns views of its arguments, and so reads nothing.
         is_entry: whether its argument is a value of Python that becomes a tensor.
         is_random: whether it draws from a generator.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from types import FunctionType, ModuleType
@@ -14,10 +13,9 @@ from torch import Tensor, nn
 
 from ..support.kinds import is_a
 from ..support.showing import shown
-from .contents import digest_of, has_content, is_lazy
+from .contents import VALUES, array_digest, digest_of, has_content, is_lazy
 
 _DEEPEST = 30
-_VALUES = (bool, int, float, complex, str, bytes, type(None))
 
 
 class Outcome:
@@ -114,19 +112,16 @@ def _digest(leaf: Any) -> tuple[Any, str] | None:
         is_number = leaf.numel() == 1 and leaf.is_floating_point()
         return found, repr(leaf.item()) if is_number else form
     if is_a(leaf, (np.ndarray, np.generic)) and not leaf.dtype.hasobject:
-        content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-        sha = hashlib.sha1(f"{leaf.dtype}{leaf.shape}".encode(), usedforsecurity=False)
-        sha.update(content.data)
         form = repr(leaf) if leaf.size == 1 else f"an array of {leaf.dtype}, {leaf.shape}"
-        return sha.digest(), form
+        return array_digest(leaf), form
     if is_a(leaf, PurePath):
         leaf = str(leaf)
-    elif is_a(leaf, (set, frozenset)) and all(is_a(one, _VALUES) for one in leaf):
+    elif is_a(leaf, (set, frozenset)) and all(is_a(one, VALUES) for one in leaf):
         leaf = repr(sorted(leaf, key=repr))
-    if type(leaf) in _VALUES:
+    if type(leaf) in VALUES:
         # Python refuses to write a number of more than 4300 digits.
         text = hex(leaf) if type(leaf) is int else repr(leaf)
         return (type(leaf).__name__, text), shown(leaf)
-    if is_a(leaf, _VALUES):
+    if is_a(leaf, VALUES):
         return type(leaf).__name__, f"a {type(leaf).__name__}"
     return None

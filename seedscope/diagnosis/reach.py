@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import operator
 import re
@@ -25,15 +24,13 @@ from ..sources.generators import KINDS, is_governed
 from ..support.kinds import is_a
 from ..support.showing import shown
 from ..support.torch_internals import compiled_graphs
-from . import contents
-from .contents import has_content, is_lazy
+from .contents import VALUES, array_digest, digest_of, has_content, is_lazy
 from .keeping import can_keep
 from .memory import storage_id, storage_of
 from .modes import read_modes
 from .outcome import Outcome
 
 _ITERATORS = ("builtins", "itertools")
-_VALUES = (bool, int, float, complex, str, bytes, type(None))
 
 
 @dataclass
@@ -151,14 +148,13 @@ def _mark(thing: Any, path: str, found: Reached, restored: set[int]) -> Any:
         if is_a(thing, kind):
             return None if is_governed(thing) else _generator_mark(make, thing, path, found)
     if type(thing) is np.ndarray and not thing.dtype.hasobject:
-        content = np.ascontiguousarray(thing).reshape(-1).view(np.uint8)
-        return (hashlib.sha1(content.data, usedforsecurity=False).digest(),)
+        return (array_digest(thing),)
     return _plain_mark(thing)
 
 
 def _plain_mark(thing: Any) -> Any:
     """Return what tells whether a number, a text, a cache or an iterator has changed."""
-    if is_a(thing, _VALUES):
+    if is_a(thing, VALUES):
         text = shown(thing)
         return text if len(text) < 60 else (text, hash(thing))
     if is_a(thing, _BaseDataLoaderIter):
@@ -186,12 +182,7 @@ def _generator_mark(make: Any, thing: Any, path: str, found: Reached) -> Any:
 
 
 def _tensor_mark(tensor: Tensor, restored: set[int]) -> Any:
-    if storage_id(tensor) in restored:
-        return None
-    return tuple(
-        one.value if isinstance(one.value, int) else one.form ^ int(one.value.item())
-        for one in contents.digests(tensor)
-    )
+    return None if storage_id(tensor) in restored else digest_of([tensor])
 
 
 def _holder(place: Place, things: dict[int, tuple[str, Any]]) -> tuple[str, Any] | None:

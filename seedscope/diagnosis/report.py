@@ -24,7 +24,8 @@ class Divergence:
             returns differs, but no operation.
         operations: the number of operations in each of the two runs.
         runs: the numbers of the two runs, from 1.
-        what: which part differs: the result, a number among the arguments, or which operation.
+        what: which part differs: the result, a number among the arguments, or which operation; the
+            path of what differs in what the function returns or leaves, if no operation does.
         operation: its name, such as `aten.index_put_.default`.
         arguments: those that are no tensors and no defaults.
         where: the line outside of torch that called it.
@@ -59,7 +60,7 @@ class Divergence:
 
 @dataclass
 class Report:
-    """What `diagnose` has found.
+    """What `diagnose` has found; true if the function is reproducible.
 
     Attributes:
         reproducible: whether all runs were equal, and none raised.
@@ -145,18 +146,14 @@ class Report:
             return f"not reproducible: {count} differ after operation {length:,}, the last of run 1"
         return f"not reproducible: {count} differ from operation {found.index:,} of {length:,} on"
 
-    def _why(self) -> str:
-        found = self.first_divergence
-        if found is not None and found.inputs_equal and self.cause == OPERATION:
-            return f"yes: {self.because}"
-        return f"{self.cause}: {self.because}"
-
     def _rows(self) -> Any:
         yield "raised", self.error
         if self.first_divergence is not None:
             yield from _of_divergence(self.first_divergence)
-            is_told = self.first_divergence.inputs_equal and self.cause == OPERATION
-            yield "inputs equal" if is_told else "cause", self._why()
+            if self.first_divergence.inputs_equal and self.cause == OPERATION:
+                yield "inputs equal", f"yes: {self.because}"
+            else:
+                yield "cause", f"{self.cause}: {self.because}"
             yield "max difference", str(self.first_divergence.amount or "")
             for remedy in self.remedies:
                 yield "what to do" if remedy.helps else "does not help", str(remedy)

@@ -35,7 +35,7 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
     if isinstance(thing, Mapping):
         thing = [item for pair in thing.items() for item in pair]
     if isinstance(thing, torch.Tensor) and is_plain(thing):
-        sha.update(form_of(thing))
+        sha.update(f"{thing.dtype}{tuple(thing.shape)}".encode())
         flat = bytes_of(thing)
         sha.update((word_sum(flat).cpu() if flat.is_cuda else flat.cpu()).numpy())
     elif isinstance(thing, (np.ndarray, np.generic)) and not thing.dtype.hasobject:
@@ -57,11 +57,6 @@ def _update(sha: Any, thing: Any, inside: bool = False) -> None:
 def is_plain(tensor: torch.Tensor) -> bool:
     """Return whether the elements of `tensor` are its whole content."""
     return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
-
-
-def form_of(tensor: torch.Tensor) -> bytes:
-    """Return the dtype and the shape of `tensor`, as bytes."""
-    return f"{tensor.dtype}{tuple(tensor.shape)}".encode()
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:

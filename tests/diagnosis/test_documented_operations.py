@@ -36,11 +36,8 @@ def two_threads():
 @pytest.mark.parametrize("operation", LISTED, ids=lambda one: one.name)
 def test_an_operation_that_does_not_repeat_is_the_cause(operation, device):
     with seeded(1, deterministic=False):
-        try:
-            call = operation.make(Inputs(Scale(device, small=device == "cpu")))
-            call()
-        except (RuntimeError, NotImplementedError, AssertionError) as error:
-            pytest.skip(f"not on this device: {error}")
+        call = operation.make(Inputs(Scale(device, small=device == "cpu")))
+        call()
     report = diagnose(call, seed=1029, runs=5)
     if report.reproducible:
         if device == "cuda":  # on a CPU with other work, threads race by chance

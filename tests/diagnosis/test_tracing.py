@@ -16,6 +16,7 @@ from traced import trace, traces
 
 from helpers import PROGRAMS, ROOT, run_python
 from seedscope import seeded
+from seedscope.diagnosis import tracer
 from seedscope.diagnosis.compare import PATH, RESULT, first_difference
 from seedscope.diagnosis.places import shown
 from seedscope.diagnosis.trace import GENERATOR, INPUT, OUTPUT, UNWRITTEN, Tables
@@ -62,6 +63,15 @@ def test_a_backward_has_the_line_of_its_forward():
     assert found.forward[forward] == -1
     assert place(found, forward) != place(found, backward)
     assert x.grad is not None
+
+
+def test_without_torchs_numbers_of_nodes_no_forward_is_named(monkeypatch):
+    x = torch.ones(3, requires_grad=True)
+    monkeypatch.setattr(tracer, "backward_node", lambda: None)
+    monkeypatch.setattr(tracer, "next_sequence_number", lambda: 0)
+    found = trace(lambda: torch.autograd.grad(x.exp().sum(), x))
+    assert {*found.forward} == {-1}
+    assert "aten.mul.Tensor" in names(found)
 
 
 def test_a_view_is_not_hashed_and_a_write_through_it_is():
