@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ class Namer:
         self.inside: str = ""
         self.reached: Reached = Reached()
 
-    def __call__(self, call: Call) -> Any:
+    def __call__(self, call: Call, index: int) -> Any:
         holder = owner(calling())
         self.inside = "" if holder is None else self.reached.name_of(holder)
         return call.run()
@@ -104,7 +104,7 @@ class Taker:
         self._threads = threads
         self._count = replays
 
-    def __call__(self, call: Call) -> Any:
+    def __call__(self, call: Call, index: int) -> Any:
         self._when_taken()
         with torch._C.DisableTorchFunction():
             copies = _copied((call.args, call.kwargs))
@@ -166,24 +166,22 @@ class Prober:
         found: the first operation whose replays differ; None if there is none.
         index: its number.
         reached: what the function holds in this run.
-        trace: the trace of the run, as far as it has come.
     """
 
     def __init__(self) -> None:
         self.found: Capture | None = None
         self.index: int = -1
         self.reached: Reached = Reached()
-        self.trace: Sized = ()
 
-    def __call__(self, call: Call) -> Any:
+    def __call__(self, call: Call, index: int) -> Any:
         if self.found is not None or call.operator.is_view or call.operator.is_empty:
             return call.run()
         taker = Taker(True, replays=_PROBES)
         taker.reached = self.reached
-        result = taker(call)
+        result = taker(call, index)
         capture = taker.found
         if capture is not None and capture.is_confirmed:
-            self.found, self.index = capture, len(self.trace)
+            self.found, self.index = capture, index
         return result
 
 

@@ -113,8 +113,6 @@ class Program:
         for look in (*(focus or {}).values(), always):
             if look is not None:
                 look.reached = reached
-        if always is not None:
-            always.trace = tracer.trace
         result, error = None, ""
         with seeded(self.seed, **options) as scope:
             sources = [*select_sources(), *reached.generators.values()]

@@ -24,8 +24,8 @@ from .operators import Operator, operator_of
 from .places import Place, caller, calling, owner
 from .trace import Tables, Trace
 
-#: Called in place of an operation that is looked at; returns what the operation returns.
-Look = Callable[[Call], Any]
+#: Called in place of an operation that is looked at, with its number; returns what it returns.
+Look = Callable[[Call, int], Any]
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -108,7 +108,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         place = caller(frame)
         look = None if self._lane() else self._focus.get(index, self._always)
         try:
-            result = call.run() if look is None else look(call)
+            result = call.run() if look is None else look(call, index)
         except BaseException:
             self._effects.forget(before)
             raise
